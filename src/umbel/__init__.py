@@ -1,0 +1,1 @@
+"""Umbel: federated learning. `import umbel as fl`."""

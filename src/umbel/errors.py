@@ -1,0 +1,65 @@
+"""Every error that Umbel raises on purpose.
+
+An error names the thing, the value, the rule and the remedy. Whoever catches `UmbelError` catches them all; each class
+also keeps the built-in family (`ValueError`, `OSError`, ...) that its cause belongs to.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClientFailed",
+    "DataError",
+    "QuorumNotMet",
+    "Rejected",
+    "RunLocked",
+    "RunMismatch",
+    "ServerUnreachable",
+    "StoreError",
+    "StrategyError",
+    "UmbelError",
+    "WireError",
+]
+
+
+class UmbelError(Exception):
+    """The root of every error below."""
+
+
+class WireError(UmbelError, ValueError):
+    """Bytes that are not what they claim to be: a broken header, an unknown dtype, a false length or checksum."""
+
+
+class Rejected(UmbelError, ValueError):
+    """A reply that the server's schema does not admit. The text is what the sender of the reply is told."""
+
+
+class ClientFailed(UmbelError, RuntimeError):
+    """A client could not do its task; its own error type, message and traceback are in the text."""
+
+
+class QuorumNotMet(UmbelError, RuntimeError):
+    """Too few clients answered, in every attempt that the pace allows."""
+
+
+class StrategyError(UmbelError, RuntimeError):
+    """A strategy, or a function given to one, answered something that no round can use."""
+
+
+class ServerUnreachable(UmbelError, ConnectionError):
+    """No server answered within `max_retries` or `max_wait_time`."""
+
+
+class RunLocked(UmbelError, RuntimeError):
+    """Another process already coordinates this run."""
+
+
+class RunMismatch(UmbelError, ValueError):
+    """A stored run cannot be continued with the strategy, schema or settings it was given."""
+
+
+class StoreError(UmbelError, OSError):
+    """The run's journal or its content files cannot be read or written."""
+
+
+class DataError(UmbelError, ValueError):
+    """A dataset, split or partition that does not exist or cannot be used as asked."""
