@@ -1,0 +1,94 @@
+"""The weighted mean (McMahan et al. 2017, Algorithm 1): exact for integers, in float64 for floats.
+
+Floats are multiplied by their weight and added in float64 whatever their width: at 10^5 clients a float32 sum has lost
+three digits. The sum is divided once, at the end, and rounded once, to the model's dtype. Integers are summed without any
+rounding and divided half to even; booleans are decided by weighted majority, a tie being False.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from umbel.aggregators.base import Aggregator
+from umbel.params import DType, NDArray
+
+__all__ = ["mean"]
+
+_EXACT = 2**63 - 1  # the largest sum that int64 holds
+
+
+@dataclass(slots=True)
+class _Sum:
+    dtype: DType
+    values: NDArray | None = None  # Σ weight × block: float64, int64, or object (Python integers)
+    weight: float = 0  # Σ weight
+    bound: int = 0  # no integer sum can be larger in size; tells when int64 would overflow
+
+
+def mean() -> Aggregator:
+    """Σ wᵢ·xᵢ / Σ wᵢ over the updates of a round.
+
+    A model of integers that is answered with floats gets the rounded mean of the floats.
+
+    >>> import numpy as np
+    >>> from umbel.aggregators import fold
+    >>> blocks = [(0, np.array([1, 3]), 1), (1, np.array([2, 4]), 1)]
+    >>> fold(mean(), np.dtype("int64"), blocks, chunk=1).tolist()   # 1.5 and 3.5: half to even
+    [2, 4]
+    """
+    return Aggregator(init=_Sum, add=_add, merge=_merge, finish=_finish)
+
+
+def _add(acc: _Sum, block: NDArray, weight: float) -> _Sum:
+    term = _Sum(acc.dtype, weight=weight)
+    if acc.dtype == np.bool_:
+        block = block.astype(np.bool_)  # one vote each, also for a client that answers 1000
+    if _is_integer(block.dtype) and _is_integer(acc.dtype) and float(weight).is_integer():
+        whole = int(weight)
+        largest = max(abs(int(block.max(initial=0))), abs(int(block.min(initial=0))))
+        term.bound = largest * whole
+        wide = block.astype(np.int64 if largest <= _EXACT and term.bound <= _EXACT else object)
+        term.values = wide * whole
+    elif block.dtype.kind == "V":  # bfloat16 and float8: ml_dtypes' ufuncs do not mix with float64
+        term.values = block.astype(np.float64) * weight
+    else:
+        term.values = np.multiply(block, weight, dtype=np.float64)
+    return _merge(acc, term)
+
+
+def _merge(acc: _Sum, other: _Sum) -> _Sum:
+    if acc.values is None or other.values is None:
+        return other if acc.values is None else acc
+    acc.weight += other.weight
+    acc.bound += other.bound
+    if np.float64 in (acc.values.dtype, other.values.dtype):
+        acc.values = np.add(acc.values, other.values, dtype=np.float64, casting="unsafe")
+    elif acc.bound > _EXACT:
+        acc.values = acc.values.astype(object) + other.values
+    else:
+        acc.values += other.values
+    return acc
+
+
+def _finish(acc: _Sum) -> NDArray:
+    if acc.values is None or not acc.weight > 0:
+        raise ValueError("the mean of updates without weight: every num_examples is 0")
+    if acc.dtype == np.bool_:
+        return np.asarray(2 * acc.values > acc.weight)
+    if not _is_integer(acc.dtype):
+        return np.asarray(acc.values / acc.weight).astype(acc.dtype)
+    if acc.values.dtype == np.float64:
+        limits = np.iinfo(acc.dtype)
+        rounded = np.rint(acc.values / acc.weight)
+        inside = np.clip(rounded, limits.min, limits.max).astype(object)  # object: float64 cannot hold 2^63 - 1
+        return np.array([min(int(x), limits.max) for x in inside], dtype=acc.dtype)
+    whole = int(acc.weight)
+    quotient, rest = acc.values // whole, acc.values % whole
+    up = (2 * rest > whole) | ((2 * rest == whole) & (quotient % 2 == 1))
+    return np.asarray(quotient + up.astype(quotient.dtype)).astype(acc.dtype)
+
+
+def _is_integer(dtype: DType) -> bool:
+    return dtype.kind in "iu"

@@ -1,0 +1,33 @@
+"""When a round closes. Knows no clock: the coordinator compares these numbers with the time that it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Pace"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When an exchange with a cohort closes, and what happens when too few have answered.
+
+    - `goal`: close as soon as this many updates are in; None waits for the whole cohort. A cohort larger than the goal is
+      over-selection (Bonawitz et al. 2019, section 2.2).
+    - `quorum`: the fewest updates that make a step. 0 counts a round without any update and keeps the model, as the
+      classic strategies do.
+    - `deadline`: seconds after which the exchange closes with what has come; None never closes by time.
+    - `retries`: how often a round that misses its quorum is tried again before the run ends with `QuorumNotMet`.
+    """
+
+    goal: int | None = None
+    quorum: int = 1
+    deadline: float | None = None
+    retries: int = 2
+
+    def __post_init__(self) -> None:
+        if self.goal is not None and self.goal < max(self.quorum, 1):
+            raise ValueError(f"goal={self.goal} is below quorum={self.quorum}: the round would close too early")
+        if self.deadline is not None and not self.deadline > 0:
+            raise ValueError(f"deadline={self.deadline} seconds; it must be above 0, or None for no deadline")
+        if self.quorum < 0 or self.retries < 0:
+            raise ValueError(f"quorum={self.quorum} and retries={self.retries} must not be negative")

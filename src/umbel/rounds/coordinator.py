@@ -1,0 +1,542 @@
+"""The rounds of a run, without I/O. Knows no arrays, no clock, no clients' code and no owner's code.
+
+The rules of this file:
+
+1. Whatever happened comes in through `handle(input, at)`; whatever should happen goes out as a list of commands. `at` is
+   run time in seconds and is told, never asked.
+2. The same inputs in the same order give the same commands: replay and resume are nothing but feeding a journal.
+3. What the owner's code answers is an input like any other. While a question is open (CHOOSING, STEPPING, TESTING,
+   SUMMARIZING and the start of INIT), its answer is the only input that moves the machine on; the others are noted.
+4. Everything still owed after a crash can be read from the state: `owed()`.
+
+A run is: version 0 (from the strategy, else from one client) → central evaluation → for each round: choose, fit, step,
+central evaluation, choose, evaluate, summarize. `TRANSITIONS` below is the whole machine; docs/architecture.md draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from umbel.pace import Pace
+from umbel.rounds import events
+from umbel.rounds.messages import (
+    Cancel,
+    Choose,
+    Chosen,
+    Command,
+    Discard,
+    Dispatch,
+    Evaluate,
+    Evaluated,
+    Failed,
+    Failure,
+    FailureKind,
+    Fold,
+    Initialize,
+    Initialized,
+    Input,
+    Joined,
+    Kind,
+    Left,
+    Member,
+    Publish,
+    Replied,
+    Reply,
+    Resumed,
+    Settle,
+    Started,
+    Step,
+    Stepped,
+    Stopped,
+    Summarize,
+    Summarized,
+    Task,
+    Ticked,
+    Verdict,
+)
+
+__all__ = ["TRANSITIONS", "Coordinator", "Phase", "Rules", "State"]
+
+SEED_RETRY = 10.0  # seconds before clients that could not give parameters are asked again
+
+
+class Phase(StrEnum):
+    NEW = "new"
+    INIT = "init"  # question: has the strategy parameters?
+    SEEDING = "seeding"  # one client is asked for its parameters, or none is there to ask
+    WAITING = "waiting"  # too few clients, or a void attempt backs off
+    CHOOSING = "choosing"  # question: whom?
+    FIT = "fit"  # the cohort trains
+    STEPPING = "stepping"  # question: what do the updates make of the model?
+    TESTING = "testing"  # question: how good is it by the owner's own data?
+    EVALUATE = "evaluate"  # the cohort evaluates
+    SUMMARIZING = "summarizing"  # question: what do the evaluations say together?
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What is fixed for a run. `min_available` clients must be there before anyone is chosen."""
+
+    run: str
+    min_available: int
+    pace: Pace
+
+
+@dataclass(slots=True)
+class State:
+    """Everything the coordinator knows. Plain values only: a store writes it as it is."""
+
+    num_rounds: int
+    phase: Phase = Phase.NEW
+    pool: dict[str, None] = field(default_factory=dict)  # present clients, by arrival
+    round: int = 0
+    kind: Kind = Kind.PARAMETERS  # of the open exchange
+    attempt: int = 0
+    version: int | None = None  # newest version of the model
+    needed: int = 0  # clients that must be there before the next choice
+    opened_at: float = 0.0
+    wake_at: float | None = None
+    tasks: list[Task] = field(default_factory=list)  # of the open exchange, by index
+    wanted: dict[str, int] = field(default_factory=dict)  # id → index of the tasks still unanswered, in task order
+    results: dict[int, Reply] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    refused: dict[str, None] = field(default_factory=dict)  # clients without parameters to give
+    completed: int = 0  # rounds
+
+
+# What each input does in each phase: the name of the `Coordinator` method that handles it. `_nothing` means that the input
+# is expected and changes nothing; an input that is missing here cannot happen.
+_ALWAYS = {
+    Joined: "_joined",
+    Left: "_left",
+    Replied: "_late",
+    Failed: "_late_failure",
+    Ticked: "_nothing",
+    Resumed: "_extend",
+    Stopped: "_stop",
+}
+_OPEN = _ALWAYS | {
+    Joined: "_open_joined",
+    Left: "_open_left",
+    Replied: "_open_replied",
+    Failed: "_open_failed",
+    Ticked: "_open_ticked",
+}
+TRANSITIONS: Mapping[Phase, Mapping[type[Input], str]] = {
+    Phase.NEW: {Started: "_start"},
+    Phase.INIT: _ALWAYS | {Initialized: "_initialized"},
+    Phase.SEEDING: _ALWAYS
+    | {
+        Joined: "_seed_joined",
+        Left: "_seed_left",
+        Replied: "_seed_replied",
+        Failed: "_seed_failed",
+        Ticked: "_seed_ticked",
+    },
+    Phase.WAITING: _ALWAYS | {Joined: "_waiting_joined", Ticked: "_waiting_ticked"},
+    Phase.CHOOSING: _ALWAYS | {Chosen: "_chosen"},
+    Phase.FIT: _OPEN,
+    Phase.STEPPING: _ALWAYS | {Stepped: "_stepped"},
+    Phase.TESTING: _ALWAYS | {Evaluated: "_evaluated"},
+    Phase.EVALUATE: _OPEN,
+    Phase.SUMMARIZING: _ALWAYS | {Summarized: "_summarized"},
+    Phase.DONE: _ALWAYS | {Stopped: "_nothing"},
+}
+
+
+class Coordinator:
+    """The state machine of one run."""
+
+    def __init__(self, rules: Rules, state: State) -> None:
+        self.rules = rules
+        self.state = state
+
+    @property
+    def done(self) -> bool:
+        return self.state.phase is Phase.DONE
+
+    @property
+    def wake_at(self) -> float | None:
+        """Run time at which a `Ticked` is due; None while nothing waits for time."""
+        return self.state.wake_at
+
+    @property
+    def pending(self) -> tuple[Task, ...]:
+        """Tasks whose answer is still wanted, in task order."""
+        return tuple(self.state.tasks[index] for index in self.state.wanted.values())
+
+    def handle(self, event: Input, at: float) -> list[Command]:
+        """Takes one input and answers with what should happen now, in order."""
+        name = TRANSITIONS[self.state.phase].get(type(event))
+        if name is None:
+            raise RuntimeError(f"{type(event).__name__} cannot happen in phase {self.state.phase}")
+        rule: Callable[[Input, float], list[Command]] = getattr(self, name)
+        return rule(event, at)
+
+    def owed(self) -> list[Command]:
+        """What a new process has to do before it goes on: the open question, and every answer still wanted."""
+        s = self.state
+        match s.phase:
+            case Phase.INIT:
+                return [Initialize()]
+            case Phase.CHOOSING:
+                return [self._choose()]
+            case Phase.STEPPING:
+                return [*self._folds(), self._step()]
+            case Phase.TESTING:
+                return [self._evaluate()]
+            case Phase.SUMMARIZING:
+                return [self._summarize()]
+            case Phase.SEEDING | Phase.FIT | Phase.EVALUATE:
+                return [*self._folds(), *(Dispatch(task) for task in self.pending)]
+            case Phase.NEW | Phase.WAITING | Phase.DONE:
+                return []
+
+    # ---- the start
+
+    def _start(self, _: Started, at: float) -> list[Command]:
+        self.state.phase = Phase.INIT
+        return [Publish(events.RunStarted(at, self.state.num_rounds)), Initialize()]
+
+    def _initialized(self, event: Initialized, at: float) -> list[Command]:
+        if event.given:
+            self.state.version = 0
+            return [Publish(events.ModelInitialized(at, None)), *self._ask_evaluate()]
+        s = self.state
+        s.phase, s.kind, s.needed = Phase.SEEDING, Kind.PARAMETERS, self.rules.min_available
+        return self._seed(at)
+
+    def _seed(self, at: float) -> list[Command]:
+        """Asks the next client for its parameters, once enough clients are there to make the choice repeatable."""
+        s = self.state
+        able = sorted(client for client in s.pool if client not in s.refused)
+        self._forget()
+        if len(s.pool) < s.needed or not able:
+            s.wake_at = at + SEED_RETRY if s.refused else None
+            return [Publish(events.WaitingForClients(at, 0, len(able), max(s.needed, len(s.pool) + 1)))]
+        s.attempt += 1
+        return self._open(Kind.PARAMETERS, (Member(able[0]),), at)
+
+    def _seed_joined(self, event: Joined, at: float) -> list[Command]:
+        joined = self._joined(event, at)
+        self.state.refused.pop(event.client, None)
+        return joined if self.state.wanted else joined + self._seed(at)
+
+    def _seed_left(self, event: Left, at: float) -> list[Command]:
+        commands = self._left(event, at)
+        asked = any(task.client == event.client for task in self.pending)
+        return commands + self._seed_again(at, FailureKind.LEFT) if asked else commands
+
+    def _seed_replied(self, event: Replied, at: float) -> list[Command]:
+        commands = self._reply(event, at)
+        if self.state.results:
+            self.state.phase, self.state.wake_at = Phase.STEPPING, None
+            commands.append(self._step())
+        return commands
+
+    def _seed_failed(self, event: Failed, at: float) -> list[Command]:
+        commands = self._failure(event, at)
+        if self.state.tasks and not self.state.wanted:
+            self.state.refused[self.state.tasks[0].client] = None
+            commands += self._seed(at)
+        return commands
+
+    def _seed_ticked(self, _: Ticked, at: float) -> list[Command]:
+        if self.state.wanted:
+            return self._seed_again(at, FailureKind.LATE)
+        self.state.refused = {}
+        return self._seed(at)
+
+    def _seed_again(self, at: float, kind: FailureKind) -> list[Command]:
+        """Gives up on the client that was asked and asks the next one."""
+        self.state.refused[self.state.tasks[0].client] = None
+        return [*self._cancel_pending(at, kind), *self._seed(at)]
+
+    # ---- the pool
+
+    def _joined(self, event: Joined, at: float) -> list[Command]:
+        s = self.state
+        if event.client in s.pool:
+            return []
+        s.pool[event.client] = None
+        return [Publish(events.ClientJoined(at, event.client, len(s.pool)))]
+
+    def _left(self, event: Left, at: float) -> list[Command]:
+        s = self.state
+        if event.client not in s.pool:
+            return []
+        del s.pool[event.client]
+        return [Publish(events.ClientLeft(at, event.client, len(s.pool), event.why))]
+
+    def _waiting_joined(self, event: Joined, at: float) -> list[Command]:
+        return self._joined(event, at) + self._choose_if_enough(at)
+
+    def _waiting_ticked(self, _: Ticked, at: float) -> list[Command]:
+        self.state.wake_at = None
+        return self._choose_if_enough(at)
+
+    def _open_joined(self, event: Joined, at: float) -> list[Command]:
+        return self._joined(event, at) + self._progress(at)
+
+    def _open_left(self, event: Left, at: float) -> list[Command]:
+        return self._left(event, at) + self._progress(at)
+
+    # ---- choosing
+
+    def _begin_round(self, at: float) -> list[Command]:
+        s = self.state
+        if s.completed >= s.num_rounds:
+            return self._finish(at, "all rounds done")
+        s.round, s.kind, s.attempt, s.needed = s.completed + 1, Kind.FIT, 0, self.rules.min_available
+        return [Publish(events.RoundStarted(at, s.round, s.num_rounds)), *self._wait(at)]
+
+    def _wait(self, at: float) -> list[Command]:
+        s = self.state
+        s.phase = Phase.WAITING
+        self._forget()
+        if len(s.pool) < s.needed:
+            return [Publish(events.WaitingForClients(at, s.round, len(s.pool), s.needed))]
+        return self._choose_if_enough(at)
+
+    def _choose_if_enough(self, at: float) -> list[Command]:
+        s = self.state
+        if len(s.pool) < s.needed or (s.wake_at is not None and at < s.wake_at):
+            return []
+        s.phase, s.wake_at = Phase.CHOOSING, None
+        return [self._choose()]
+
+    def _choose(self) -> Choose:
+        s = self.state
+        assert s.version is not None
+        return Choose(s.round, s.kind, s.attempt, s.version, tuple(sorted(s.pool)))
+
+    def _chosen(self, event: Chosen, at: float) -> list[Command]:
+        s = self.state
+        if event.needs:
+            s.needed = max(event.needs, len(s.pool) + 1)
+            return self._wait(at)
+        if not event.members:  # the strategy skips this exchange
+            return self._ask_evaluate() if s.kind is Kind.FIT else self._end_round(at)
+        s.phase = Phase.FIT if s.kind is Kind.FIT else Phase.EVALUATE
+        return self._open(s.kind, event.members, at)
+
+    def _open(self, kind: Kind, members: tuple[Member, ...], at: float) -> list[Command]:
+        s = self.state
+        s.tasks = [
+            Task(
+                id=f"{self.rules.run}.{s.round}.{kind}.{s.attempt}.{index}",
+                round=s.round,
+                kind=kind,
+                index=index,
+                cohort=len(members),
+                client=member.client,
+                version=s.version,
+                config=member.config,
+            )
+            for index, member in enumerate(members)
+        ]
+        s.wanted = {task.id: task.index for task in s.tasks}
+        s.results, s.failures, s.opened_at = {}, {}, at
+        s.wake_at = None if self.rules.pace.deadline is None else at + self.rules.pace.deadline
+        clients = tuple(member.client for member in members)
+        chosen = events.CohortChosen(at, s.round, kind, s.attempt, clients, len(s.pool))
+        return [Publish(chosen), *(Dispatch(task) for task in s.tasks), *self._progress(at)]
+
+    # ---- an open exchange
+
+    def _open_replied(self, event: Replied, at: float) -> list[Command]:
+        return self._reply(event, at) + self._progress(at)
+
+    def _open_failed(self, event: Failed, at: float) -> list[Command]:
+        return self._failure(event, at) + self._progress(at)
+
+    def _open_ticked(self, _: Ticked, at: float) -> list[Command]:
+        s = self.state
+        return [] if s.wake_at is None or at < s.wake_at else self._close(at, FailureKind.LATE)
+
+    def _reply(self, event: Replied, at: float) -> list[Command]:
+        task = self._wanted(event.task)
+        if task is None:
+            return self._late(event, at)
+        del self.state.wanted[task.id]
+        self.state.results[task.index] = event.reply
+        return [
+            Fold(task, event.reply),
+            Settle(task.id, Verdict.ACCEPTED),
+            Publish(events.TaskSucceeded(at, task.round, task.kind, task.client, event.reply.num_examples)),
+        ]
+
+    def _failure(self, event: Failed, at: float) -> list[Command]:
+        task = self._wanted(event.task)
+        if task is None:
+            return self._late_failure(event, at)
+        del self.state.wanted[task.id]
+        self.state.failures[task.index] = event.failure
+        verdict = Verdict.REJECTED if event.failure.kind is FailureKind.REJECTED else Verdict.NOTED
+        return [Settle(task.id, verdict, event.failure.text), self._failed_event(task, event.failure, at)]
+
+    def _late(self, event: Replied, _: float) -> list[Command]:
+        if any(t.id == event.task and t.index in self.state.results for t in self.state.tasks):
+            return [Settle(event.task, Verdict.ALREADY)]
+        commands: list[Command] = [Settle(event.task, Verdict.STALE, "the round closed before this reply came")]
+        if event.reply.content is not None:
+            commands.insert(0, Discard(event.reply.content))
+        return commands
+
+    def _late_failure(self, event: Failed, _: float) -> list[Command]:
+        return [Settle(event.task, Verdict.STALE, event.failure.text)]
+
+    def _progress(self, at: float) -> list[Command]:
+        """Closes the exchange if nothing is left to wait for."""
+        s, pace = self.state, self.rules.pace
+        if s.phase not in (Phase.FIT, Phase.EVALUATE):
+            return []
+        if not s.wanted or (s.kind is Kind.FIT and pace.goal is not None and len(s.results) >= pace.goal):
+            return self._close(at, FailureKind.LATE)
+        if any(s.tasks[index].client in s.pool for index in s.wanted.values()):
+            return []
+        # Whoever is still wanted has left. Enough answers: close with them. Not one answer: the others' work is not lost
+        # by waiting for their return, so wait until a new cohort could be chosen.
+        if s.kind is Kind.EVALUATE or len(s.results) >= max(pace.quorum, 1):
+            return self._close(at, FailureKind.LEFT)
+        if len(s.pool) >= max(s.needed, 1):
+            return self._again(at, FailureKind.LEFT)
+        return []
+
+    def _close(self, at: float, why: FailureKind) -> list[Command]:
+        s, pace = self.state, self.rules.pace
+        commands = self._cancel_pending(at, why)
+        s.wake_at = None
+        if s.kind is Kind.EVALUATE:
+            s.phase = Phase.SUMMARIZING
+            return [*commands, self._summarize()]
+        if len(s.results) >= pace.quorum:
+            s.phase = Phase.STEPPING
+            return [*commands, self._step()]
+        if s.attempt < pace.retries:
+            return commands + self._again(at, why)
+        tried = f"round {s.round} got {len(s.results)} of {pace.quorum} updates in {s.attempt + 1} attempts"
+        return commands + self._finish(at, tried, error="QuorumNotMet")
+
+    def _again(self, at: float, why: FailureKind) -> list[Command]:
+        """The attempt is void: nothing of it counts, and after a pause the round chooses anew."""
+        s = self.state
+        commands = self._cancel_pending(at, why)
+        commands += [Discard(r.content) for r in s.results.values() if r.content is not None]
+        s.attempt += 1
+        s.wake_at = at + min(2.0 ** (s.attempt - 1), 5.0)
+        return commands + self._wait(at)
+
+    def _cancel_pending(self, at: float, why: FailureKind) -> list[Command]:
+        """Every answer still wanted is wanted no longer, and counts as a failure."""
+        text = {
+            FailureKind.LATE: f"no answer after {at - self.state.opened_at:.1f} s",
+            FailureKind.LEFT: "the client went away",
+        }[why]
+        commands: list[Command] = []
+        for task in self.pending:
+            gone = task.client not in self.state.pool
+            failure = Failure(FailureKind.LEFT, "the client went away") if gone else Failure(why, text)
+            self.state.failures[task.index] = failure
+            commands += [Cancel(task, "the round closed"), self._failed_event(task, failure, at)]
+        self.state.wanted = {}
+        return commands
+
+    # ---- questions and their answers
+
+    def _step(self) -> Step:
+        s = self.state
+        return Step(s.round, s.version, self._results(), self._failures())
+
+    def _stepped(self, event: Stepped, at: float) -> list[Command]:
+        s = self.state
+        s.version = event.version
+        if s.kind is Kind.PARAMETERS:
+            return [Publish(events.ModelInitialized(at, s.tasks[0].client)), *self._ask_evaluate()]
+        return [self._closed_event(at, None, event.metrics, event.note), *self._ask_evaluate()]
+
+    def _ask_evaluate(self) -> list[Command]:
+        s = self.state
+        s.phase, s.wake_at = Phase.TESTING, None
+        self._forget()
+        return [self._evaluate()]
+
+    def _evaluate(self) -> Evaluate:
+        assert self.state.version is not None
+        return Evaluate(self.state.round, self.state.version)
+
+    def _evaluated(self, event: Evaluated, at: float) -> list[Command]:
+        s = self.state
+        commands: list[Command] = []
+        if event.loss is not None:
+            commands.append(Publish(events.CentrallyEvaluated(at, s.round, event.loss, event.metrics)))
+        if s.round == 0:
+            return commands + self._begin_round(at)
+        s.kind, s.attempt, s.needed = Kind.EVALUATE, 0, self.rules.min_available
+        return commands + self._wait(at)
+
+    def _summarize(self) -> Summarize:
+        return Summarize(self.state.round, self._results(), self._failures())
+
+    def _summarized(self, event: Summarized, at: float) -> list[Command]:
+        return [self._closed_event(at, event.loss, event.metrics, ""), *self._end_round(at)]
+
+    # ---- the end
+
+    def _end_round(self, at: float) -> list[Command]:
+        self.state.completed = self.state.round
+        return self._begin_round(at)
+
+    def _stop(self, event: Stopped, at: float) -> list[Command]:
+        commands = [Cancel(task, event.why) for task in self.pending]
+        return [*commands, *self._finish(at, event.why)]
+
+    def _finish(self, at: float, why: str, error: str = "") -> list[Command]:
+        s = self.state
+        s.phase, s.wake_at = Phase.DONE, None
+        self._forget()
+        return [Publish(events.RunFinished(at, s.completed, why, error))]
+
+    def _extend(self, event: Resumed, at: float) -> list[Command]:
+        self.state.num_rounds = max(self.state.num_rounds, event.num_rounds)
+        return [Publish(events.RunResumed(at, self.state.num_rounds, self.state.round))]
+
+    def _nothing(self, _: Input, __: float) -> list[Command]:
+        return []
+
+    # ---- small readings of the state
+
+    def _wanted(self, task_id: str) -> Task | None:
+        index = self.state.wanted.get(task_id)
+        return None if index is None else self.state.tasks[index]
+
+    def _results(self) -> tuple[tuple[Task, Reply], ...]:
+        s = self.state
+        return tuple((task, s.results[task.index]) for task in s.tasks if task.index in s.results)
+
+    def _failures(self) -> tuple[tuple[Task, Failure], ...]:
+        s = self.state
+        return tuple((task, s.failures[task.index]) for task in s.tasks if task.index in s.failures)
+
+    def _forget(self) -> None:
+        s = self.state
+        s.tasks, s.wanted, s.results, s.failures = [], {}, {}, {}
+
+    def _folds(self) -> list[Fold]:
+        return [Fold(task, reply) for task, reply in self._results()]
+
+    def _failed_event(self, task: Task, failure: Failure, at: float) -> Publish:
+        return Publish(
+            events.TaskFailed(
+                at, task.round, task.kind, task.client, failure.kind, failure.text, failure.detail
+            )
+        )
+
+    def _closed_event(self, at: float, loss: object, metrics: dict[str, object], note: str) -> Publish:
+        s = self.state
+        seconds = at - s.opened_at
+        counts = len(s.results), len(s.failures)
+        return Publish(events.ExchangeClosed(at, s.round, s.kind, *counts, seconds, loss, metrics, note))

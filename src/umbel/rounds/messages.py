@@ -1,0 +1,326 @@
+"""What goes into the coordinator and what comes out. Plain frozen values, so that every one can be journaled.
+
+Inputs are facts (past tense); commands are wishes (imperative). A command that asks the owner's code something is a
+question; its answer is the next input of the same name: Choose → Chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = [
+    "Cancel",
+    "Choose",
+    "Chosen",
+    "Command",
+    "Discard",
+    "Dispatch",
+    "Evaluate",
+    "Evaluated",
+    "Failed",
+    "Failure",
+    "FailureKind",
+    "Fold",
+    "Initialize",
+    "Initialized",
+    "Input",
+    "Joined",
+    "Kind",
+    "Left",
+    "Member",
+    "Publish",
+    "Replied",
+    "Reply",
+    "Resumed",
+    "Scalar",
+    "Settle",
+    "Started",
+    "Step",
+    "Stepped",
+    "Stopped",
+    "Summarize",
+    "Summarized",
+    "Task",
+    "Ticked",
+    "Verdict",
+]
+
+from umbel.rounds.events import Event
+
+Scalar = bool | bytes | float | int | str
+
+
+class Kind(StrEnum):
+    """What a client is asked to do."""
+
+    PARAMETERS = "parameters"
+    FIT = "fit"
+    EVALUATE = "evaluate"
+
+
+class FailureKind(StrEnum):
+    """Why a task has no result."""
+
+    RAISED = "raised"  # the client's own code raised
+    REJECTED = "rejected"  # the server's door refused the reply
+    LATE = "late"  # the exchange closed first
+    LEFT = "left"  # the client went away
+
+
+class Verdict(StrEnum):
+    """What the sender of a reply is told."""
+
+    ACCEPTED = "accepted"
+    ALREADY = "already accepted"
+    STALE = "stale"
+    REJECTED = "rejected"
+    NOTED = "noted"  # a failure report was taken down
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    kind: FailureKind
+    text: str  # one line: what was wrong, and what to do about it
+    detail: str = ""  # a traceback, where there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing asked of one client. Tasks of a round are numbered by `index`; updates are folded in that order."""
+
+    id: str
+    round: int
+    kind: Kind
+    index: int
+    cohort: int
+    client: str
+    version: int | None  # of the model that travels with it
+    config: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a client answered, without its arrays: they are in the content file named `content`."""
+
+    num_examples: int = 0
+    loss: float = 0.0
+    metrics: dict[str, Scalar] = field(default_factory=dict)
+    content: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A chosen client and the config it gets."""
+
+    client: str
+    config: dict[str, Scalar] = field(default_factory=dict)
+
+
+# ---- inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first input of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A new process has taken over; the run may have become longer."""
+
+    num_rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    client: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Initialized:
+    """The strategy gave version 0, or has none to give."""
+
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The cohort; or `needs`, the number of clients below which the strategy will not choose."""
+
+    members: tuple[Member, ...] = ()
+    needs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    task: str
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    task: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """The time of `wake_at` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """The round's updates became `version`; the same version as before where there was nothing to step with."""
+
+    version: int
+    metrics: dict[str, object] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The owner's central evaluation; `loss` is None where there is none."""
+
+    loss: object = None
+    metrics: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Summarized:
+    """The clients' evaluations became one."""
+
+    loss: object = None
+    metrics: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    why: str
+
+
+Input = (
+    Started
+    | Resumed
+    | Joined
+    | Left
+    | Initialized
+    | Chosen
+    | Replied
+    | Failed
+    | Ticked
+    | Stepped
+    | Evaluated
+    | Summarized
+    | Stopped
+)
+
+
+# ---- commands
+
+
+@dataclass(frozen=True, slots=True)
+class Initialize:
+    """Question: has the strategy initial parameters?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Question: who of `available` (sorted) takes part?"""
+
+    round: int
+    kind: Kind
+    attempt: int
+    version: int
+    available: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The answer to this task is no longer wanted."""
+
+    task: Task
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """This reply counts: keep its content for the step."""
+
+    task: Task
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """This content is not needed."""
+
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Tell the sender of a reply what became of it."""
+
+    task: str
+    verdict: Verdict
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Question: what do these updates make of the model? `results` are in task order."""
+
+    round: int
+    version: int | None
+    results: tuple[tuple[Task, Reply], ...]
+    failures: tuple[tuple[Task, Failure], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Question: how good is this version by the owner's own data?"""
+
+    round: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summarize:
+    """Question: what do the clients' evaluations say together? `results` are in task order."""
+
+    round: int
+    results: tuple[tuple[Task, Reply], ...]
+    failures: tuple[tuple[Task, Failure], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    event: Event
+
+
+Command = (
+    Initialize
+    | Choose
+    | Dispatch
+    | Cancel
+    | Fold
+    | Discard
+    | Settle
+    | Step
+    | Evaluate
+    | Summarize
+    | Publish
+)

@@ -1,0 +1,220 @@
+"""Tensors as bytes: the safetensors header, read and written with our own dtype table.
+
+Knows bytes and dtypes; knows no files, sockets or models. `safetensors.numpy` cannot load the bfloat16 and float8 tensors
+that it saves, so the table is ours; the format is theirs (https://github.com/huggingface/safetensors, "Format"):
+
+    8 bytes   N, the length of the header, unsigned little-endian
+    N bytes   JSON: {name: {"dtype": tag, "shape": [...], "data_offsets": [begin, end]}, ...}, padded with spaces
+    the rest  the tensors' bytes, little-endian, row-major, without holes
+
+Two rules are stricter than the format's, and every file that the reference library writes keeps them too. The order of
+names in the JSON is the order of the model; the *data* lie by decreasing item size, in that order. So every tensor is
+aligned, and the layout follows from names, dtypes and shapes alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from umbel.errors import WireError
+
+__all__ = ["MAX_HEADER", "Schema", "TensorSpec", "dtype_of", "encode_header", "parse_header", "tag_of"]
+
+MAX_HEADER = 16 * 2**20  # bytes; about 150,000 tensors
+_MAX_RANK = 32  # numpy 1.x stops there
+_MAX_BYTES = 2**62
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    tag: np.dtype(scalar)
+    for tag, scalar in {
+        "BOOL": np.bool_,
+        "U8": np.uint8,
+        "I8": np.int8,
+        "U16": np.uint16,
+        "I16": np.int16,
+        "U32": np.uint32,
+        "I32": np.int32,
+        "U64": np.uint64,
+        "I64": np.int64,
+        "F16": np.float16,
+        "F32": np.float32,
+        "F64": np.float64,
+        "BF16": ml_dtypes.bfloat16,
+        "F8_E4M3": ml_dtypes.float8_e4m3fn,
+        "F8_E5M2": ml_dtypes.float8_e5m2,
+        "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
+        "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
+    }.items()
+}
+_TAGS = {dtype: tag for tag, dtype in _DTYPES.items()}
+
+
+def dtype_of(tag: str) -> np.dtype[Any]:
+    """The numpy dtype of a safetensors tag.
+
+    >>> dtype_of("F32")
+    dtype('float32')
+    """
+    try:
+        return _DTYPES[tag]
+    except (KeyError, TypeError):
+        raise WireError(f"unknown dtype {tag!r}; Umbel reads {', '.join(_DTYPES)}") from None
+
+
+def tag_of(dtype: np.dtype[Any]) -> str:
+    """The safetensors tag of a numpy dtype, whatever its byte order.
+
+    >>> tag_of(np.dtype(">i8"))
+    'I64'
+    """
+    try:
+        return _TAGS[dtype.newbyteorder("=")]
+    except KeyError:
+        raise WireError(f"dtype {dtype} cannot travel; Umbel sends booleans, integers and real floats") from None
+
+
+class TensorSpec(NamedTuple):
+    """One tensor without its values: name, safetensors tag of its dtype, shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements; 1 for a scalar."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * dtype_of(self.dtype).itemsize
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype[0] in "FB" and self.dtype != "BOOL"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Names, dtypes and shapes of a model's tensors, in the model's order; from them follows where each one lies.
+
+    >>> s = Schema((TensorSpec("a", "U8", (3,)), TensorSpec("b", "F32", (2,))))
+    >>> s.offsets, s.nbytes   # b first: its items are larger
+    ((8, 0), 11)
+    """
+
+    specs: tuple[TensorSpec, ...]
+
+    @cached_property
+    def layout(self) -> tuple[int, ...]:
+        """Positions in `specs`, in the order in which the data lie."""
+        return tuple(sorted(range(len(self.specs)), key=lambda i: -dtype_of(self.specs[i].dtype).itemsize))
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """For each spec the first byte of its data, counted from the end of the header."""
+        ends = accumulate((self.specs[i].nbytes for i in self.layout), initial=0)
+        begin = dict(zip(self.layout, ends, strict=False))
+        return tuple(begin[i] for i in range(len(self.specs)))
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of data, without the header."""
+        return sum(spec.nbytes for spec in self.specs)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+
+def encode_header(schema: Schema) -> bytes:
+    """The bytes that stand before the data: length, JSON, and spaces up to a multiple of eight.
+
+    Raises `WireError` for more than `MAX_HEADER` bytes.
+    """
+    table = {
+        spec.name: {"dtype": spec.dtype, "shape": list(spec.shape), "data_offsets": [begin, begin + spec.nbytes]}
+        for spec, begin in zip(schema.specs, schema.offsets, strict=True)
+    }
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER:
+        raise WireError(f"{len(schema)} tensors need a header of {len(text)} bytes; the limit is {MAX_HEADER}")
+    return len(text).to_bytes(8, "little") + text
+
+
+def parse_header(data: bytes | memoryview) -> Schema:
+    """The schema written in `data`: exactly one header, from its length to its last space.
+
+    Raises `WireError` for anything else: it is the only thing that hostile bytes can raise here.
+    """
+    if len(data) < 8:
+        raise WireError(f"a header needs at least 8 bytes, got {len(data)}")
+    length = int.from_bytes(data[:8], "little")
+    if length > MAX_HEADER:
+        raise WireError(f"the header claims {length} bytes; the limit is {MAX_HEADER}")
+    if len(data) != 8 + length:
+        raise WireError(f"the header claims {length} bytes, {len(data) - 8} are there")
+    try:
+        table = json.loads(bytes(data[8:]).decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+    except WireError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"the header is not JSON: {error}") from None
+    if not isinstance(table, dict):
+        raise WireError(f"the header is a JSON {type(table).__name__}, not an object")
+    schema = Schema(tuple(_spec(name, entry) for name, entry in table.items() if name != "__metadata__"))
+    if schema.nbytes > _MAX_BYTES:
+        raise WireError(f"the header announces {schema.nbytes} bytes")
+    claimed = [entry["data_offsets"] for name, entry in table.items() if name != "__metadata__"]
+    for spec, begin, claim in zip(schema.specs, schema.offsets, claimed, strict=True):
+        if claim != [begin, begin + spec.nbytes]:
+            raise WireError(
+                f"tensor {spec.name!r} claims bytes {claim}, but its place is [{begin}, {begin + spec.nbytes}]: "
+                "data lie without holes, by decreasing item size, then in the order of the names"
+            )
+    return schema
+
+
+def _spec(name: str, entry: object) -> TensorSpec:
+    match entry:
+        case {"dtype": str(tag), "shape": list(shape), "data_offsets": [_, _], **rest} if not rest:
+            if len(shape) > _MAX_RANK:
+                raise WireError(f"tensor {name!r} has {len(shape)} dimensions; the limit is {_MAX_RANK}")
+            if not all(type(n) is int and 0 <= n < _MAX_BYTES for n in shape):
+                raise WireError(f"tensor {name!r} has the impossible shape {_short(shape)}")
+            spec = TensorSpec(name, tag, tuple(shape))
+            dtype_of(tag)
+            return spec
+        case _:
+            raise WireError(f"tensor {name!r} is described by {_short(entry)}; expected dtype, shape, data_offsets")
+
+
+def _once(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    table: dict[str, object] = {}
+    for key, value in pairs:
+        if key in table:
+            raise WireError(f"the header names {_short(key)} twice")
+        table[key] = value
+    return table
+
+
+def _no_constant(text: str) -> object:
+    raise WireError(f"the header contains {text}")
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[:limit] + "…"
