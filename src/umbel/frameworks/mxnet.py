@@ -13,15 +13,18 @@ that the process ever made, so two nets of one architecture do not agree on them
 from __future__ import annotations
 
 import importlib.util
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from umbel.datasets.mnist_files import EDITIONS, FULL, TEST, TRAIN
 from umbel.frameworks.errors import FrameworkMissing, ParametersMismatch, ParametersNotReady
 from umbel.params import NDArray, NDArrays
 
 __all__ = [
+    "get_mnist",
     "get_named_parameters",
     "get_parameters",
     "mx",
@@ -29,6 +32,7 @@ __all__ = [
     "set_parameters",
 ]
 
+_log = logging.getLogger("umbel.frameworks")
 _INSTALL = "Install it in an environment of its own, with Python 3.11 or 3.12: pip install 'umbel[mxnet]'"
 
 
@@ -52,9 +56,9 @@ def _make_importable() -> None:
             ) from None
 
 
-_make_importable()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # a dozen about numpy and distutils, none for the reader
+    _make_importable()
     import mxnet as mx
 
 
@@ -118,6 +122,25 @@ def set_named_parameters(net: mx.gluon.Block, arrays: Mapping[str, NDArray]) -> 
     values = {name: _fitting(name, array, parameters) for name, array in arrays.items()}
     for name, value in values.items():
         parameters[name].set_data(value)
+
+
+def get_mnist() -> dict[str, NDArray]:
+    """MNIST from Umbel's local cache, as `mx.test_utils.get_mnist()` gives it, whose download host is gone.
+
+    "train_data" (60000, 1, 28, 28) and "test_data" (10000, 1, 28, 28), float32 in [0, 1]; "train_label" and "test_label",
+    int8 digits. Where the cache holds only the 5,000 digits, it says so. Raises `DataError` where it holds neither, with
+    what to run.
+    """
+    edition = next((edition for edition in EDITIONS if edition.files.present()), FULL)
+    if edition is not FULL:
+        _log.warning("MNIST from %s: %s.", edition.files.path, edition)
+    mnist: dict[str, NDArray] = {}
+    for split, (images, labels) in {"train": TRAIN, "test": TEST}.items():
+        # The cache has checked the files, so their headers are known: 16 bytes before the images, 8 before the labels.
+        pixels = np.frombuffer(edition.files.read(images), np.uint8, offset=16)
+        mnist[f"{split}_data"] = pixels.reshape(-1, 1, 28, 28).astype(np.float32) / 255
+        mnist[f"{split}_label"] = np.frombuffer(edition.files.read(labels), np.int8, offset=8)
+    return mnist
 
 
 def _ready(net: mx.gluon.Block) -> dict[str, mx.gluon.Parameter]:
