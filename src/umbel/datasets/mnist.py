@@ -1,0 +1,64 @@
+"""MNIST from the local cache, in the shape that the Hugging Face hub gives it.
+
+Knows no network and no partitions. Importing this file imports `datasets`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+import datasets
+from umbel.datasets.mnist_files import EDITIONS, TEST, TRAIN, Edition
+
+__all__ = ["edition_here", "load"]
+
+_FEATURES = datasets.Features(
+    {"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)])}
+)
+
+
+def edition_here() -> Edition | None:
+    """The best edition that the cache holds, or None."""
+    return next((edition for edition in EDITIONS if edition.files.present()), None)
+
+
+def load(edition: Edition) -> datasets.DatasetDict:
+    """Splits `train` and `test` with `image` (28×28, mode L) and `label`. Raises DataError for a damaged file."""
+    return datasets.DatasetDict({"train": _split("train", TRAIN, edition), "test": _split("test", TEST, edition)})
+
+
+def _split(name: str, files: tuple[str, str], edition: Edition) -> datasets.Dataset:
+    images, labels = (_idx(edition.files.read(file)) for file in files)
+    table = pa.table({"image": _as_pgm(images), "label": pa.array(labels.astype(np.int64))})
+    return datasets.Dataset(
+        datasets.table.InMemoryTable(table),
+        info=datasets.DatasetInfo(features=_FEATURES),
+        split=datasets.NamedSplit(name),
+        # Given, because computing one would hash all of the table.
+        fingerprint=edition.files.sha256[files[0]][:16],
+    )
+
+
+def _idx(content: bytes) -> npt.NDArray[np.uint8]:
+    """The array in a file that has been checked: type (4 bytes, the last is the rank), sizes (4 bytes each), values."""
+    rank = content[3]
+    shape = np.frombuffer(content, ">u4", count=rank, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _as_pgm(images: npt.NDArray[np.uint8]) -> pa.StructArray:
+    """Each image as a PGM file, which is a line of text and then the pixels: a `datasets.Image` column.
+
+    60,000 take 0.1 s to make, so there is no second cache to keep and to lock; as PNG they take 8 s. They also decode
+    faster: 16,000 in 1.5 s instead of 2.0 s.
+    """
+    count, height, width = images.shape
+    header = np.frombuffer(f"P5 {width} {height} 255\n".encode(), np.uint8)
+    files = np.empty((count, header.size + height * width), np.uint8)
+    files[:, : header.size] = header
+    files[:, header.size :] = images.reshape(count, -1)
+    offsets = np.arange(count + 1, dtype=np.int32) * files.shape[1]
+    content = pa.BinaryArray.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(files)])
+    return pa.StructArray.from_arrays([content, pa.nulls(count, pa.string())], ["bytes", "path"])
