@@ -10,18 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 import datasets
-from umbel.datasets.mnist_files import EDITIONS, TEST, TRAIN, Edition
+from umbel.datasets.mnist_files import TEST, TRAIN, Edition
 
-__all__ = ["edition_here", "load"]
+__all__ = ["load"]
 
 _FEATURES = datasets.Features(
     {"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)])}
 )
-
-
-def edition_here() -> Edition | None:
-    """The best edition that the cache holds, or None."""
-    return next((edition for edition in EDITIONS if edition.files.present()), None)
 
 
 def load(edition: Edition) -> datasets.DatasetDict:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from umbel.datasets.cache import KnownFiles
 
-__all__ = ["EDITIONS", "FULL", "SMALL", "TEST", "TRAIN", "Edition"]
+__all__ = ["EDITIONS", "FULL", "SMALL", "TEST", "TRAIN", "Edition", "edition_here"]
 
 # Images file and labels file of each split.
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
@@ -63,3 +63,8 @@ SMALL = Edition(
 
 # Best first.
 EDITIONS = (FULL, SMALL)
+
+
+def edition_here() -> Edition | None:
+    """The best edition that the cache holds, or None."""
+    return next((edition for edition in EDITIONS if edition.files.present()), None)

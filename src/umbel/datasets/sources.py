@@ -87,13 +87,14 @@ def _load_dataset(name: str, subset: str | None, options: Mapping[str, object]) 
 
 def _without_hub(name: str, subset: str | None, options: Mapping[str, object], obstacle: str) -> DatasetDict:
     from umbel.datasets import hub, mnist
+    from umbel.datasets.mnist_files import edition_here
 
     is_mnist = name in _MNIST and subset in (None, "mnist")
     for alias in _MNIST if is_mnist else (name,):
         if (copy := hub.cached_copy(alias, subset, options)) is not None:
             _log.warning("Hugging Face hub not reachable (%s): using the copy of %r it left here.", obstacle, name)
             return copy
-    edition = mnist.edition_here() if is_mnist else None
+    edition = edition_here() if is_mnist else None
     if edition is not None:
         loaded = mnist.load(edition)
         _log.warning("Hugging Face hub not reachable (%s): using MNIST from %s (%s).", obstacle, edition.files.path, edition)
