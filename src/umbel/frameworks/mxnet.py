@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from umbel.datasets.mnist_files import EDITIONS, FULL, TEST, TRAIN
+from umbel.datasets.mnist_files import FULL, TEST, TRAIN, edition_here
 from umbel.frameworks.errors import FrameworkMissing, ParametersMismatch, ParametersNotReady
 from umbel.params import NDArray, NDArrays
 
@@ -131,7 +131,7 @@ def get_mnist() -> dict[str, NDArray]:
     int8 digits. Where the cache holds only the 5,000 digits, it says so. Raises `DataError` where it holds neither, with
     what to run.
     """
-    edition = next((edition for edition in EDITIONS if edition.files.present()), FULL)
+    edition = edition_here() or FULL  # reading FULL where there is nothing says what to run
     if edition is not FULL:
         _log.warning("MNIST from %s: %s.", edition.files.path, edition)
     mnist: dict[str, NDArray] = {}
