@@ -90,12 +90,12 @@ def combine(
                     yield contribution.task, transform.receive(block), contribution.weight
 
             def old(run: _Run = run, start: int = start, size: int = size) -> NDArray:
-                assert base is not None and run.base is not None
+                assert base is not None
+                assert run.base is not None
                 return _read(base[1], *run.base, start, size, base_scratch)
 
             combined = fold(aggregator, dtype, blocks(), chunk=chunk)
-            floating = base is not None and dtype.kind in "fV"
-            new = optimizer.step(old, combined) if floating else combined
+            new = optimizer.step(old, combined) if base is not None and dtype.kind in "fV" else combined
             yield np.ascontiguousarray(new, dtype).view(np.uint8).data
 
 

@@ -33,7 +33,6 @@ from umbel.rounds.messages import (
     Failed,
     Failure,
     FailureKind,
-    Fold,
     Initialize,
     Initialized,
     Input,
@@ -168,6 +167,28 @@ class Coordinator:
         """Tasks whose answer is still wanted, in task order."""
         return tuple(self.state.tasks[index] for index in self.state.wanted.values())
 
+    @property
+    def contents(self) -> frozenset[str]:
+        """Names of the updates and own parameters that the open exchange still needs."""
+        s = self.state
+        return frozenset(
+            name for name in (*(r.content for r in s.results.values()), *(t.content for t in s.tasks)) if name is not None
+        )
+
+    @property
+    def waiting_for(self) -> str:
+        """Whom the run waits for, in a line; "" while it waits for no client."""
+        s = self.state
+        match s.phase:
+            case Phase.WAITING | Phase.SEEDING if not s.wanted:
+                return f"clients: {len(s.pool)} of {max(s.needed, 1)} available" if len(s.pool) < s.needed else ""
+            case Phase.FIT | Phase.EVALUATE | Phase.SEEDING:
+                names = [t.client + ("" if t.client in s.pool else " (gone)") for t in self.pending]
+                more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+                return f"{s.kind} of round {s.round} from {', '.join(names[:10])}{more}"
+            case _:
+                return ""
+
     def handle(self, event: Input, at: float) -> list[Command]:
         """Takes one input and answers with what should happen now, in order."""
         name = TRANSITIONS[self.state.phase].get(type(event))
@@ -185,13 +206,13 @@ class Coordinator:
             case Phase.CHOOSING:
                 return [self._choose()]
             case Phase.STEPPING:
-                return [*self._folds(), self._step()]
+                return [self._step()]
             case Phase.TESTING:
                 return [self._evaluate()]
             case Phase.SUMMARIZING:
                 return [self._summarize()]
             case Phase.SEEDING | Phase.FIT | Phase.EVALUATE:
-                return [*self._folds(), *(Dispatch(task) for task in self.pending)]
+                return [Dispatch(task) for task in self.pending]
             case Phase.NEW | Phase.WAITING | Phase.DONE:
                 return []
 
@@ -335,6 +356,7 @@ class Coordinator:
                 client=member.client,
                 version=s.version,
                 config=member.config,
+                content=member.content,
             )
             for index, member in enumerate(members)
         ]
@@ -364,7 +386,6 @@ class Coordinator:
         del self.state.wanted[task.id]
         self.state.results[task.index] = event.reply
         return [
-            Fold(task, event.reply),
             Settle(task.id, Verdict.ACCEPTED),
             Publish(events.TaskSucceeded(at, task.round, task.kind, task.client, event.reply.num_examples)),
         ]
@@ -524,9 +545,6 @@ class Coordinator:
     def _forget(self) -> None:
         s = self.state
         s.tasks, s.wanted, s.results, s.failures = [], {}, {}, {}
-
-    def _folds(self) -> list[Fold]:
-        return [Fold(task, reply) for task, reply in self._results()]
 
     def _failed_event(self, task: Task, failure: Failure, at: float) -> Publish:
         return Publish(

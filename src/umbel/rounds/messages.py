@@ -6,7 +6,6 @@ question; its answer is the next input of the same name: Choose → Chosen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -22,7 +21,6 @@ __all__ = [
     "Failed",
     "Failure",
     "FailureKind",
-    "Fold",
     "Initialize",
     "Initialized",
     "Input",
@@ -34,7 +32,6 @@ __all__ = [
     "Replied",
     "Reply",
     "Resumed",
-    "Scalar",
     "Settle",
     "Started",
     "Step",
@@ -49,12 +46,11 @@ __all__ = [
 
 from umbel.rounds.events import Event
 
-Scalar = bool | bytes | float | int | str
-
 
 class Kind(StrEnum):
     """What a client is asked to do."""
 
+    PROPERTIES = "properties"
     PARAMETERS = "parameters"
     FIT = "fit"
     EVALUATE = "evaluate"
@@ -97,7 +93,8 @@ class Task:
     cohort: int
     client: str
     version: int | None  # of the model that travels with it
-    config: Mapping[str, Scalar]
+    config: dict[str, object]
+    content: str | None = None  # parameters of its own that travel instead of the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +103,17 @@ class Reply:
 
     num_examples: int = 0
     loss: float = 0.0
-    metrics: dict[str, Scalar] = field(default_factory=dict)
+    metrics: dict[str, object] = field(default_factory=dict)
     content: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A chosen client and the config it gets."""
+    """A chosen client and the config it gets; `content` names parameters of its own, where it gets no model."""
 
     client: str
-    config: dict[str, Scalar] = field(default_factory=dict)
+    config: dict[str, object] = field(default_factory=dict)
+    content: str | None = None
 
 
 # ---- inputs
@@ -256,14 +254,6 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
-    """This reply counts: keep its content for the step."""
-
-    task: Task
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
 class Discard:
     """This content is not needed."""
 
@@ -316,7 +306,6 @@ Command = (
     | Choose
     | Dispatch
     | Cancel
-    | Fold
     | Discard
     | Settle
     | Step

@@ -1,0 +1,149 @@
+"""What the server admits. The schema is the server's; whatever does not fit it is `Rejected`, with the reason.
+
+Knows schemas, numbers and blocks of bytes; knows no files, sockets or rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from umbel.errors import Rejected, WireError
+from umbel.exchange import scalars
+from umbel.params import NDArray
+from umbel.rounds.messages import Kind, Reply
+from umbel.wire import Schema, TensorSpec, dtype_of
+
+__all__ = ["Door", "ValueCheck"]
+
+# A weighted float64 sum of this times the largest weight, over 10^8 clients, is still finite.
+LARGEST = 1e290
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What a reply to one task must be.
+
+    `schema` None admits any names and shapes, and any values: a strategy that combines updates by its own
+    `aggregate_fit` gets what its clients sent. `max_bytes` bounds the data of one reply.
+    """
+
+    kind: Kind
+    schema: Schema | None
+    max_examples: int
+    max_bytes: int
+
+    def admit(self, reply: Reply, schema: Schema) -> None:
+        """Checks everything but the values. Raises `Rejected`."""
+        method = f"{self.kind}()"
+        if not 0 <= reply.num_examples <= self.max_examples:
+            raise Rejected(
+                f"{method} returned num_examples={reply.num_examples}; it must be from 0 to {self.max_examples:,} "
+                "(the server's max_examples)"
+            )
+        if not math.isfinite(reply.loss):
+            raise Rejected(f"{method} returned the loss {reply.loss}; return a finite number")
+        try:
+            metrics = scalars(reply.metrics)
+        except WireError as error:
+            raise Rejected(f"{method} returned metrics that cannot travel: {error}") from None
+        for name, value in metrics.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise Rejected(f"{method} returned the metric {name!r} = {value}; leave it out or return a finite number")
+        if self.kind in (Kind.FIT, Kind.PARAMETERS):
+            self._admit_schema(method, schema)
+        elif len(schema):
+            raise Rejected(f"{method} does not take parameters, got {len(schema)} arrays")
+
+    def value_check(self, schema: Schema) -> ValueCheck | None:
+        """The check for the values of a reply with this schema; None where values are the strategy's own affair."""
+        model = schema if self.kind is Kind.PARAMETERS else self.schema
+        return None if model is None else ValueCheck(schema, model)
+
+    def _admit_schema(self, method: str, schema: Schema) -> None:
+        if schema.nbytes > self.max_bytes:
+            raise Rejected(f"{method} returned {schema.nbytes:,} bytes of parameters; the limit is {self.max_bytes:,}")
+        if self.kind is Kind.PARAMETERS and not len(schema):
+            raise Rejected(
+                "get_parameters() returned no arrays; implement it, or give the strategy initial_parameters="
+            )
+        if self.schema is None:
+            return
+        model = self.schema
+        if len(schema) != len(model):
+            raise Rejected(
+                f"{method} returned {len(schema)} arrays, the model has {len(model)}"
+                f"{_first_difference(schema, model)}. Return every array, in get_parameters order."
+            )
+        for position, (got, want) in enumerate(zip(schema.specs, model.specs, strict=True)):
+            if got.name != want.name:
+                raise Rejected(
+                    f"{method} returned {got.name!r} as array {position}, where the model has {want.name!r}. "
+                    "Return every array, in get_parameters order."
+                )
+            if got.shape != want.shape:
+                raise Rejected(
+                    f"{method} returned array {position} with shape {got.shape}, the model has {want.shape} there. "
+                    "Return every array, in get_parameters order and with its own shape."
+                )
+
+
+class ValueCheck:
+    """Checks values block by block, as they arrive: finite, and within the model's dtype."""
+
+    def __init__(self, schema: Schema, model: Schema) -> None:
+        self._tensors = [
+            (schema.specs[i], schema.offsets[i], _bounds(schema.specs[i], model.specs[i])) for i in schema.layout
+        ]
+        self._next = 0  # first tensor that is not yet checked to its end
+
+    def feed(self, offset: int, data: memoryview) -> None:
+        """Checks the data bytes from `offset` on; offsets ascend and are multiples of 8. Raises `Rejected`."""
+        end = offset + len(data)
+        while self._next < len(self._tensors):
+            spec, begin, bounds = self._tensors[self._next]
+            low, high = max(begin, offset), min(begin + spec.nbytes, end)
+            if low < high and bounds is not None:
+                _check_block(spec, bounds, np.frombuffer(data[low - offset : high - offset], dtype_of(spec.dtype)))
+            if begin + spec.nbytes > end:
+                return
+            self._next += 1
+
+
+def _bounds(spec: TensorSpec, model: TensorSpec) -> tuple[float, float] | None:
+    """The least and the greatest value that may travel; None where every bit pattern is fine."""
+    if "BOOL" in (spec.dtype, model.dtype) and not spec.is_float:
+        return None
+    dtype = dtype_of(model.dtype)
+    if not model.is_float:
+        if spec.is_float:  # rounded, or the tensor becomes float64
+            return -LARGEST, LARGEST
+        limits = np.iinfo(dtype)
+        return None if spec.dtype == model.dtype else (int(limits.min), int(limits.max))
+    largest = LARGEST if dtype.itemsize == 8 else float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]  # its stub
+    return -largest, largest
+
+
+def _check_block(spec: TensorSpec, bounds: tuple[float, float], block: NDArray) -> None:
+    if block.dtype.kind == "V" or block.dtype == np.float16:
+        block = block.astype(np.float32)
+    # max and min carry NaN, use SIMD and allocate nothing, which isfinite().all() does not
+    largest, smallest = block.max().item(), block.min().item()
+    for value in (largest, smallest):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Rejected(
+                f"array {spec.name!r} contains {value}; only finite values travel. Check the data and the learning rate."
+            )
+        if not bounds[0] <= value <= bounds[1]:
+            raise Rejected(f"array {spec.name!r} contains {value:g}; the model's dtype there ends at {bounds[1]:g}")
+
+
+def _first_difference(got: Schema, want: Schema) -> str:
+    missing = [spec for spec in want.specs if spec.name not in set(got.names)]
+    if missing:
+        return f" (missing {missing[0].name!r}, shape {missing[0].shape})"
+    extra = [spec for spec in got.specs if spec.name not in set(want.names)]
+    return f" (unexpected {extra[0].name!r}, shape {extra[0].shape})" if extra else ""

@@ -1,0 +1,277 @@
+"""What a server asks of a client and what the client answers, as the classic API writes it. Knows no rounds and no I/O."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from umbel.combine import Source, in_memory
+from umbel.errors import WireError
+from umbel.params import NDArray, NDArrays, Params, as_arrays, gather, schema_of
+from umbel.wire import Schema
+
+__all__ = [
+    "Code",
+    "Config",
+    "Context",
+    "EvaluateIns",
+    "EvaluateRes",
+    "FitIns",
+    "FitRes",
+    "GetParametersIns",
+    "GetParametersRes",
+    "GetPropertiesIns",
+    "GetPropertiesRes",
+    "Metrics",
+    "MetricsAggregationFn",
+    "Parameters",
+    "Place",
+    "Properties",
+    "Scalar",
+    "Status",
+    "bytes_to_ndarray",
+    "ndarray_to_bytes",
+    "ndarrays_to_parameters",
+    "parameters_to_ndarrays",
+    "plain_scalar",
+    "scalars",
+]
+
+
+Scalar = bool | bytes | float | int | str
+Config = dict[str, Scalar]
+Metrics = dict[str, Scalar]
+Properties = dict[str, Scalar]
+MetricsAggregationFn = Callable[[list[tuple[int, Metrics]]], Metrics]
+
+
+def scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
+    """Metrics, properties or a config as plain Python scalars. Raises `WireError` naming what cannot travel.
+
+    >>> scalars({"accuracy": np.float32(0.5), "site": "A"})
+    {'accuracy': 0.5, 'site': 'A'}
+    """
+    if not isinstance(values, Mapping):
+        raise WireError(f"a dict is needed, {{}} for none; got {type(values).__name__}")
+    plain: dict[str, Scalar] = {}
+    for name, value in values.items():
+        scalar = plain_scalar(value)
+        if not isinstance(name, str) or not isinstance(scalar, (bool, bytes, float, int, str)):
+            raise WireError(
+                f"{name!r} is of type {type(value).__name__}; names are str, "
+                "values are bool, bytes, float, int or str (numpy scalars too)"
+            )
+        if isinstance(scalar, int) and not -(2**63) <= scalar < 2**64:
+            raise WireError(f"{name!r} = {scalar} has more than 64 bits; send a float")
+        plain[name] = scalar
+    return plain
+
+
+def plain_scalar(value: object) -> object:
+    """A numpy (or mlx, or torch) scalar as the Python number that it stands for; anything else as it is."""
+    if isinstance(value, (bool, bytes, float, int, str)) and not isinstance(value, np.generic):
+        return value
+    item = getattr(value, "item", None)
+    return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
+
+
+class Parameters:
+    """A list of tensors.
+
+    `tensors` are the bytes of `numpy.save`, one per tensor, and `tensor_type` says so. Inside Umbel parameters are arrays,
+    or a recipe for reading them block by block from a file or from a combination of files; the bytes, and the arrays, are
+    made only when somebody asks for them.
+    """
+
+    __slots__ = ("_arrays", "_lazy", "_tensors", "tensor_type")
+
+    def __init__(self, tensors: Sequence[bytes], tensor_type: str = "numpy.ndarray") -> None:
+        self._tensors: list[bytes] | None = list(tensors)
+        self._arrays: NDArrays | None = None
+        self._lazy: tuple[Schema, Callable[[], Iterator[memoryview]], Source | None] | None = None
+        self.tensor_type = tensor_type
+
+    @classmethod
+    def of(cls, arrays: NDArrays) -> Parameters:
+        """Parameters that hold these arrays; nothing is copied."""
+        parameters = cls([])
+        parameters._tensors, parameters._arrays = None, arrays
+        return parameters
+
+    @classmethod
+    def lazy(
+        cls, schema: Schema, blocks: Callable[[], Iterator[memoryview]], source: Source | None = None
+    ) -> Parameters:
+        """Parameters whose data bytes `blocks()` yields in layout order, each view valid until the next.
+
+        `source` reads them at random, where that is possible without making them all.
+        """
+        parameters = cls([])
+        parameters._tensors, parameters._lazy = None, (schema, blocks, source)
+        return parameters
+
+    @property
+    def tensors(self) -> list[bytes]:
+        if self._tensors is None:
+            self._tensors = [ndarray_to_bytes(array) for array in self.arrays()]
+        return self._tensors
+
+    def arrays(self) -> NDArrays:
+        """One array per tensor. Raises `WireError` where `tensors` are not what `numpy.save` writes."""
+        if self._arrays is None and self._lazy is not None:
+            params, begin = Params.empty(self._lazy[0]), 0
+            for block in self._lazy[1]():
+                params.buffer[begin : begin + len(block)] = np.frombuffer(block, np.uint8)
+                begin += len(block)
+            self._arrays = params.arrays()
+        elif self._arrays is None:
+            self._arrays = [bytes_to_ndarray(tensor) for tensor in self._tensors or []]
+        return list(self._arrays)
+
+    def stream(self) -> tuple[Schema, Iterator[memoryview]]:
+        """The schema, and the data bytes in layout order. Raises `WireError` for what cannot travel."""
+        if self._arrays is None and self._lazy is not None:
+            return self._lazy[0], self._lazy[1]()
+        arrays = as_arrays(self.arrays())
+        schema = schema_of(arrays)
+        return schema, gather(schema, arrays, 0, schema.nbytes)
+
+    def reader(self) -> tuple[Schema, Source]:
+        """The schema, and the data bytes at random. Raises `WireError` for what cannot travel."""
+        if self._arrays is None and self._lazy is not None and self._lazy[2] is not None:
+            return self._lazy[0], self._lazy[2]
+        params = Params.of(self.arrays())
+        return params.schema, in_memory(params)
+
+    def __len__(self) -> int:
+        if self._arrays is not None:
+            return len(self._arrays)
+        return len(self._lazy[0]) if self._lazy else len(self._tensors or [])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Parameters):
+            return NotImplemented
+        return self.tensor_type == other.tensor_type and self.tensors == other.tensors
+
+    __hash__ = None  # type: ignore[assignment]  # compares by value, and may change
+
+    def __repr__(self) -> str:
+        return f"Parameters({len(self)} tensors, tensor_type={self.tensor_type!r})"
+
+    def __reduce__(self) -> tuple[type[Parameters], tuple[list[bytes], str]]:
+        return Parameters, (self.tensors, self.tensor_type)
+
+
+def ndarray_to_bytes(ndarray: NDArray) -> bytes:
+    """The bytes of `numpy.save`, without pickle."""
+    file = io.BytesIO()
+    np.save(file, ndarray, allow_pickle=False)
+    return file.getvalue()
+
+
+def bytes_to_ndarray(tensor: bytes) -> NDArray:
+    """Reads what `ndarray_to_bytes` wrote; nothing else, and never a pickle. Raises `WireError`."""
+    try:
+        array: NDArray = np.load(io.BytesIO(tensor), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise WireError(f"a tensor of {len(tensor)} bytes is not what numpy.save writes: {error}") from None
+    return array
+
+
+def ndarrays_to_parameters(ndarrays: NDArrays) -> Parameters:
+    """Parameters that hold these arrays. Raises `WireError` for what cannot travel."""
+    return Parameters.of(as_arrays(ndarrays))
+
+
+def parameters_to_ndarrays(parameters: Parameters) -> NDArrays:
+    """The arrays of `parameters`, in order."""
+    return parameters.arrays()
+
+
+class Code(IntEnum):
+    OK = 0
+    GET_PROPERTIES_NOT_IMPLEMENTED = 1
+    GET_PARAMETERS_NOT_IMPLEMENTED = 2
+    FIT_NOT_IMPLEMENTED = 3
+    EVALUATE_NOT_IMPLEMENTED = 4
+
+
+@dataclass
+class Status:
+    code: Code
+    message: str = ""
+
+
+@dataclass
+class GetPropertiesIns:
+    config: Config
+
+
+@dataclass
+class GetPropertiesRes:
+    status: Status
+    properties: Properties
+
+
+@dataclass
+class GetParametersIns:
+    config: Config
+
+
+@dataclass
+class GetParametersRes:
+    status: Status
+    parameters: Parameters
+
+
+@dataclass
+class FitIns:
+    parameters: Parameters
+    config: Config
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a result stands in its round: number of its task, size of the cohort, and the version it started from."""
+
+    task: int
+    cohort: int
+    model: Schema
+    base: Source
+
+
+@dataclass
+class FitRes:
+    status: Status
+    parameters: Parameters
+    num_examples: int
+    metrics: Metrics
+    place: Place | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass
+class EvaluateIns:
+    parameters: Parameters
+    config: Config
+
+
+@dataclass
+class EvaluateRes:
+    status: Status
+    loss: float
+    num_examples: int
+    metrics: Metrics
+
+
+@dataclass
+class Context:
+    """Where a client runs. `node_id` is its name, `state` is its own to keep between rounds."""
+
+    node_id: str
+    node_config: dict[str, Scalar] = field(default_factory=dict)
+    run_config: dict[str, Scalar] = field(default_factory=dict)
+    state: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Folds over the event stream. An observer cannot steer a run."""

@@ -1,0 +1,82 @@
+"""A run as lines of text on the logger "umbel"."""
+
+from __future__ import annotations
+
+from umbel.rounds import events
+from umbel.rounds.events import Event
+from umbel.runtime.log import logger
+
+__all__ = ["Console", "shorten"]
+
+
+class Console:
+    """Says what happens, in sections [INIT], [ROUND n/N] and [SUMMARY]."""
+
+    def __init__(self) -> None:
+        self._started_at = 0.0
+
+    def observe(self, event: Event) -> None:
+        """Writes the lines for one event."""
+        match event:
+            case events.RunStarted():
+                logger.info("[INIT]")
+            case events.RunResumed():
+                logger.info("Resumed in round %d of %d", max(event.round, 1), event.num_rounds)
+            case events.ClientJoined():
+                logger.info("client %s joined (%d available)", event.client, event.available)
+            case events.ClientLeft():
+                logger.warning("client %s left: %s (%d available)", event.client, event.why, event.available)
+            case events.ModelInitialized(source=None):
+                logger.info("Using initial parameters from the strategy")
+            case events.ModelInitialized():
+                logger.info("Using initial parameters from client %s", event.source)
+            case events.WaitingForClients():
+                logger.info("Waiting for clients: %d of %d available", event.available, event.needed)
+            case events.RoundStarted():
+                logger.info("")
+                logger.info("[ROUND %d/%d]", event.round, event.num_rounds)
+            case events.CohortChosen(kind="parameters"):
+                logger.info("Asking client %s for initial parameters", event.clients[0])
+            case events.CohortChosen():
+                again = f", attempt {event.attempt + 1}" if event.attempt else ""
+                names = shorten(event.clients)
+                logger.info(
+                    "%s: sampled %d of %d clients%s: %s", event.kind, len(event.clients), event.available, again, names
+                )
+            case events.TaskSucceeded():
+                logger.debug("%s: client %s answered (%d examples)", event.kind, event.client, event.num_examples)
+            case events.TaskFailed():
+                logger.warning("%s: client %s failed (%s): %s", event.kind, event.client, event.reason, event.text)
+                if event.detail:
+                    logger.info("%s", event.detail.rstrip())
+            case events.ExchangeClosed():
+                counts = event.results, event.failures, event.seconds
+                logger.info("%s: received %d results and %d failures in %.1f s", event.kind, *counts)
+                measured = _measured(event.loss, event.metrics)
+                if measured:
+                    logger.info("%s: %s", event.kind, measured)
+                if event.note:
+                    logger.warning("%s: %s", event.kind, event.note)
+            case events.CentrallyEvaluated():
+                measured = _measured(event.loss, event.metrics)
+                logger.info("central evaluation after round %d: %s", event.round, measured)
+            case events.RunFinished():
+                logger.info("")
+                logger.info("[SUMMARY]")
+                logger.info("Run over after %d rounds in %.1f s: %s", event.rounds, event.at, event.why)
+
+
+def shorten(names: tuple[str, ...], most: int = 10) -> str:
+    """A list of names that fits a line.
+
+    >>> shorten(("a", "b", "c"), most=2)
+    'a, b and 1 more'
+    """
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def _measured(loss: object, metrics: dict[str, object]) -> str:
+    shown = ({} if loss is None else {"loss": loss}) | metrics
+    return ", ".join(f"{name} {v:.4f}" if isinstance(v, float) else f"{name} {v}" for name, v in shown.items())

@@ -1,0 +1,191 @@
+"""Answers the coordinator's questions by asking the owner's code: the strategy and whatever functions it was given.
+
+The only place of the server that calls user code. Every answer is an input, so a resumed run does not ask twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from umbel.errors import ClientFailed, StrategyError, WireError
+from umbel.exchange import Code, EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters, Place, Status, scalars
+from umbel.rng import frozen_stream
+from umbel.rounds.messages import (
+    Choose,
+    Chosen,
+    Evaluate,
+    Evaluated,
+    Failure,
+    Initialize,
+    Initialized,
+    Input,
+    Kind,
+    Member,
+    Reply,
+    Step,
+    Stepped,
+    Summarize,
+    Summarized,
+    Task,
+)
+from umbel.runtime.contents import as_parameters, write_content
+from umbel.runtime.model import GlobalModel
+from umbel.strategies.base import FailedResult, Strategy
+from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, SimpleClientManager
+
+__all__ = ["Owner", "Question"]
+
+Question = Initialize | Choose | Step | Evaluate | Summarize
+
+
+class Owner:
+    """The strategy, asked on behalf of one run."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        manager: ClientManager,
+        model: GlobalModel,
+        *,
+        seed: int,
+        proxy: Callable[[str], ClientProxy],
+    ) -> None:
+        self._strategy = strategy
+        self._manager = manager
+        self._model = model
+        self._seed = seed
+        self._proxy = proxy
+        self._proxies: dict[str, ClientProxy] = {}
+
+    def answer(self, question: Question) -> Input:
+        """The input that answers a question. What the user's code raises passes through."""
+        match question:
+            case Initialize():
+                return self._initialize()
+            case Choose():
+                return self._choose(question)
+            case Step():
+                return self._step(question)
+            case Evaluate(round=number, version=version):
+                evaluated = self._strategy.evaluate(number, self._model.parameters(version))
+                return Evaluated() if evaluated is None else Evaluated(*_loss_and_metrics("evaluate", evaluated))
+            case Summarize():
+                results = [(self._client(task), _evaluate_res(reply)) for task, reply in question.results]
+                summary = self._strategy.aggregate_evaluate(question.round, results, _failed(question.failures))
+                self._model.spend(*_own_contents(question))
+                return Summarized(*_loss_and_metrics("aggregate_evaluate", summary))
+
+    def _initialize(self) -> Initialized:
+        try:
+            parameters = self._strategy.initialize_parameters(self._manager)
+        except NotEnoughClients as wish:
+            raise StrategyError(
+                f"initialize_parameters() asks for {wish.needed} clients, but it is asked before any can join; "
+                "return None, and one client is asked for its parameters"
+            ) from None
+        if parameters is None:
+            return Initialized(False)
+        self._model.write(0, parameters)
+        return Initialized(True)
+
+    def _choose(self, question: Choose) -> Chosen:
+        self._present(question.available)
+        if isinstance(self._manager, SimpleClientManager):
+            self._manager.rng = frozen_stream(self._seed, "select", question.kind, question.round, question.attempt)
+        configure = self._strategy.configure_fit if question.kind is Kind.FIT else self._strategy.configure_evaluate
+        parameters = self._model.parameters(question.version)
+        try:
+            chosen = configure(question.round, parameters, self._manager)
+        except NotEnoughClients as wish:
+            return Chosen(needs=wish.needed)
+        return Chosen(self._members(question, parameters, chosen))
+
+    def _members(
+        self, question: Choose, parameters: Parameters, chosen: Sequence[tuple[ClientProxy, FitIns | EvaluateIns]]
+    ) -> tuple[Member, ...]:
+        own: dict[int, str] = {id(parameters): ""}  # what travels besides the model, each written once
+        members = []
+        for proxy, ins in chosen:
+            if proxy.cid not in question.available:
+                raise StrategyError(f"configure_{question.kind}() chose client {proxy.cid!r}, which is not present")
+            try:
+                config = scalars(ins.config)
+            except WireError as error:
+                raise StrategyError(f"configure_{question.kind}() made a config that cannot travel: {error}") from None
+            if id(ins.parameters) not in own:
+                name = f"own-{question.round}-{question.kind}-{question.attempt}-{len(own)}"
+                write_content(self._model.contents, name, *ins.parameters.stream())
+                own[id(ins.parameters)] = name
+            members.append(Member(proxy.cid, {**config}, own[id(ins.parameters)] or None))
+        return tuple(members)
+
+    def _step(self, question: Step) -> Stepped:
+        if question.version is None:  # a client's parameters are the first version
+            ((_, reply),) = question.results
+            assert reply.content is not None
+            self._model.adopt(0, reply.content)
+            return Stepped(0)
+        results = [(self._client(task), self._fit_res(question.version, task, reply)) for task, reply in question.results]
+        returned = self._strategy.aggregate_fit(question.round, results, _failed(question.failures))
+        try:
+            parameters, metrics = returned
+        except (TypeError, ValueError):
+            raise StrategyError(f"aggregate_fit() returned {returned!r}; return (parameters or None, metrics)") from None
+        self._model.spend(*_own_contents(question))
+        self._model.spend(*(reply.content for _, reply in question.results if reply.content is not None))
+        if parameters is None:
+            return Stepped(question.version, dict(metrics or {}), _why_kept(question))
+        self._model.write(question.round, parameters)
+        return Stepped(question.round, dict(metrics or {}))
+
+    def _fit_res(self, version: int, task: Task, reply: Reply) -> FitRes:
+        assert reply.content is not None
+        base = self._model.at(version)
+        parameters = as_parameters(self._model.contents.open(reply.content))
+        place = Place(task.index, task.cohort, base.schema, base.source)
+        return FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), place)
+
+    def _client(self, task: Task) -> ClientProxy:
+        if task.client not in self._proxies:
+            self._proxies[task.client] = self._proxy(task.client)
+        return self._proxies[task.client]
+
+    def _present(self, available: Sequence[str]) -> None:
+        """Brings the client manager up to who is there now."""
+        present = set(available)
+        for name in [name for name in self._proxies if name not in present]:
+            self._manager.unregister(self._proxies.pop(name))
+        for name in available:
+            if name not in self._proxies:
+                self._proxies[name] = self._proxy(name)
+            self._manager.register(self._proxies[name])
+
+
+_OK = Status(Code.OK, "Success")
+
+
+def _evaluate_res(reply: Reply) -> EvaluateRes:
+    return EvaluateRes(_OK, reply.loss, reply.num_examples, scalars(reply.metrics))
+
+
+def _failed(failures: Sequence[tuple[Task, Failure]]) -> list[FailedResult]:
+    return [ClientFailed(f"client {task.client}: {failure.text}") for task, failure in failures]
+
+
+def _loss_and_metrics(method: str, returned: object) -> tuple[object, dict[str, object]]:
+    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+        raise StrategyError(f"{method}() returned {returned!r}; return (loss, metrics)")
+    return returned[0], dict(returned[1] or {})
+
+
+def _own_contents(question: Step | Summarize) -> list[str]:
+    tasks = [task for task, _ in (*question.results, *question.failures)]
+    return [task.content for task in tasks if task.content is not None]
+
+
+def _why_kept(question: Step) -> str:
+    if not question.results:
+        return "no update came; the model stays as it is"
+    if all(reply.num_examples == 0 for _, reply in question.results):
+        return "every num_examples is 0; the model stays as it is"
+    return "the strategy made no new parameters; the model stays as it is"

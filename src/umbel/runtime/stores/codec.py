@@ -1,0 +1,49 @@
+"""Inputs and states as bytes: MessagePack, read back into exactly the type they had. Never a pickle."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import msgspec
+import numpy as np
+
+from umbel.errors import StoreError
+from umbel.exchange import plain_scalar
+from umbel.rounds.coordinator import State
+from umbel.rounds.messages import Input
+
+__all__ = ["decode_input", "decode_state", "encode", "plain"]
+
+_TYPES = {type_.__name__: type_ for type_ in get_args(Input)}
+
+
+def plain(value: object) -> object:
+    """What an owner's function returned as something that can be written: numbers as numbers, the rest as its repr."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    scalar = plain_scalar(value)
+    return repr(value) if scalar is value else scalar
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=plain)
+
+
+def encode(value: object) -> bytes:
+    return _encoder.encode(value)
+
+
+def decode_input(kind: str, body: bytes) -> Input:
+    """Raises `StoreError` for a row that is not what was written."""
+    try:
+        event: Input = msgspec.msgpack.decode(body, type=_TYPES[kind])
+    except (KeyError, msgspec.MsgspecError) as error:
+        raise StoreError(f"a journal row of type {kind!r} cannot be read: {error}") from None
+    return event
+
+
+def decode_state(body: bytes) -> State:
+    """Raises `StoreError` for a snapshot that is not what was written."""
+    try:
+        return msgspec.msgpack.decode(body, type=State)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"a snapshot cannot be read: {error}") from None

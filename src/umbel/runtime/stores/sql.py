@@ -1,0 +1,184 @@
+"""Runs in a database: SQLite by default, any other by its SQLAlchemy URL.
+
+Knows rows; knows neither what an input means nor what a run does with it. SQLite works in WAL mode, which needs a local
+file system; a commit survives the death of the process.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from umbel.errors import StoreError
+from umbel.rounds.coordinator import State
+from umbel.rounds.messages import Input, Replied
+from umbel.runtime.contents import Contents
+from umbel.runtime.stores.codec import decode_input, decode_state, encode
+
+__all__ = ["Database", "RunRow", "SqlStore"]
+
+SCHEMA_VERSION = 1
+
+_tables = sa.MetaData()
+_meta = sa.Table("umbel_meta", _tables, sa.Column("schema_version", sa.Integer, nullable=False))
+_runs = sa.Table(
+    "umbel_runs",
+    _tables,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("created", sa.Float, nullable=False),  # unix time, s
+    sa.Column("status", sa.String(16), nullable=False),  # running, finished, stopped, failed
+    sa.Column("fingerprint", sa.Text, nullable=False),
+)
+_journal = sa.Table(
+    "umbel_journal",
+    _tables,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Float, nullable=False),  # run time, s
+    sa.Column("type", sa.String(16), nullable=False),
+    sa.Column("task", sa.String(255)),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+# An update counts at most once, whatever the code above believes.
+sa.Index(
+    "umbel_one_reply_per_task",
+    _journal.c.run,
+    _journal.c.task,
+    unique=True,
+    sqlite_where=_journal.c.task.is_not(None),
+    postgresql_where=_journal.c.task.is_not(None),
+)
+_snapshots = sa.Table(
+    "umbel_snapshots",
+    _tables,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.Integer, nullable=False),  # last journal row that is in it
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("history", sa.LargeBinary, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as it is listed."""
+
+    run: str
+    created: float
+    status: str
+    fingerprint: dict[str, object]
+
+
+class Database:
+    """All runs in one database. Raises `StoreError` for one that another version of Umbel wrote."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = sa.create_engine(url)
+        if self.engine.dialect.name == "sqlite":
+            sa.event.listen(self.engine, "connect", _configure_sqlite)
+        try:
+            _tables.create_all(self.engine)
+            with self.engine.begin() as connection:
+                version = connection.execute(sa.select(_meta.c.schema_version)).scalar()
+                if version is None:
+                    connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION))
+        except sa.exc.SQLAlchemyError as error:
+            raise StoreError(f"cannot open the run database {self.engine.url!r}: {_cause(error)}") from error
+        if version not in (None, SCHEMA_VERSION):
+            raise StoreError(
+                f"the run database {self.engine.url!r} has schema version {version}, this Umbel writes "
+                f"{SCHEMA_VERSION}; use the Umbel that wrote it, or another store="
+            )
+
+    def runs(self) -> list[RunRow]:
+        """All runs, the newest first."""
+        with self.engine.begin() as connection:
+            rows = connection.execute(_runs.select().order_by(_runs.c.created.desc())).all()
+        return [RunRow(row.run, row.created, row.status, json.loads(row.fingerprint)) for row in rows]
+
+    def add(self, run: str, fingerprint: Mapping[str, object]) -> None:
+        with self.engine.begin() as connection:
+            values = {"run": run, "created": time.time(), "status": "running", "fingerprint": json.dumps(fingerprint)}
+            connection.execute(_runs.insert().values(values))
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+class SqlStore:
+    """The journal of one run. The loop's thread writes; `accepted` may be asked from any thread."""
+
+    def __init__(self, database: Database, run: str, contents: Contents) -> None:
+        self.contents = contents
+        self._database = database
+        self._run = run
+        self._connection = database.engine.connect()
+        last = self._connection.execute(sa.select(sa.func.max(_journal.c.seq)).where(_journal.c.run == run)).scalar()
+        self._connection.commit()
+        self._seq: int = last or 0
+
+    def append(self, event: Input, at: float) -> None:
+        self._seq += 1
+        task = event.task if isinstance(event, Replied) else None
+        row = {
+            "run": self._run,
+            "seq": self._seq,
+            "at": at,
+            "type": type(event).__name__,
+            "task": task,
+            "body": encode(event),
+        }
+        self._execute(_journal.insert(), row)
+
+    def snapshot(self, state: State, history: bytes) -> None:
+        row = {"run": self._run, "seq": self._seq, "state": encode(state), "history": history}
+        self._execute(_snapshots.delete().where(_snapshots.c.run == self._run), None, commit=False)
+        self._execute(_snapshots.insert(), row)
+
+    def accepted(self, task: str) -> bool:
+        """Whether a reply to this task is in the journal."""
+        query = sa.select(_journal.c.seq).where(_journal.c.run == self._run, _journal.c.task == task)
+        with self._database.engine.begin() as connection:
+            return connection.execute(query).first() is not None
+
+    def load(self) -> tuple[State | None, bytes, Iterator[tuple[Input, float]]]:
+        """The newest snapshot's state and history, and the journal after it."""
+        where = _snapshots.c.run == self._run
+        row = self._connection.execute(_snapshots.select().where(where)).first()
+        seq = 0 if row is None else row.seq
+        query = _journal.select().where(_journal.c.run == self._run, _journal.c.seq > seq).order_by(_journal.c.seq)
+        rows = self._connection.execute(query).all()
+        self._connection.commit()
+        entries = ((decode_input(entry.type, entry.body), entry.at) for entry in rows)
+        return (None, b"", entries) if row is None else (decode_state(row.state), row.history, entries)
+
+    def finish(self, status: str) -> None:
+        self._execute(_runs.update().where(_runs.c.run == self._run).values(status=status), None)
+
+    def close(self) -> None:
+        self._connection.close()
+        self._database.close()
+
+    def _execute(self, statement: sa.Executable, row: dict[str, object] | None, *, commit: bool = True) -> None:
+        try:
+            self._connection.execute(statement, row)
+            if commit:
+                self._connection.commit()
+        except sa.exc.SQLAlchemyError as error:
+            self._connection.rollback()
+            raise StoreError(f"cannot write the journal of run {self._run}: {_cause(error)}") from error
+
+
+def _configure_sqlite(connection: object, _: object) -> None:
+    cursor = connection.cursor()  # type: ignore[attr-defined]  # a DBAPI connection
+    # NORMAL: a commit is in the WAL file when the call returns, which the death of the process cannot undo.
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _cause(error: sa.exc.SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error)

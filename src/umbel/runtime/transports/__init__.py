@@ -1,0 +1,1 @@
+"""Ways of reaching clients. All of them drive the same coordinator."""

@@ -1,0 +1,1 @@
+"""Clients over HTTP/1.1, on one port."""

@@ -1,0 +1,1 @@
+"""Strategies: how a run chooses, combines and steps."""

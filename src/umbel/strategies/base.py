@@ -1,0 +1,85 @@
+"""What a strategy is: the classic six methods, and the five parts that Umbel's own strategies are made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from umbel.aggregators import Aggregator
+from umbel.exchange import EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters
+from umbel.optimizers import Optimizer
+from umbel.pace import Pace
+from umbel.selectors import Selector
+from umbel.strategies.clients import ClientManager, ClientProxy
+from umbel.transforms import Transform
+
+__all__ = ["FailedResult", "Parts", "Strategy"]
+
+FailedResult = tuple[ClientProxy, FitRes] | tuple[ClientProxy, EvaluateRes] | BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A strategy as a value: who takes part, what happens to an update on its way, how updates become one, the server's
+    step, and when a round closes. FedAdam is FedAvg with one of them replaced.
+    """
+
+    select: Selector
+    transform: Transform
+    aggregator: Aggregator
+    optimizer: Optimizer
+    pace: Pace
+
+
+class Strategy(ABC):
+    """The classic interface: six questions that a run asks its owner.
+
+    An answer is journaled. A run that is resumed does not ask again, so keep what must survive in the parameters or the
+    metrics, not in attributes.
+    """
+
+    min_available_clients = 1
+
+    @property
+    def pace(self) -> Pace:
+        """When a round closes. The classic rule: with the whole cohort; a round without any update counts too."""
+        return Pace(quorum=0, retries=0)
+
+    @abstractmethod
+    def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
+        """The first global parameters; None asks one of the clients."""
+
+    @abstractmethod
+    def configure_fit(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> Sequence[tuple[ClientProxy, FitIns]]:
+        """Who trains in this round, on which parameters, with which config. Empty skips the training."""
+
+    @abstractmethod
+    def aggregate_fit(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, FitRes]],
+        failures: list[FailedResult],
+    ) -> tuple[Parameters | None, dict[str, object]]:
+        """The next global parameters, None keeping the present ones, and metrics. Results are in task order."""
+
+    @abstractmethod
+    def configure_evaluate(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> Sequence[tuple[ClientProxy, EvaluateIns]]:
+        """Who evaluates in this round. Empty skips the evaluation."""
+
+    @abstractmethod
+    def aggregate_evaluate(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, EvaluateRes]],
+        failures: list[FailedResult],
+    ) -> tuple[object, dict[str, object]]:
+        """The distributed loss, None for none, and metrics. Results are in task order."""
+
+    @abstractmethod
+    def evaluate(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
+        """Loss and metrics on the server's own data, None where it has none."""

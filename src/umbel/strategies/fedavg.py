@@ -1,0 +1,232 @@
+"""Federated averaging (McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from umbel.aggregators import chunk_size, mean
+from umbel.combine import Contribution, combine, stepped_schema
+from umbel.errors import StrategyError
+from umbel.exchange import (
+    Config,
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    Metrics,
+    MetricsAggregationFn,
+    Parameters,
+    Place,
+    Scalar,
+)
+from umbel.optimizers import sgd
+from umbel.pace import Pace
+from umbel.params import NDArrays
+from umbel.selectors import uniform
+from umbel.strategies.base import FailedResult, Parts, Strategy
+from umbel.strategies.clients import ClientManager, ClientProxy
+from umbel.transforms import identity
+
+__all__ = ["FedAvg", "average_metrics"]
+
+EvaluateFn = Callable[[int, NDArrays, dict[str, Scalar]], tuple[float, Metrics] | None]
+ConfigFn = Callable[[int], Config]
+
+
+class FedAvg(Strategy):
+    """Each round a random part of the clients trains the global model; the next one is the mean, weighted by examples.
+
+    Algorithm 1 of the paper. It differs in one point: the mean is over the clients that answered.
+
+    - `fraction_fit`, `fraction_evaluate`: part of the present clients that trains and that evaluates, 0 to 1.
+      `max(int(present × fraction), min_*_clients)` are drawn; `fraction_evaluate=0` skips the evaluation.
+    - `min_fit_clients`, `min_evaluate_clients`: the smallest cohorts; `min_available_clients`: how many must be present
+      before anyone is drawn.
+    - `evaluate_fn(round, arrays, {})` → (loss, metrics), or None: evaluation on the server's own data, after each round
+      and before the first.
+    - `on_fit_config_fn(round)`, `on_evaluate_config_fn(round)` → the config that the clients get.
+    - `accept_failures=False`: a round in which any client fails keeps the model.
+    - `initial_parameters`: where to start; None asks one client.
+    - `fit_metrics_aggregation_fn`, `evaluate_metrics_aggregation_fn`: from `[(num_examples, metrics), ...]`, in task order,
+      to metrics; may return any dict. Without one, numbers are averaged by number of examples.
+    """
+
+    def __init__(
+        self,
+        *,
+        fraction_fit: float = 1.0,
+        fraction_evaluate: float = 1.0,
+        min_fit_clients: int = 2,
+        min_evaluate_clients: int = 2,
+        min_available_clients: int = 2,
+        evaluate_fn: EvaluateFn | None = None,
+        on_fit_config_fn: ConfigFn | None = None,
+        on_evaluate_config_fn: ConfigFn | None = None,
+        accept_failures: bool = True,
+        initial_parameters: Parameters | None = None,
+        fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
+        evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
+        inplace: bool = True,
+    ) -> None:
+        for name, fraction in (("fraction_fit", fraction_fit), ("fraction_evaluate", fraction_evaluate)):
+            if not 0 <= fraction <= 1:
+                raise ValueError(f"{name}={fraction}; it is a part of the present clients, from 0 to 1")
+        self.fraction_fit = fraction_fit
+        self.fraction_evaluate = fraction_evaluate
+        self.min_fit_clients = min_fit_clients
+        self.min_evaluate_clients = min_evaluate_clients
+        self.min_available_clients = min_available_clients
+        self.evaluate_fn = evaluate_fn
+        self.on_fit_config_fn = on_fit_config_fn
+        self.on_evaluate_config_fn = on_evaluate_config_fn
+        self.accept_failures = accept_failures
+        self.initial_parameters = initial_parameters
+        self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
+        self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
+        self.inplace = inplace  # read by no one: updates are combined block by block either way
+
+    @property
+    def parts(self) -> Parts:
+        """The five parts that this strategy is made of; a relative overrides what it replaces."""
+        return Parts(
+            select=uniform(
+                fraction=self.fraction_fit, min_clients=self.min_fit_clients, min_available=self.min_available_clients
+            ),
+            transform=identity(),
+            aggregator=mean(),
+            optimizer=sgd(),
+            pace=Pace(quorum=0, retries=0),
+        )
+
+    @property
+    def pace(self) -> Pace:
+        return self.parts.pace
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(accept_failures={self.accept_failures})"
+
+    def num_fit_clients(self, num_available_clients: int) -> tuple[int, int]:
+        """Size of the training cohort, and how many clients must be there for it."""
+        return self.parts.select.size(num_available_clients)
+
+    def num_evaluation_clients(self, num_available_clients: int) -> tuple[int, int]:
+        """Size of the evaluating cohort, and how many clients must be there for it."""
+        select = uniform(
+            fraction=self.fraction_evaluate,
+            min_clients=self.min_evaluate_clients,
+            min_available=self.min_available_clients,
+        )
+        return select.size(num_available_clients)
+
+    def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
+        return self.initial_parameters
+
+    def evaluate(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
+        if self.evaluate_fn is None:
+            return None
+        evaluated = self.evaluate_fn(server_round, parameters.arrays(), {})
+        return None if evaluated is None else (evaluated[0], dict(evaluated[1]))
+
+    def configure_fit(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, FitIns]]:
+        config = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
+        size, needed = self.num_fit_clients(client_manager.num_available())
+        clients = client_manager.sample(num_clients=size, min_num_clients=needed)
+        return [(client, FitIns(parameters, dict(config))) for client in clients]
+
+    def configure_evaluate(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, EvaluateIns]]:
+        if self.fraction_evaluate == 0.0:
+            return []
+        config = self.on_evaluate_config_fn(server_round) if self.on_evaluate_config_fn else {}
+        size, needed = self.num_evaluation_clients(client_manager.num_available())
+        clients = client_manager.sample(num_clients=size, min_num_clients=needed)
+        return [(client, EvaluateIns(parameters, dict(config))) for client in clients]
+
+    def aggregate_fit(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, FitRes]],
+        failures: list[FailedResult],
+    ) -> tuple[Parameters | None, dict[str, object]]:
+        """The weighted mean as parameters that are read block by block: nothing is in memory until somebody asks.
+
+        Raises `StrategyError` where the results' names or shapes differ.
+        """
+        if not results or (failures and not self.accept_failures):
+            return None, {}
+        metrics = [(res.num_examples, res.metrics) for _, res in results]
+        combined = _combined(self.parts, results) if any(count > 0 for count, _ in metrics) else None
+        return combined, _aggregate_metrics(self.fit_metrics_aggregation_fn, metrics)
+
+    def aggregate_evaluate(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, EvaluateRes]],
+        failures: list[FailedResult],
+    ) -> tuple[object, dict[str, object]]:
+        if not results or (failures and not self.accept_failures):
+            return None, {}
+        metrics = [(res.num_examples, res.metrics) for _, res in results]
+        loss = average_metrics([(res.num_examples, {"loss": res.loss}) for _, res in results])["loss"]
+        return loss, _aggregate_metrics(self.evaluate_metrics_aggregation_fn, metrics)
+
+
+def average_metrics(metrics: list[tuple[int, Metrics]]) -> dict[str, object]:
+    """Each numeric metric averaged by number of examples over the clients that sent it; equally where all counts are 0.
+
+    Booleans count as 0 and 1. Strings and bytes have no mean and are left out.
+
+    >>> average_metrics([(1, {"accuracy": 1.0}), (3, {"accuracy": 0.5, "site": "A"})])
+    {'accuracy': 0.625}
+    """
+    sums: dict[str, list[float]] = {}
+    for count, values in metrics:
+        for name, value in values.items():
+            if isinstance(value, (bool, int, float)):
+                entry = sums.setdefault(name, [0.0, 0.0, 0.0, 0.0])
+                for position, term in enumerate((count * value, count, value, 1)):
+                    entry[position] += term
+    return {name: (s[0] / s[1] if s[1] else s[2] / s[3]) for name, s in sums.items()}
+
+
+def _aggregate_metrics(function: MetricsAggregationFn | None, metrics: list[tuple[int, Metrics]]) -> dict[str, object]:
+    if function is None:
+        return average_metrics(metrics)
+    returned: object = function(metrics)
+    if isinstance(returned, dict):
+        return dict(returned)
+    return {} if returned is None else {"value": returned}
+
+
+def _combined(parts: Parts, results: list[tuple[ClientProxy, FitRes]]) -> Parameters:
+    readers = [res.parameters.reader() for _, res in results]
+    # Programs that call aggregate_fit by themselves have no places: then the order is the list's, the model the first's.
+    places = [res.place or Place(i, len(results), *readers[0]) for i, (_, res) in enumerate(results)]
+    model, base = places[0].model, places[0].base
+    for (client, _), (schema, _) in zip(results, readers, strict=True):
+        got, want = ([spec.shape for spec in s.specs] for s in (schema, model))
+        if got != want:
+            raise StrategyError(
+                f"client {client.cid} returned arrays of shapes {got[:8]}, the model has {want[:8]}; "
+                "drop such results before you call FedAvg.aggregate_fit"
+            )
+    contributions = [
+        Contribution(place.task, *reader, res.num_examples)
+        for (_, res), place, reader in zip(results, places, readers, strict=True)
+    ]
+    schema = stepped_schema(model, [schema for schema, _ in readers])
+    return Parameters.lazy(
+        schema,
+        lambda: combine(
+            schema,
+            (model, base),
+            contributions,
+            aggregator=parts.aggregator,
+            optimizer=parts.optimizer,
+            transform=parts.transform,
+            chunk=chunk_size(places[0].cohort),
+        ),
+    )

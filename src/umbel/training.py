@@ -1,0 +1,259 @@
+"""The client's side of a task: the classes that users derive from, and `run_task`, the only code that calls them.
+
+Knows arrays and user code; knows no sockets and no rounds.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from umbel.errors import ClientFailed, Rejected, WireError
+from umbel.exchange import (
+    Code,
+    Config,
+    Context,
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    GetParametersIns,
+    GetParametersRes,
+    GetPropertiesIns,
+    GetPropertiesRes,
+    Metrics,
+    Parameters,
+    Scalar,
+    Status,
+    plain_scalar,
+    scalars,
+)
+from umbel.params import NDArrays, as_arrays
+from umbel.rounds.messages import Failure, FailureKind, Kind
+
+__all__ = ["Answer", "Client", "ClientFn", "NumPyClient", "make_client", "run_task"]
+
+
+class Client:
+    """A client that speaks in requests and responses. Most people want `NumPyClient`.
+
+    A method that is not overridden answers with the status "not implemented".
+    """
+
+    context: Context | None = None
+
+    def get_properties(self, ins: GetPropertiesIns) -> GetPropertiesRes:
+        """Answers with what the server may know of this client."""
+        return GetPropertiesRes(_missing(Code.GET_PROPERTIES_NOT_IMPLEMENTED, "get_properties"), {})
+
+    def get_parameters(self, ins: GetParametersIns) -> GetParametersRes:
+        """Answers with the current local parameters."""
+        return GetParametersRes(_missing(Code.GET_PARAMETERS_NOT_IMPLEMENTED, "get_parameters"), Parameters([]))
+
+    def fit(self, ins: FitIns) -> FitRes:
+        """Trains the given parameters on local data and answers with the trained ones."""
+        return FitRes(_missing(Code.FIT_NOT_IMPLEMENTED, "fit"), Parameters([]), 0, {})
+
+    def evaluate(self, ins: EvaluateIns) -> EvaluateRes:
+        """Answers with the loss of the given parameters on local data."""
+        return EvaluateRes(_missing(Code.EVALUATE_NOT_IMPLEMENTED, "evaluate"), 0.0, 0, {})
+
+    def to_client(self) -> Client:
+        """Returns itself."""
+        return self
+
+
+class NumPyClient:
+    """A client whose parameters are a list of numpy arrays. Override what you need; every method is optional.
+
+    - `get_parameters(config)` → list of arrays: the local parameters; asked of one client when the strategy has no initial
+      parameters.
+    - `fit(parameters, config)` → (list of arrays in `get_parameters` order, number of examples trained on, metrics)
+    - `evaluate(parameters, config)` → (loss, number of examples evaluated on, metrics)
+    - `get_properties(config)` → dict of scalars
+
+    Arrays that come in are yours, writable, and keep their dtype. Metrics are dicts of name to bool, bytes, float, int or
+    str (numpy scalars are taken too); the number of examples is any integer ≥ 0.
+    """
+
+    context: Context | None = None
+
+    def get_properties(self, config: Config) -> dict[str, Scalar]:
+        return {}
+
+    def get_parameters(self, config: Config) -> NDArrays:
+        return []
+
+    def fit(self, parameters: NDArrays, config: Config) -> tuple[NDArrays, int, Metrics]:
+        return [], 0, {}
+
+    def evaluate(self, parameters: NDArrays, config: Config) -> tuple[float, int, Metrics]:
+        return 0.0, 0, {}
+
+    def to_client(self) -> Client:
+        """This client as a `Client`; `start_client` takes either."""
+        return _FromNumPy(self)
+
+
+class _FromNumPy(Client):
+    """Translates requests into calls of a `NumPyClient`; a method it does not override stays "not implemented"."""
+
+    def __init__(self, numpy_client: NumPyClient) -> None:
+        self.numpy_client = numpy_client
+        self.context = numpy_client.context
+
+    def get_properties(self, ins: GetPropertiesIns) -> GetPropertiesRes:
+        if not self._has("get_properties"):
+            return super().get_properties(ins)
+        return GetPropertiesRes(_OK, self.numpy_client.get_properties(ins.config))
+
+    def get_parameters(self, ins: GetParametersIns) -> GetParametersRes:
+        if not self._has("get_parameters"):
+            return super().get_parameters(ins)
+        arrays = self.numpy_client.get_parameters(ins.config)
+        return GetParametersRes(_OK, Parameters.of(_travelling("get_parameters", arrays)))
+
+    def fit(self, ins: FitIns) -> FitRes:
+        if not self._has("fit"):
+            return super().fit(ins)
+        returned = self.numpy_client.fit(ins.parameters.arrays(), ins.config)
+        arrays, num_examples, metrics = _triple("fit", returned, "(parameters, num_examples, metrics)")
+        return FitRes(_OK, Parameters.of(_travelling("fit", arrays)), num_examples, metrics)  # type: ignore[arg-type]  # checked in run_task
+
+    def evaluate(self, ins: EvaluateIns) -> EvaluateRes:
+        if not self._has("evaluate"):
+            return super().evaluate(ins)
+        returned = self.numpy_client.evaluate(ins.parameters.arrays(), ins.config)
+        return EvaluateRes(_OK, *_triple("evaluate", returned, "(loss, num_examples, metrics)"))  # type: ignore[arg-type]  # checked in run_task
+
+    def _has(self, method: str) -> bool:
+        mine = getattr(type(self.numpy_client), method, None)
+        return mine is not None and mine is not getattr(NumPyClient, method)
+
+
+ClientFn = Callable[[Context], Client | NumPyClient] | Callable[[str], Client | NumPyClient]
+
+
+def make_client(source: Client | NumPyClient | ClientFn, context: Context) -> Client:
+    """A `Client` from whatever people hand in: an instance of either class, or a function of a context or of a cid.
+
+    The classic `client_fn(cid: str)` is recognised by its parameter's name or annotation.
+    """
+    if not isinstance(source, (Client, NumPyClient)) and not hasattr(source, "to_client"):
+        if not callable(source):
+            raise TypeError(f"a client is a NumPyClient, a Client or a function that makes one; got {type(source).__name__}")
+        first = next(iter(inspect.signature(source).parameters.values()), None)
+        by_cid = first is not None and (first.name == "cid" or first.annotation in (str, "str"))
+        source = source(context.node_id if by_cid else context)  # type: ignore[arg-type]  # told apart just above
+    client = source.to_client()
+    if client.context is None:
+        client.context = context
+    return client
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a client's code answered, made uniform: plain Python scalars, and arrays that can travel."""
+
+    arrays: NDArrays = field(default_factory=list)
+    num_examples: int = 0
+    loss: float = 0.0
+    metrics: Metrics = field(default_factory=dict)
+
+
+def run_task(client: Client, kind: Kind, arrays: NDArrays, config: Mapping[str, object]) -> Answer | Failure:
+    """Does one task. Whatever the user's code does wrong comes back as a `Failure`; nothing is raised.
+
+    `arrays` become the client's own. KeyboardInterrupt and SystemExit pass through.
+    """
+    try:
+        return _run(client, kind, arrays, scalars(config))
+    except Rejected as error:
+        return Failure(FailureKind.REJECTED, str(error))
+    except ClientFailed as error:
+        return Failure(FailureKind.RAISED, str(error))
+    except Exception as error:  # user code raises what it likes; all of it is reported to the server
+        text = f"{kind} raised {type(error).__name__}: {error}"
+        return Failure(FailureKind.RAISED, text[:2000], traceback.format_exc(limit=-20)[-20_000:])
+
+
+def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer:
+    parameters = Parameters.of(arrays)
+    match kind:
+        case Kind.PROPERTIES:
+            properties = client.get_properties(GetPropertiesIns(config))
+            _expect_ok(properties.status)
+            return Answer(metrics=_scalars("get_properties", properties.properties))
+        case Kind.PARAMETERS:
+            initial = client.get_parameters(GetParametersIns(config))
+            _expect_ok(initial.status)
+            return Answer(arrays=_travelling("get_parameters", initial.parameters.arrays()))
+        case Kind.FIT:
+            fitted = client.fit(FitIns(parameters, config))
+            _expect_ok(fitted.status)
+            return Answer(
+                arrays=_travelling("fit", fitted.parameters.arrays()),
+                num_examples=_count("fit", fitted.num_examples),
+                metrics=_scalars("fit", fitted.metrics),
+            )
+        case Kind.EVALUATE:
+            evaluated = client.evaluate(EvaluateIns(parameters, config))
+            _expect_ok(evaluated.status)
+            return Answer(
+                loss=_loss(evaluated.loss),
+                num_examples=_count("evaluate", evaluated.num_examples),
+                metrics=_scalars("evaluate", evaluated.metrics),
+            )
+
+
+_OK = Status(Code.OK, "Success")
+
+
+def _missing(code: Code, method: str) -> Status:
+    return Status(code, f"the client does not implement {method}()")
+
+
+def _expect_ok(status: Status) -> None:
+    if status.code != Code.OK:
+        raise ClientFailed(f"the client answered with status {Code(status.code).name}: {status.message}")
+
+
+def _triple(method: str, returned: object, form: str) -> tuple[object, object, object]:
+    if not isinstance(returned, (tuple, list)) or len(returned) != 3:
+        size = f" of length {len(returned)}" if isinstance(returned, (tuple, list)) else ""
+        raise Rejected(f"{method}() returned a {type(returned).__name__}{size}; return the 3-tuple {form}")
+    return returned[0], returned[1], returned[2]
+
+
+def _travelling(method: str, arrays: object) -> NDArrays:
+    try:
+        return as_arrays(arrays)
+    except WireError as error:
+        raise Rejected(f"{method}() returned parameters that cannot travel: {error}") from None
+
+
+def _count(method: str, value: object) -> int:
+    plain = plain_scalar(value)
+    if isinstance(plain, float) and plain.is_integer():
+        return int(plain)
+    try:
+        return operator.index(plain)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        raise Rejected(f"{method}() returned num_examples={value!r}; return a whole number of examples, 0 or more") from None
+
+
+def _loss(value: object) -> float:
+    plain = plain_scalar(value)
+    if isinstance(plain, (int, float)):
+        return float(plain)
+    raise Rejected(f"evaluate() returned the loss {value!r}, a {type(value).__name__}; return a float")
+
+
+def _scalars(method: str, metrics: Mapping[str, object]) -> Metrics:
+    try:
+        return scalars(metrics)
+    except WireError as error:
+        raise Rejected(f"{method}() returned metrics that cannot travel: {error}") from None
