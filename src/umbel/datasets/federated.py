@@ -82,7 +82,7 @@ class FederatedDataset:
         divided. Raises DataError for a partition or split that does not exist.
         """
         chosen = node_id if partition_id is None else partition_id
-        if chosen is None or None not in (partition_id, node_id):
+        if chosen is None or (partition_id is not None and node_id is not None):
             raise DataError(
                 f"load_partition got partition_id={partition_id!r} and node_id={node_id!r}, two names of one thing: "
                 "give exactly one."

@@ -1,0 +1,54 @@
+"""MNIST from the local cache is the MNIST of the hub: same columns, same types, same digits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import datasets
+from umbel.datasets import mnist
+from umbel.datasets.mnist_files import FULL, TEST, TRAIN
+from umbel.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def loaded(mnist_files):
+    return mnist.load(FULL)
+
+
+def test_splits_and_features_are_the_hubs(loaded):
+    assert {name: len(rows) for name, rows in loaded.items()} == {"train": 60_000, "test": 10_000}
+    assert loaded["train"].features == datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)])}
+    )
+    assert str(loaded["test"].split) == "test"
+
+
+def test_an_example_is_a_picture_and_a_digit(loaded):
+    first = loaded["train"][0]
+    assert first["label"] == 5
+    assert (first["image"].mode, first["image"].size) == ("L", (28, 28))
+
+
+@pytest.mark.parametrize(("split", "names"), [("train", TRAIN), ("test", TEST)])
+def test_every_pixel_is_that_of_the_original_files(loaded, mnist_files, split, names):
+    rows = loaded[split].select(range(0, len(loaded[split]), 37)).with_format("numpy")[:]
+    pixels = np.frombuffer(mnist_files.read(names[0]), np.uint8, offset=16).reshape(-1, 28, 28)
+    labels = np.frombuffer(mnist_files.read(names[1]), np.uint8, offset=8)
+    assert rows["image"].dtype == np.uint8
+    assert np.array_equal(rows["image"], pixels[::37])
+    assert np.array_equal(rows["label"], labels[::37])
+
+
+def test_a_damaged_file_is_refused_with_the_remedy(mnist_files, tmp_path, monkeypatch):
+    content = bytearray(mnist_files.read(TRAIN[1]))
+    copies = {name: mnist_files.path / name for name in mnist_files.sha256}
+    monkeypatch.setenv("UMBEL_DATA", str(tmp_path))
+    (tmp_path / "mnist").mkdir()
+    for name, original in copies.items():
+        (tmp_path / "mnist" / name).symlink_to(original)
+    content[-1] ^= 1
+    (tmp_path / "mnist" / TRAIN[1]).unlink()
+    (tmp_path / "mnist" / TRAIN[1]).write_bytes(content)
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte is damaged .* Run scripts/fetch-data, or"):
+        mnist.load(FULL)
