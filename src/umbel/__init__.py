@@ -1,1 +1,26 @@
-"""Umbel: federated learning. `import umbel as fl`."""
+"""Umbel: federated learning. Many owners of data train one model, and the data stays where it is.
+
+    import umbel as fl
+
+    fl.client.start_client(server_address="127.0.0.1:8080", client=MyClient())
+    fl.server.start_server(server_address="0.0.0.0:8080", config=fl.server.ServerConfig(num_rounds=3))
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = ["client", "common", "datasets", "errors", "frameworks", "server"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> ModuleType:
+    # On demand: a client has no use for the server's libraries, nor a server for the data sets'.
+    if name in __all__:
+        return importlib.import_module(f"umbel.{name}")
+    raise AttributeError(f"module 'umbel' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Pace"]
 
@@ -23,6 +23,10 @@ class Pace:
     quorum: int = 1
     deadline: float | None = None
     retries: int = 2
+
+    def within(self, seconds: float | None) -> Pace:
+        """The same pace with this deadline, unless it has one of its own."""
+        return self if seconds is None or self.deadline is not None else replace(self, deadline=seconds)
 
     def __post_init__(self) -> None:
         if self.goal is not None and self.goal < max(self.quorum, 1):

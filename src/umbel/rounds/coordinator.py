@@ -513,13 +513,13 @@ class Coordinator:
 
     def _stop(self, event: Stopped, at: float) -> list[Command]:
         commands = [Cancel(task, event.why) for task in self.pending]
-        return [*commands, *self._finish(at, event.why)]
+        return [*commands, *self._finish(at, event.why, stopped=True)]
 
-    def _finish(self, at: float, why: str, error: str = "") -> list[Command]:
+    def _finish(self, at: float, why: str, *, error: str = "", stopped: bool = False) -> list[Command]:
         s = self.state
         s.phase, s.wake_at = Phase.DONE, None
         self._forget()
-        return [Publish(events.RunFinished(at, s.completed, why, error))]
+        return [Publish(events.RunFinished(at, s.completed, why, error, stopped))]
 
     def _extend(self, event: Resumed, at: float) -> list[Command]:
         self.state.num_rounds = max(self.state.num_rounds, event.num_rounds)

@@ -137,6 +137,7 @@ class RunFinished:
     rounds: int
     why: str
     error: str = ""
+    stopped: bool = False  # by the owner, before the end
 
 
 Event = (

@@ -28,7 +28,7 @@ class Writer(Protocol):
     """Bytes on their way into a content."""
 
     def write(self, data: bytes | memoryview) -> None: ...
-    def commit(self) -> None: ...
+    def commit(self, crc32: int | None = None) -> None: ...
     def abort(self) -> None: ...
 
 
@@ -94,14 +94,17 @@ class Contents(Protocol):
 def write_content(contents: Contents, name: str, schema: Schema, blocks: Iterable[memoryview]) -> None:
     """Writes header and data; nothing is left behind if the blocks fail half-way."""
     writer = contents.create(name)
+    header = encode_header(schema)
+    crc32 = zlib.crc32(header)
     try:
-        writer.write(encode_header(schema))
+        writer.write(header)
         for block in blocks:
             writer.write(block)
+            crc32 = zlib.crc32(block, crc32)  # here, while the block is in the cache; 3 GB/s
     except BaseException:
         writer.abort()
         raise
-    writer.commit()
+    writer.commit(crc32)
 
 
 def as_parameters(content: Content) -> Parameters:
@@ -115,6 +118,7 @@ class FileContents:
     def __init__(self, folder: Path, *, power: bool = False) -> None:
         self.folder = folder
         self.power = power
+        self._crcs: dict[Path, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def create(self, name: str) -> Writer:
@@ -122,15 +126,29 @@ class FileContents:
 
     def open(self, name: str) -> Content:
         try:
-            return _FileContent(self._path(name))
+            content = _FileContent(self._path(name))
         except FileNotFoundError:
             raise StoreError(f"the content {name!r} is missing from {self.folder}") from None
+        if content.path in self._crcs:
+            content.crc32 = self._crcs[content.path]
+        return content
 
     def remove(self, name: str) -> None:
+        self._crcs.pop(self._path(name), None)
         self._path(name).unlink(missing_ok=True)
 
     def rename(self, old: str, new: str) -> None:
         os.replace(self._path(old), self._path(new))
+
+    def publish(self, temporary: Path, path: Path, crc32: int | None) -> None:
+        """Gives a complete file its name."""
+        os.replace(temporary, path)
+        if crc32 is not None:
+            self._crcs[path] = crc32
+        if self.power:
+            folder = os.open(self.folder, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
 
     def keep_only(self, names: Iterable[str]) -> None:
         kept = {self._path(name) for name in names}
@@ -157,15 +175,11 @@ class _FileWriter:
                 raise StoreError(error.errno, f"cannot write {self._path.name}: {error.strerror}") from error
             view = view[written:]
 
-    def commit(self) -> None:
+    def commit(self, crc32: int | None = None) -> None:
         if self._contents.power:
             os.fsync(self._fd)
         os.close(self._fd)
-        os.replace(self._temporary, self._path)
-        if self._contents.power:
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+        self._contents.publish(self._temporary, self._path, crc32)
 
     def abort(self) -> None:
         os.close(self._fd)
@@ -174,7 +188,7 @@ class _FileWriter:
 
 class _FileContent(Content):
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._fd = os.open(path, os.O_RDONLY)
         self.size = os.fstat(self._fd).st_size
 
@@ -183,7 +197,7 @@ class _FileContent(Content):
         while out:
             got = os.preadv(self._fd, [out], offset)
             if not got:
-                raise StoreError(f"{self._path.name} ends at byte {offset}")
+                raise StoreError(f"{self.path.name} ends at byte {offset}")
             out, offset = out[got:], offset + got
 
     def close(self) -> None:
@@ -228,7 +242,7 @@ class _MemoryWriter:
     def write(self, data: bytes | memoryview) -> None:
         self._buffer += data
 
-    def commit(self) -> None:
+    def commit(self, crc32: int | None = None) -> None:
         self._target[self._name] = bytes(self._buffer)
 
     def abort(self) -> None:

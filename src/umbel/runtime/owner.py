@@ -56,9 +56,17 @@ class Owner:
         self._seed = seed
         self._proxy = proxy
         self._proxies: dict[str, ClientProxy] = {}
+        self.busy = False  # user code may be running
 
     def answer(self, question: Question) -> Input:
         """The input that answers a question. What the user's code raises passes through."""
+        self.busy = True
+        try:
+            return self._ask(question)
+        finally:
+            self.busy = False
+
+    def _ask(self, question: Question) -> Input:
         match question:
             case Initialize():
                 return self._initialize()

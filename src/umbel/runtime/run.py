@@ -105,7 +105,7 @@ def run(
                 if isinstance(command, Publish):
                     history.observe(command.event)  # before the snapshot that it belongs to
             if isinstance(event, (Stepped, Summarized)):
-                store.snapshot(coordinator.state, history.to_bytes())
+                store.snapshot(coordinator.state, history.to_bytes(), at)
                 model.committed(coordinator.state.version or 0)
             for command in [*commands, *owed]:
                 do(command)

@@ -48,7 +48,7 @@ class Console:
             case events.TaskFailed():
                 logger.warning("%s: client %s failed (%s): %s", event.kind, event.client, event.reason, event.text)
                 if event.detail:
-                    logger.info("%s", event.detail.rstrip())
+                    logger.debug("%s", event.detail.rstrip())
             case events.ExchangeClosed():
                 counts = event.results, event.failures, event.seconds
                 logger.info("%s: received %d results and %d failures in %.1f s", event.kind, *counts)

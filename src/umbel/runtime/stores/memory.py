@@ -18,7 +18,7 @@ class MemoryStore:
     def append(self, event: Input, at: float) -> None:
         pass
 
-    def snapshot(self, state: State, history: bytes) -> None:
+    def snapshot(self, state: State, history: bytes, at: float) -> None:
         pass
 
     def accepted(self, task: str) -> bool:

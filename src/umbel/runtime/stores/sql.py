@@ -19,7 +19,7 @@ from umbel.rounds.messages import Input, Replied
 from umbel.runtime.contents import Contents
 from umbel.runtime.stores.codec import decode_input, decode_state, encode
 
-__all__ = ["Database", "RunRow", "SqlStore"]
+__all__ = ["Database", "RunRow", "SqlStore", "Stored"]
 
 SCHEMA_VERSION = 1
 
@@ -57,6 +57,7 @@ _snapshots = sa.Table(
     _tables,
     sa.Column("run", sa.String(64), primary_key=True),
     sa.Column("seq", sa.Integer, nullable=False),  # last journal row that is in it
+    sa.Column("at", sa.Float, nullable=False),  # its run time, s
     sa.Column("state", sa.LargeBinary, nullable=False),
     sa.Column("history", sa.LargeBinary, nullable=False),
 )
@@ -70,6 +71,16 @@ class RunRow:
     created: float
     status: str
     fingerprint: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A run as it was kept: the newest snapshot with its run time, and the journal after it."""
+
+    state: State | None
+    history: bytes
+    at: float
+    entries: Iterator[tuple[Input, float]]
 
 
 class Database:
@@ -133,8 +144,8 @@ class SqlStore:
         }
         self._execute(_journal.insert(), row)
 
-    def snapshot(self, state: State, history: bytes) -> None:
-        row = {"run": self._run, "seq": self._seq, "state": encode(state), "history": history}
+    def snapshot(self, state: State, history: bytes, at: float) -> None:
+        row = {"run": self._run, "seq": self._seq, "at": at, "state": encode(state), "history": history}
         self._execute(_snapshots.delete().where(_snapshots.c.run == self._run), None, commit=False)
         self._execute(_snapshots.insert(), row)
 
@@ -144,8 +155,8 @@ class SqlStore:
         with self._database.engine.begin() as connection:
             return connection.execute(query).first() is not None
 
-    def load(self) -> tuple[State | None, bytes, Iterator[tuple[Input, float]]]:
-        """The newest snapshot's state and history, and the journal after it."""
+    def load(self) -> Stored:
+        """The newest snapshot, and the journal after it."""
         where = _snapshots.c.run == self._run
         row = self._connection.execute(_snapshots.select().where(where)).first()
         seq = 0 if row is None else row.seq
@@ -153,7 +164,9 @@ class SqlStore:
         rows = self._connection.execute(query).all()
         self._connection.commit()
         entries = ((decode_input(entry.type, entry.body), entry.at) for entry in rows)
-        return (None, b"", entries) if row is None else (decode_state(row.state), row.history, entries)
+        if row is None:
+            return Stored(None, b"", 0.0, entries)
+        return Stored(decode_state(row.state), row.history, row.at, entries)
 
     def finish(self, status: str) -> None:
         self._execute(_runs.update().where(_runs.c.run == self._run).values(status=status), None)

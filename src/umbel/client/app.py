@@ -1,0 +1,92 @@
+"""Starting a client."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from umbel.exchange import Context
+from umbel.runtime.interactive import exit_code
+from umbel.runtime.log import configure, logger
+from umbel.runtime.named_once import named_once
+from umbel.runtime.transports.http.address import parse_address
+from umbel.runtime.transports.http.client import Patience, serve
+from umbel.runtime.transports.http.link import Link
+from umbel.training import Client, ClientFn, NumPyClient, make_client
+
+__all__ = ["ClientApp", "start_client", "start_numpy_client"]
+
+
+@dataclass(frozen=True)
+class ClientApp:
+    """A client as a value: `client_fn` makes it from a context, or from a cid."""
+
+    client_fn: ClientFn
+
+
+def start_client(
+    *,
+    server_address: str,
+    client: Client | NumPyClient | None = None,
+    client_fn: ClientFn | None = None,
+    root_certificates: bytes | str | Path | None = None,
+    insecure: bool | None = None,
+    max_retries: int | None = None,
+    max_wait_time: float | None = None,
+    client_id: str | None = None,
+    grpc_max_message_length: int | None = None,
+    transport: str | None = None,
+) -> None:
+    """Takes part in the run of the server at `server_address` ("host:port") until it is over.
+
+    The client may start before the server, and stays when the server is restarted. An exception in its `fit` or `evaluate`
+    is reported to the server; the client goes on.
+
+    - `client`: a `NumPyClient` or a `Client`; or `client_fn`, which makes one from a `Context` or from a cid.
+    - `root_certificates`: a CA certificate, PEM, as bytes or a path: the connection is then TLS. `insecure=False` without
+      one means TLS with the CAs that the system trusts.
+    - `max_retries`, `max_wait_time` (seconds): when to give up on a server that does not answer; None never does.
+    - `client_id`: the client's name, for results that repeat; random otherwise.
+
+    Raises `ValueError` for contradictory arguments, `ServerUnreachable` where patience ends, and `ServerRefused` where the
+    server will not have this client. Ctrl-C ends the process with exit code 130.
+    """
+    configure()
+    named_once("start_client", grpc_max_message_length=grpc_max_message_length, transport=transport)
+    source = client if client is not None else client_fn
+    if source is None or (client is not None and client_fn is not None):
+        raise ValueError("give start_client either client= or client_fn=, one of them")
+    secure = root_certificates is not None or insecure is False
+    if insecure and root_certificates is not None:
+        raise ValueError("insecure=True contradicts root_certificates=; leave one of them out")
+    host, port = parse_address(server_address)
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # where to bind, not where to connect
+    name = client_id if client_id is not None else f"client-{secrets.token_hex(6)}"
+    context = Context(node_id=name)
+    instance = make_client(source, context)
+
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    link = Link(f"{'https' if secure else 'http'}://{shown}", name, tls=_tls(root_certificates) if secure else None)
+    logger.info("Client %s, server %s", name, shown)
+    with exit_code("Stopped by Ctrl-C"):
+        why = serve(link, instance, Patience(shown, max_retries, max_wait_time))
+        logger.info("The run is over: %s", why)
+
+
+def start_numpy_client(server_address: str, client: NumPyClient, **options: object) -> None:
+    """The same as `start_client`, and may be called with positional arguments."""
+    start_client(server_address=server_address, client=client, **options)  # type: ignore[arg-type]  # checked there
+
+
+def _tls(root_certificates: bytes | str | Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if isinstance(root_certificates, bytes):
+        context.load_verify_locations(cadata=root_certificates.decode("ascii"))
+    elif root_certificates is not None:
+        context.load_verify_locations(cafile=os.fspath(root_certificates))
+    return context

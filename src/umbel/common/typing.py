@@ -1,0 +1,44 @@
+"""Requests, responses and their parts."""
+
+from umbel.exchange import (
+    Code,
+    Config,
+    Context,
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    GetParametersIns,
+    GetParametersRes,
+    GetPropertiesIns,
+    GetPropertiesRes,
+    Metrics,
+    MetricsAggregationFn,
+    Parameters,
+    Properties,
+    Scalar,
+    Status,
+)
+from umbel.params import NDArray, NDArrays
+
+__all__ = [
+    "Code",
+    "Config",
+    "Context",
+    "EvaluateIns",
+    "EvaluateRes",
+    "FitIns",
+    "FitRes",
+    "GetParametersIns",
+    "GetParametersRes",
+    "GetPropertiesIns",
+    "GetPropertiesRes",
+    "Metrics",
+    "MetricsAggregationFn",
+    "NDArray",
+    "NDArrays",
+    "Parameters",
+    "Properties",
+    "Scalar",
+    "Status",
+]

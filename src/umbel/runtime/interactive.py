@@ -1,0 +1,34 @@
+"""How a call ends in a script, in a notebook and in a thread."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from umbel.runtime.log import logger
+
+__all__ = ["exit_code", "in_notebook", "is_script"]
+
+
+def in_notebook() -> bool:
+    """Whether a person types at this interpreter: IPython, a notebook, or Python's own prompt."""
+    return "get_ipython" in vars(sys.modules["builtins"]) or hasattr(sys, "ps1")
+
+
+def is_script() -> bool:
+    """Whether the caller is a program's main thread, so that ending the process is right."""
+    return threading.current_thread() is threading.main_thread() and not in_notebook()
+
+
+@contextmanager
+def exit_code(line: str) -> Iterator[None]:
+    """Ctrl-C inside ends a script with one line and exit code 130; elsewhere KeyboardInterrupt passes through."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_script():
+            raise
+        logger.info("%s", line)
+        raise SystemExit(130) from None

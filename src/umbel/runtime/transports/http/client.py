@@ -1,0 +1,264 @@
+"""A client's life: it registers, takes tasks, answers them, and outlives whatever happens to its server.
+
+One thread polls all the time, also during training: that is the heartbeat, and how news comes. The calling thread does the
+tasks, one after another, and keeps each answer until the server has acknowledged it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import random
+import threading
+import time
+import zlib
+
+from umbel.errors import ServerUnreachable, WireError
+from umbel.params import Params, gather, schema_of
+from umbel.rounds.messages import Failure, Kind, Verdict
+from umbel.runtime.log import logger
+from umbel.runtime.transports.http.link import Link, ServerRefused, Unknown, Unreachable, whole
+from umbel.runtime.transports.http.protocol import (
+    GO,
+    INLINE,
+    PART,
+    WORKING,
+    ContentHead,
+    FailureHead,
+    Offer,
+    Outcome,
+    TaskHead,
+)
+from umbel.training import Answer, Client, run_task
+from umbel.wire import encode_header
+
+__all__ = ["Patience", "serve"]
+
+LONGEST_PAUSE = 5.0  # seconds; the server's grace period is longer
+SAY_EVERY = 10.0  # seconds between two lines about a server that does not answer
+
+
+class Patience:
+    """How long to go on trying. Counts failures since the last success; None means without limit."""
+
+    def __init__(self, address: str, max_retries: int | None, max_wait_time: float | None) -> None:
+        self._address = address
+        self._max_retries = max_retries
+        self._max_wait_time = max_wait_time
+        self._lock = threading.Lock()
+        self._jitter = random.Random()
+        self._failures = 0
+        self._since = self._said_at = 0.0
+
+    def succeeded(self) -> None:
+        with self._lock:
+            if self._failures:
+                logger.info("Connected to the server at %s", self._address)
+            self._failures = 0
+
+    def failed(self, why: Exception) -> float:
+        """Notes a failure; the seconds to wait before the next try. Raises `ServerUnreachable` when it was the last."""
+        with self._lock:
+            now = time.monotonic()
+            if not self._failures:
+                self._since, self._said_at = now, now - SAY_EVERY
+            self._failures += 1
+            waited = now - self._since
+            too_often = self._max_retries is not None and self._failures > self._max_retries
+            too_long = self._max_wait_time is not None and waited >= self._max_wait_time
+            if too_often or too_long:
+                tried = f"{self._failures} tries in {waited:.1f} s"
+                raise ServerUnreachable(f"no server at {self._address} ({why}) after {tried}; is it running, and reachable?")
+            if now - self._said_at >= SAY_EVERY:
+                logger.info("Waiting for the server at %s: %s (for %.0f s)", self._address, why, waited)
+                self._said_at = now
+            pause = min(LONGEST_PAUSE, 0.1 * 2.0 ** min(self._failures - 1, 10))
+            if self._max_wait_time is not None:
+                pause = min(pause, max(self._max_wait_time - waited, 0.01))
+            return pause * self._jitter.uniform(0.5, 1.0)
+
+
+class _Over(Exception):
+    """The run is over."""
+
+
+def serve(link: Link, client: Client, patience: Patience) -> str:
+    """Does tasks until the run is over; returns why it is.
+
+    Raises `ServerUnreachable` when patience ends and `ServerRefused` when the server will not have this client.
+    """
+    return _Life(link, client, patience).live()
+
+
+class _Life:
+    def __init__(self, link: Link, client: Client, patience: Patience) -> None:
+        self._link = link
+        self._client = client
+        self._patience = patience
+        self._news: queue.SimpleQueue[TaskHead | BaseException] = queue.SimpleQueue()
+        self._have: dict[str, None] = {}  # tasks taken and not yet acknowledged
+        self._stop = threading.Event()
+
+    def live(self) -> str:
+        poller = threading.Thread(target=self._poll, name="umbel-poll", daemon=True)
+        poller.start()
+        try:
+            while True:
+                news = self._news.get()
+                if isinstance(news, BaseException):
+                    raise news
+                self._do(news)
+        except _Over as over:
+            return str(over)
+        finally:
+            self._stop.set()
+            self._say_goodbye()
+            poller.join(2.0)
+            self._link.close()
+
+    # ---- the polling thread
+
+    def _poll(self) -> None:
+        try:
+            self._register()
+            while not self._stop.is_set():
+                try:
+                    news = self._link.next(self._have.copy())
+                except Unreachable as error:
+                    self._stop.wait(self._patience.failed(error))
+                    continue
+                except Unknown:
+                    self._register()
+                    continue
+                self._patience.succeeded()
+                for name in news.cancelled:
+                    if self._have.pop(name, "") is None:
+                        logger.info("The server no longer waits for %s", _readable(name))
+                for head in news.tasks:
+                    self._have[head.id] = None
+                    self._news.put(head)
+                if news.over is not None:
+                    self._stop.set()
+                    self._news.put(_Over(news.over))
+        except Exception as error:  # whatever ends this thread ends the client
+            self._stop.set()
+            self._news.put(error)
+
+    def _register(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._link.register()
+            except Unreachable as error:
+                self._stop.wait(self._patience.failed(error))
+            else:
+                self._patience.succeeded()
+                return
+
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(Unreachable, Unknown, ServerRefused):  # then it notices by itself
+            self._link.leave()
+
+    # ---- the calling thread
+
+    def _do(self, head: TaskHead) -> None:
+        if head.id not in self._have:
+            return  # cancelled while it waited here
+        logger.info("Received %s", _readable(head.id))
+        started = time.monotonic()
+        try:
+            params = self._fetch(head.content)
+            if params is None:
+                return
+            answer = run_task(self._client, Kind(head.kind), params.arrays(), head.config)
+            del params  # an answer holds what it needs of it
+            if isinstance(answer, Failure):
+                logger.error("%s failed: %s", _readable(head.id), answer.text)
+                if answer.detail:
+                    logger.error("%s", answer.detail.rstrip())
+            verdict = self._tell(head, answer)
+            logger.info("Sent %s after %.1f s: %s", _readable(head.id), time.monotonic() - started, verdict)
+        finally:
+            self._have.pop(head.id, None)
+
+    def _fetch(self, head: ContentHead | None) -> Params | None:
+        """The parameters of a task, as arrays of the client's own; None where the server no longer has them."""
+        if head is None:
+            return Params.of([])
+        data, received = bytearray(head.size), 0
+        while True:
+            try:
+                received = self._link.fetch(head, data, received)
+                if received == head.size:
+                    return whole(head, data)
+                raise Unreachable("the connection broke")
+            except WireError as error:
+                received = 0
+                self._pause(Unreachable(str(error)))
+            except Unreachable as error:
+                self._pause(error)
+            except Unknown as error:
+                self._pause(Unreachable(str(error)))
+            except ServerRefused as error:
+                logger.warning("The task cannot be done: %s", error)
+                return None
+
+    def _tell(self, head: TaskHead, answer: Answer | Failure) -> str:
+        """Sends an answer until the server has decided about it; returns its words."""
+        while not self._stop.is_set():
+            try:
+                outcome = self._send(head, answer)
+            except (Unreachable, Unknown) as error:
+                self._pause(error)
+                continue
+            self._patience.succeeded()
+            if outcome.verdict == WORKING:
+                continue
+            if outcome.verdict in (Verdict.REJECTED, Verdict.STALE) and not isinstance(answer, Failure):
+                logger.warning("The server did not take %s: %s", _readable(head.id), outcome.why)
+            return outcome.verdict
+        return "not sent: the run is over"
+
+    def _send(self, head: TaskHead, answer: Answer | Failure) -> Outcome:
+        if isinstance(answer, Failure):
+            report = FailureHead(answer.kind, answer.text, answer.detail)
+            return self._link.offer(head.id, Offer(failure=report))
+        schema = schema_of(answer.arrays)
+        carries = Kind(head.kind) in (Kind.FIT, Kind.PARAMETERS)
+        small = carries and schema.nbytes <= INLINE
+        data = b"".join(gather(schema, answer.arrays, 0, schema.nbytes)) if small else None
+        outcome = self._link.offer(
+            head.id,
+            Offer(
+                num_examples=answer.num_examples,
+                loss=answer.loss,
+                metrics={**answer.metrics},
+                header=encode_header(schema) if carries else b"",
+                size=schema.nbytes,
+                data=data,
+                crc32=zlib.crc32(data or b""),
+            ),
+        )
+        while outcome.verdict == GO and outcome.offset < schema.nbytes:
+            begin = outcome.offset
+            end = min(begin + PART, schema.nbytes)
+            outcome = self._link.send(head.id, begin, end - begin, gather(schema, answer.arrays, begin, end))
+        if outcome.verdict == GO:
+            crc32 = 0
+            for view in gather(schema, answer.arrays, 0, schema.nbytes):
+                crc32 = zlib.crc32(view, crc32)
+            outcome = self._link.commit(head.id, crc32)
+        if outcome.verdict == GO:  # damaged on its way: from the start
+            raise Unreachable(outcome.why or "the data was damaged on its way")
+        return outcome
+
+    def _pause(self, error: Exception) -> None:
+        """Waits a little; the polling thread registers anew where that is needed. Raises `_Over` when all is over."""
+        if self._stop.wait(self._patience.failed(error)):
+            news = self._news.get()
+            raise news if isinstance(news, BaseException) else error
+
+
+def _readable(task_id: str) -> str:
+    """What a task id says: "run.3.fit.0.1" → "fit of round 3"."""
+    parts = task_id.split(".")
+    return f"{parts[2]} of round {parts[1]}" if len(parts) == 5 else "a question"

@@ -1,0 +1,204 @@
+"""A client's connection to its server: one call per request of the protocol. Knows no tasks' meaning and no retries.
+
+Every call raises `Unreachable` where no answer came, `Unknown` where the server does not know the session, and
+`ServerRefused` for a refusal that asking again will not change.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import urllib.request
+import zlib
+from collections.abc import Iterable
+from typing import TypeVar
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from umbel.errors import UmbelError, WireError
+from umbel.params import Params
+from umbel.runtime.transports.http.protocol import (
+    POLL,
+    SESSION,
+    VERSION,
+    Commit,
+    ContentHead,
+    Next,
+    Offer,
+    Outcome,
+    Poll,
+    Problem,
+    Register,
+    Registered,
+    decode,
+    encode,
+)
+
+__all__ = ["Link", "ServerRefused", "Unknown", "Unreachable", "whole"]
+
+BLOCK = 2**20
+_T = TypeVar("_T")
+
+
+class Unreachable(UmbelError, ConnectionError):
+    """No answer came; it may be better in a moment."""
+
+
+class Unknown(UmbelError):
+    """The server does not know the session: it has been restarted."""
+
+
+class ServerRefused(UmbelError):
+    """The server will not have this client, or not this request."""
+
+
+class Link:
+    """One server, one client name. Safe to use from two threads."""
+
+    def __init__(self, base_url: str, client_id: str, *, tls: ssl.SSLContext | None = None) -> None:
+        self._url = base_url
+        self._client_id = client_id
+        self._session = ""
+        self.run = ""
+        # read: longer than the server keeps a poll, or a decision, open
+        options = {"timeout": urllib3.Timeout(connect=5.0, read=POLL + 25.0), "retries": False, "maxsize": 4}
+        proxy = _proxy_for(base_url)
+        self._pool: urllib3.PoolManager = (
+            urllib3.ProxyManager(proxy, ssl_context=tls, **options)  # type: ignore[arg-type]
+            if proxy
+            else urllib3.PoolManager(ssl_context=tls, **options)  # type: ignore[arg-type]
+        )
+
+    def register(self) -> None:
+        answer = self._post("/v1/register", encode(Register(VERSION, self._client_id)), Registered)
+        self._session, self.run = answer.session, answer.run
+
+    def next(self, have: Iterable[str]) -> Next:
+        return self._post("/v1/next", encode(Poll(list(have))), Next)
+
+    def offer(self, task: str, offer: Offer) -> Outcome:
+        return self._post(f"/v1/tasks/{task}/reply", encode(offer), Outcome)
+
+    def send(self, task: str, offset: int, size: int, views: Iterable[memoryview]) -> Outcome:
+        """Sends `size` bytes of data, from `offset` on."""
+        headers = {"content-length": str(size)}
+        return self._request("PUT", f"/v1/tasks/{task}/data/{offset}", views, Outcome, headers)
+
+    def commit(self, task: str, crc32: int) -> Outcome:
+        return self._post(f"/v1/tasks/{task}/commit", encode(Commit(crc32)), Outcome)
+
+    def leave(self) -> None:
+        self._answer(self._raw("POST", "/v1/leave", b""))
+
+    def fetch(self, head: ContentHead, into: bytearray, received: int) -> int:
+        """Fills `into` from byte `received` on; returns how far it came. Raises `WireError` if the server is damaged."""
+        if head.data is not None:
+            into[:] = head.data
+            return head.size
+        response = self._raw("GET", f"/v1/contents/{head.name}", None, {"range": f"bytes={received}-"}, stream=True)
+        if response.status >= 400:
+            self._answer(response)
+        view = memoryview(into)
+        try:
+            while received < head.size:
+                block = response.read(BLOCK)
+                if not block:
+                    break
+                view[received : received + len(block)] = block
+                received += len(block)
+        except (HTTPError, OSError, ValueError):
+            pass  # the caller sees how far it came, and goes on from there
+        finally:
+            response.release_conn()
+        return received
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def _post(self, path: str, body: bytes, type_: type[_T]) -> _T:
+        return self._request("POST", path, body, type_)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[memoryview],
+        type_: type[_T],
+        headers: dict[str, str] | None = None,
+    ) -> _T:
+        answer = self._answer(self._raw(method, path, body, headers))
+        try:
+            return decode(answer, type_)
+        except WireError as error:
+            raise ServerRefused(f"{self._url} does not answer like an Umbel server: {error}") from None
+
+    def _raw(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[memoryview] | None,
+        headers: dict[str, str] | None = None,
+        *,
+        stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        headers = {SESSION: self._session, "content-type": "application/msgpack", **(headers or {})}
+        try:
+            return self._pool.request(
+                method,
+                self._url + path,
+                body=body,  # type: ignore[arg-type]  # bytes, or views of them
+                headers=headers,
+                preload_content=not stream,
+                decode_content=False,
+                redirect=False,
+            )
+        except urllib3.exceptions.SSLError as error:
+            raise ServerRefused(f"TLS with {self._url} failed: {error}") from None
+        except (HTTPError, OSError) as error:
+            raise Unreachable(_reason(error)) from None
+
+    def _answer(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        if response.status < 400:
+            return response.data
+        try:
+            why = decode(response.data, Problem).why
+        except WireError:
+            why = f"status {response.status}"
+        if response.status == 401:
+            raise Unknown(why)
+        if response.status in (408, 425, 429, 500, 502, 503, 504):
+            raise Unreachable(why)
+        raise ServerRefused(why)
+
+
+def whole(head: ContentHead, data: bytearray) -> Params:
+    """The parameters in a fetched content. Raises `WireError` where it was damaged on its way."""
+    if zlib.crc32(data) != head.crc32:
+        raise WireError(f"the content {head.name} was damaged on its way")
+    return Params.from_bytes(data)
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for this address; never one for loopback."""
+    parts = urllib3.util.parse_url(url)
+    host = (parts.host or "").strip("[]")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if loopback or urllib.request.proxy_bypass(f"{host}:{parts.port}"):
+        return None
+    return urllib.request.getproxies().get(parts.scheme or "http")
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case urllib3.exceptions.NameResolutionError():
+            return "its name cannot be resolved"
+        case urllib3.exceptions.NewConnectionError():
+            return "connection refused"
+        case urllib3.exceptions.TimeoutError():
+            return "no answer in time"
+        case _:
+            return "the connection broke"

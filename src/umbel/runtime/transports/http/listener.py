@@ -1,0 +1,156 @@
+"""One listening port, served by uvicorn on an event loop in a thread of its own. Knows no tasks and no clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from umbel.runtime.transports.http.address import parse_address
+
+__all__ = ["AddressInUse", "Listener"]
+
+
+class AddressInUse(OSError):
+    """Somebody else listens there."""
+
+
+class Listener:
+    """Binds at once, so that a port in use is an error here; serves from `start` on.
+
+    Raises `AddressInUse`, or another `OSError` for an address that this machine does not have.
+    """
+
+    def __init__(self, address: str, *, tls: ssl.SSLContext | None = None) -> None:
+        self.host, port = parse_address(address)
+        self._tls = tls
+        self._socket = _bind(self.host, port)
+        self.port: int = self._socket.getsockname()[1]
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self._tls else 'http'}://{host}:{self.port}"
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether others than this machine can connect, and without TLS."""
+        return self._tls is None and not self.host.startswith("127.") and self.host not in ("::1", "localhost")
+
+    def start(
+        self,
+        app: ASGIApp,
+        disconnected: Callable[[tuple[str, int]], None],
+        watch: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Serves `app`; tells of each closed connection by its peer, and runs `watch` beside it."""
+        config = uvicorn.Config(
+            app,
+            http=_protocol(disconnected),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=1,
+            backlog=4096,
+        )
+        config.load()
+        config.ssl = self._tls
+        server = self._server = uvicorn.Server(config)
+        ready = threading.Event()
+
+        async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
+            watching = self._loop.create_task(_coroutine(watch))
+            ready.set()
+            try:
+                await server.serve(sockets=[self._socket])
+            finally:
+                watching.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watching
+
+        def work() -> None:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(serve())
+
+        self._thread = threading.Thread(target=work, name="umbel-http", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Calls a function in the event loop's thread, soon."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left to be told
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def stop(self) -> None:
+        """Closes the port and ends the thread."""
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(10)
+        self._socket.close()
+
+
+async def _coroutine(function: Callable[[], Awaitable[None]]) -> None:
+    await function()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    if host in ("::", "*", ""):
+        with contextlib.suppress(OSError):  # no IPv6 here: then IPv4 alone
+            return _listening(socket.AF_INET6, "::", port)
+        host = "0.0.0.0"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return _listening(family, host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(error.errno, f"port {port} is already in use on {host}") from None
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, port))
+        sock.listen(4096)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _protocol(disconnected: Callable[[tuple[str, int]], None]) -> type[asyncio.Protocol]:
+    """uvicorn's protocol class, telling of closed connections: only so a killed client is seen at once."""
+    base: Any
+    try:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base
+    except ImportError:  # no httptools on this platform
+        from uvicorn.protocols.http.h11_impl import H11Protocol as base
+
+    class Protocol(base):  # type: ignore[misc]  # one of two classes
+        def connection_lost(self, exc: Exception | None) -> None:
+            peer = self.client
+            super().connection_lost(exc)
+            if peer is not None:
+                disconnected(peer)
+
+    return Protocol

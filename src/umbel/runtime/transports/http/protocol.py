@@ -1,0 +1,137 @@
+"""The messages between server and client: MessagePack, checked while it is decoded. Knows no sockets.
+
+    POST /v1/register                    Register → Registered
+    POST /v1/next                        Poll → Next          (answers at once, or after at most POLL seconds)
+    GET  /v1/contents/{name}             → a safetensors file; `Range: bytes=N-` goes on where it broke off
+    POST /v1/tasks/{task}/reply          Offer → Outcome      (GO: send the data from `offset` on)
+    PUT  /v1/tasks/{task}/data/{offset}  bytes → Outcome
+    POST /v1/tasks/{task}/commit         Commit → Outcome
+    POST /v1/leave                       → 204
+
+All but the first carry the session in the header `umbel-session`. A refusal is a status of 400 or above with a Problem.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from umbel.errors import WireError
+
+__all__ = [
+    "GO",
+    "INLINE",
+    "PART",
+    "POLL",
+    "SESSION",
+    "VERSION",
+    "WORKING",
+    "Commit",
+    "ContentHead",
+    "FailureHead",
+    "Next",
+    "Offer",
+    "Outcome",
+    "Poll",
+    "Problem",
+    "Register",
+    "Registered",
+    "TaskHead",
+    "decode",
+    "encode",
+]
+
+VERSION = 1
+SESSION = "umbel-session"
+POLL = 20.0  # seconds that a poll may stay open
+PART = 8 * 2**20  # most bytes of data in one request
+INLINE = 2**20  # contents up to this size travel inside the message
+
+# Outcome.verdict is a `Verdict`, or one of these.
+GO = "go"
+WORKING = "working"  # the reply is there; what becomes of it is not yet decided: ask again
+
+
+class Register(msgspec.Struct, forbid_unknown_fields=True):
+    version: int
+    client_id: str
+
+
+class Registered(msgspec.Struct):
+    run: str
+    session: str
+
+
+class Poll(msgspec.Struct, forbid_unknown_fields=True):
+    have: list[str]  # tasks that the client works on, or has an answer to
+
+
+class ContentHead(msgspec.Struct):
+    name: str
+    size: int  # bytes of the whole file
+    crc32: int
+    data: bytes | None = None  # the file itself, where it is small
+
+
+class TaskHead(msgspec.Struct):
+    id: str
+    kind: str
+    round: int
+    config: dict[str, object]
+    content: ContentHead | None = None
+
+
+class Next(msgspec.Struct):
+    tasks: list[TaskHead] = []
+    cancelled: list[str] = []
+    over: str | None = None  # why the run is over
+
+
+class FailureHead(msgspec.Struct, forbid_unknown_fields=True):
+    kind: str
+    text: str
+    detail: str = ""
+
+
+class Offer(msgspec.Struct, forbid_unknown_fields=True):
+    """What the client would reply. `header` is the safetensors header of `size` bytes of data; b"" for none."""
+
+    num_examples: int = 0
+    loss: float = 0.0
+    metrics: dict[str, object] = {}
+    header: bytes = b""
+    size: int = 0
+    data: bytes | None = None
+    crc32: int = 0  # of the data, where it is sent along
+    failure: FailureHead | None = None
+
+
+class Commit(msgspec.Struct, forbid_unknown_fields=True):
+    crc32: int  # of all data
+
+
+class Outcome(msgspec.Struct):
+    verdict: str
+    why: str = ""
+    offset: int = 0
+
+
+class Problem(msgspec.Struct):
+    why: str
+
+
+T = TypeVar("T")
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode(data: bytes | bytearray, type_: type[T]) -> T:
+    """Raises `WireError` for bytes that are not such a message."""
+    try:
+        return msgspec.msgpack.decode(data, type=type_)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise WireError(f"not a {type_.__name__} message: {error}") from None

@@ -1,0 +1,588 @@
+"""The server's side of HTTP: who is there, what each client is owed, and what came of its replies.
+
+Knows sessions, tasks and uploads; knows no strategy, and decides nothing about rounds. All of its state lives in the event
+loop's thread; the run's loop talks to it through `Transport` and hears from it through a queue.
+
+What a client is owed is a set, and a poll carries the set that the client has: the answer is the difference. So nothing is
+lost with a lost answer, and a restarted server needs no memory of what it has sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import queue
+import re
+import secrets
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from umbel.door import Door
+from umbel.errors import Rejected, StoreError, WireError
+from umbel.exchange import Parameters, scalars
+from umbel.params import Params
+from umbel.rounds.messages import (
+    Failed,
+    Failure,
+    FailureKind,
+    Input,
+    Joined,
+    Kind,
+    Left,
+    Replied,
+    Reply,
+    Task,
+    Verdict,
+)
+from umbel.runtime.contents import Content, write_content
+from umbel.runtime.stores.base import Store
+from umbel.runtime.transports.http.listener import Listener
+from umbel.runtime.transports.http.protocol import (
+    GO,
+    INLINE,
+    PART,
+    POLL,
+    SESSION,
+    VERSION,
+    WORKING,
+    Commit,
+    ContentHead,
+    Next,
+    Offer,
+    Outcome,
+    Poll,
+    Problem,
+    Register,
+    Registered,
+    TaskHead,
+    decode,
+    encode,
+)
+from umbel.runtime.transports.http.upload import Upload
+from umbel.training import Answer
+from umbel.wire import MAX_HEADER, Schema, parse_header
+
+__all__ = ["HttpTransport"]
+
+GRACE = 7.0  # seconds a client may be without a connection: longer than a client's longest back-off, 5 s
+RESUME_GRACE = 12.0  # the same, for the clients of a run that is resumed
+SILENCE = 60.0  # seconds a client may keep its connection open without asking for anything
+FAREWELL = 15.0  # seconds that the end of a run waits for every client to hear of it
+PATIENCE = 25.0  # seconds a request may wait for the run's loop before it is told to ask again
+SWEEP = 0.5  # seconds between two looks at who is still there
+MAX_MESSAGE = MAX_HEADER + 2 * INLINE
+MAX_CLIENT_ID = 128
+
+
+@dataclass(slots=True)
+class _Owed:
+    """A task that a client is owed, and how far its answer has come."""
+
+    task: Task
+    content: str | None
+    door: Door
+    upload: Upload | None = None
+    submitted: bool = False  # its answer is with the run's loop
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    """A client by name, whichever process plays it at the moment."""
+
+    name: str
+    session: str = ""
+    present: bool = False
+    seen_at: float = 0.0
+    grace: float = GRACE
+    polls: int = 0  # open polls
+    connections: set[tuple[str, int]] = field(default_factory=set)
+    owed: dict[str, _Owed] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class HttpTransport:
+    """Serves a run on a listener. `known` are the clients of a run that is resumed: they have `RESUME_GRACE` to return."""
+
+    def __init__(self, listener: Listener, run: str, store: Store, *, known: Iterable[str] = ()) -> None:
+        self._run = run
+        self._store = store
+        self._contents = store.contents
+        self._inputs: queue.SimpleQueue[Input | BaseException] = queue.SimpleQueue()
+        self._clients: dict[str, _Client] = {}
+        self._sessions: dict[str, _Client] = {}
+        self._fenced: set[str] = set()
+        self._peers: dict[tuple[str, int], _Client] = {}
+        self._heads: dict[str, ContentHead] = {}
+        self._holders: dict[str, _Client] = {}  # who is owed which task
+        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._asked: dict[str, concurrent.futures.Future[Answer | Failure]] = {}
+        self._over: str | None = None
+        self._away = False
+        now = time.monotonic()
+        for name in known:
+            self._clients[name] = _Client(name, present=True, seen_at=now, grace=RESUME_GRACE)
+        self._listener = listener
+        listener.start(self._app(), self._disconnected, self._watch)
+
+    # ---- for the run's loop
+
+    def receive(self, timeout: float | None) -> Input | None:
+        try:
+            event = self._inputs.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    def put(self, event: Input | BaseException) -> None:
+        """Adds an input; an exception is raised in the run's loop."""
+        self._inputs.put(event)
+
+    def dispatch(self, task: Task, content: str | None, door: Door) -> None:
+        self._listener.call(self._owe, task, content, door)
+
+    def cancel(self, task: Task) -> None:
+        self._listener.call(self._forget, task)
+
+    def settle(self, task: str, verdict: Verdict, why: str) -> None:
+        self._listener.call(self._resolve, task, Outcome(verdict, why))
+
+    def ask(
+        self, client: str, kind: Kind, parameters: Parameters | None, config: Mapping[str, object], timeout: float
+    ) -> Answer | Failure:
+        name = f"ask-{secrets.token_hex(8)}"
+        task = Task(f"{self._run}.{name}", 0, kind, 0, 1, client, None, {**config}, name if parameters else None)
+        if parameters is not None:
+            write_content(self._contents, name, *parameters.stream())
+        answered: concurrent.futures.Future[Answer | Failure] = concurrent.futures.Future()
+        self._asked[task.id] = answered
+        self.dispatch(task, task.content, Door(kind, None, 2**63, 2**40))
+        try:
+            return answered.result(timeout)
+        except TimeoutError:
+            return Failure(FailureKind.LATE, f"no answer within {timeout:g} s")
+        finally:
+            del self._asked[task.id]
+            self.cancel(task)
+            self._contents.remove(name)
+
+    def close(self, why: str, *, over: bool) -> None:
+        gone = threading.Event()
+        self._listener.call(self._say_goodbye, why, over, gone)
+        if over:
+            gone.wait(FAREWELL)
+        self._listener.stop()
+
+    # ---- from here on: the event loop's thread
+
+    def _app(self) -> ASGIApp:
+        def route(path: str, handler: Callable[[Request], Awaitable[Response]], method: str) -> Route:
+            return Route(path, self._guarded(handler), methods=[method])
+
+        return Starlette(
+            routes=[
+                route("/", self._hello, "GET"),
+                route("/v1/register", self._register, "POST"),
+                route("/v1/next", self._next, "POST"),
+                route("/v1/contents/{name}", self._content, "GET"),
+                route("/v1/tasks/{task}/reply", self._reply, "POST"),
+                route("/v1/tasks/{task}/data/{offset:int}", self._data, "PUT"),
+                route("/v1/tasks/{task}/commit", self._commit, "POST"),
+                route("/v1/leave", self._leave, "POST"),
+            ]
+        )
+
+    def _guarded(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except _Refused as refusal:
+                return _message(Problem(str(refusal)), refusal.status)
+            except WireError as error:
+                return _message(Problem(str(error)), 400)
+            except StoreError as error:
+                self.put(error)  # the run's loop ends with it
+                return _message(Problem("the server cannot write"), 503)
+            except ClientDisconnect:
+                return Response(status_code=400)
+
+        return guarded
+
+    async def _hello(self, _: Request) -> Response:
+        present = sum(client.present for client in self._clients.values())
+        return PlainTextResponse(f"Umbel server, run {self._run}, {present} clients present\n")
+
+    # ---- sessions
+
+    async def _register(self, request: Request) -> Response:
+        message = decode(await _body(request, 4096), Register)
+        if message.version != VERSION:
+            versions = f"this server speaks protocol {VERSION}, the client {message.version}"
+            raise _Refused(426, f"{versions}; install the same Umbel on both")
+        name = message.client_id
+        if not 0 < len(name) <= MAX_CLIENT_ID or not re.fullmatch(r"[\w.:@+-]+", name):
+            raise _Refused(400, f"client_id {name[:200]!r}: use 1 to {MAX_CLIENT_ID} letters, digits and . _ : @ + -")
+        client = self._clients.setdefault(name, _Client(name))
+        if client.session:  # one live session per name: the newer fences the older
+            self._sessions.pop(client.session, None)
+            self._fenced.add(client.session)
+            client.news.set()
+        client.session = secrets.token_hex(16)
+        self._sessions[client.session] = client
+        client.connections.clear()
+        self._seen(request, client)
+        return _message(Registered(self._run, client.session))
+
+    def _client(self, request: Request) -> _Client:
+        session = request.headers.get(SESSION, "")
+        client = self._sessions.get(session)
+        if client is None:
+            if session in self._fenced:
+                raise _Refused(409, "another process has registered under this client_id")
+            raise _Refused(401, "unknown session; register again")
+        if self._away:
+            raise _Refused(503, "the server is about to restart; try again soon")
+        self._seen(request, client)
+        return client
+
+    def _seen(self, request: Request, client: _Client) -> None:
+        client.seen_at, client.grace = time.monotonic(), GRACE
+        if request.client is not None:
+            peer = (request.client.host, request.client.port)
+            client.connections.add(peer)
+            self._peers[peer] = client
+        if not client.present and self._over is None:
+            client.present = True
+            self.put(Joined(client.name))
+
+    def _disconnected(self, peer: tuple[str, int]) -> None:
+        client = self._peers.pop(peer, None)
+        if client is not None and peer in client.connections:
+            client.connections.discard(peer)
+            client.seen_at = time.monotonic()
+
+    async def _watch(self) -> None:
+        """Notices who has gone: no connection for the grace period, or one that has been silent for long."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = time.monotonic()
+            for client in [c for c in self._clients.values() if c.present]:
+                quiet = now - client.seen_at
+                if not client.connections and quiet > client.grace:
+                    self._gone(client, "its connection broke")
+                elif not client.polls and quiet > SILENCE:
+                    self._gone(client, f"nothing heard for {quiet:.0f} s")
+
+    def _gone(self, client: _Client, why: str) -> None:
+        client.present = False
+        for owed in client.owed.values():
+            if owed.task.id in self._asked:
+                self._answer_asked(owed.task.id, Failure(FailureKind.LEFT, f"the client left: {why}"))
+        self.put(Left(client.name, why))
+
+    async def _leave(self, request: Request) -> Response:
+        client = self._client(request)
+        self._sessions.pop(client.session, None)
+        client.session = ""
+        client.news.set()
+        if client.present:
+            self._gone(client, "it said goodbye")
+        return Response(status_code=204)
+
+    def _say_goodbye(self, why: str, over: bool, gone: threading.Event) -> None:
+        self._over, self._away = (why, False) if over else (None, True)
+        for client in self._clients.values():
+            client.news.set()
+
+        async def wait() -> None:
+            while any(client.present for client in self._clients.values()):
+                await asyncio.sleep(0.02)
+            gone.set()
+
+        self._farewell = asyncio.get_running_loop().create_task(wait())
+
+    # ---- what a client is owed
+
+    def _owe(self, task: Task, content: str | None, door: Door) -> None:
+        client = self._clients.setdefault(task.client, _Client(task.client))
+        client.owed[task.id] = _Owed(task, content, door)
+        self._holders[task.id] = client
+        client.news.set()
+
+    def _forget(self, task: Task) -> None:
+        client = self._holders.pop(task.id, None)
+        if client is not None:
+            owed = client.owed.pop(task.id)
+            if owed.upload is not None and not owed.submitted:
+                owed.upload.abort()
+                owed.upload = None
+            client.news.set()
+
+    async def _next(self, request: Request) -> Response:
+        client = self._client(request)
+        have = set(decode(await _body(request, MAX_MESSAGE), Poll).have)
+        session, until = client.session, time.monotonic() + POLL
+        client.polls += 1
+        try:
+            while True:
+                client.news.clear()
+                if client.session != session or self._away:
+                    self._client(request)  # raises: fenced, or back soon
+                new = [owed for name, owed in client.owed.items() if name not in have and not owed.submitted]
+                cancelled = [name for name in have if name not in client.owed]
+                left = until - time.monotonic()
+                if self._over is not None or new or cancelled or left <= 0:
+                    return _message(Next([self._head(owed) for owed in new], cancelled, self._over))
+                await _wait(client.news, left)
+        finally:
+            client.polls -= 1
+            client.seen_at = time.monotonic()
+
+    def _head(self, owed: _Owed) -> TaskHead:
+        task = owed.task
+        content = None if owed.content is None else self._content_head(owed.content)
+        return TaskHead(task.id, task.kind, task.round, {**task.config}, content)
+
+    def _content_head(self, name: str) -> ContentHead:
+        if name not in self._heads:
+            if len(self._heads) > 16:
+                self._heads.clear()
+            content = self._contents.open(name)
+            small = content.read(0, content.size) if content.size <= INLINE else None
+            self._heads[name] = ContentHead(name, content.size, content.crc32, small)
+            content.close()
+        return self._heads[name]
+
+    async def _content(self, request: Request) -> Response:
+        client, name = self._client(request), request.path_params["name"]
+        if not any(owed.content == name for owed in client.owed.values()):
+            raise _Refused(404, f"no task of this client has the content {name!r}")
+        content = self._contents.open(name)
+        start = _range_start(request.headers.get("range", "bytes=0-"), content.size)
+        headers = {
+            "content-length": str(content.size - start),
+            "content-type": "application/octet-stream",
+            "content-range": f"bytes {start}-{content.size - 1}/{content.size}",
+            "cache-control": "no-store",
+        }
+        return StreamingResponse(_stream(content, start), 206 if start else 200, headers)
+
+    # ---- what a client answers
+
+    async def _reply(self, request: Request) -> Response:
+        client, name = self._client(request), request.path_params["task"]
+        offer = decode(await _body(request, MAX_MESSAGE), Offer)
+        owed = client.owed.get(name)
+        if owed is None:
+            return _message(self._unwanted(name))
+        if owed.submitted:
+            return _message(await self._decision(name))
+        if offer.failure is not None:
+            failure = Failure(_failure_kind(offer.failure.kind), offer.failure.text[:4000], offer.failure.detail[:40_000])
+            return _message(await self._submit(owed, Failed(name, failure)))
+        return await self._checked(owed, lambda: self._take(owed, offer))
+
+    async def _take(self, owed: _Owed, offer: Offer) -> Outcome:
+        """Admits an offer, and its data where it came along. Raises `Rejected` or `WireError`."""
+        task = owed.task
+        schema = parse_header(offer.header) if offer.header else Schema(())
+        if offer.size != schema.nbytes:
+            raise WireError(f"the offer is of {offer.size} bytes, its header describes {schema.nbytes}")
+        carries = task.kind in (Kind.FIT, Kind.PARAMETERS)
+        content = f"{task.id}-{secrets.token_hex(4)}" if carries else None
+        reply = Reply(offer.num_examples, offer.loss, offer.metrics, content)
+        owed.door.admit(reply, schema)
+        if content is None:
+            return await self._submit(owed, Replied(task.id, reply), None)
+        upload = owed.upload
+        if upload is None or upload.schema != schema or _same(upload.reply, reply) is False:
+            if upload is not None:
+                upload.abort()
+            upload = owed.upload = Upload(self._contents, content, schema, reply, owed.door.value_check(schema))
+        if offer.data is None and schema.nbytes:
+            return Outcome(GO, offset=upload.received)
+        if upload.received:
+            raise WireError("an offer that brings its data cannot follow one that has sent a part of it")
+        upload.feed(offer.data or b"")
+        return await self._finish(owed, upload, offer.crc32)
+
+    async def _data(self, request: Request) -> Response:
+        client, name = self._client(request), request.path_params["task"]
+        owed, offset = client.owed.get(name), request.path_params["offset"]
+        if owed is None or owed.upload is None or owed.submitted:
+            await _drain(request)
+            return _message(self._unwanted(name) if owed is None else Outcome(GO, "make an offer first", 0))
+        upload = owed.upload
+        if _length(request) > PART:
+            raise _Refused(413, f"a part has at most {PART} bytes and says how many")
+        if offset != upload.received:
+            await _drain(request)
+            return _message(Outcome(GO, "not the next byte", upload.received))
+
+        async def take() -> Outcome:
+            async for chunk in request.stream():
+                if upload is not owed.upload:
+                    raise _Refused(409, "another request has taken this upload over")
+                upload.feed(chunk)
+            return Outcome(GO, offset=upload.received)
+
+        return await self._checked(owed, take, request)
+
+    async def _commit(self, request: Request) -> Response:
+        client, name = self._client(request), request.path_params["task"]
+        message = decode(await _body(request, 4096), Commit)
+        owed = client.owed.get(name)
+        if owed is None:
+            return _message(self._unwanted(name))
+        if owed.submitted:
+            return _message(await self._decision(name))
+        if owed.upload is None:
+            return _message(Outcome(GO, "make an offer first", 0))
+        upload = owed.upload
+        return await self._checked(owed, lambda: self._finish(owed, upload, message.crc32))
+
+    async def _checked(
+        self, owed: _Owed, take: Callable[[], Awaitable[Outcome]], request: Request | None = None
+    ) -> Response:
+        """Does `take`; a reply that may not come in becomes a failed task, and the sender hears why."""
+        try:
+            return _message(await take())
+        except (Rejected, WireError) as error:
+            if owed.upload is not None:
+                owed.upload.abort()
+                owed.upload = None
+            if request is not None:
+                await _drain(request)
+            return _message(await self._submit(owed, Failed(owed.task.id, Failure(FailureKind.REJECTED, str(error)))))
+
+    async def _finish(self, owed: _Owed, upload: Upload, crc32: int) -> Outcome:
+        if not upload.commit(crc32):
+            owed.upload = None
+            return Outcome(GO, "the data was damaged on its way", 0)
+        return await self._submit(owed, Replied(owed.task.id, upload.reply), upload)
+
+    async def _submit(self, owed: _Owed, event: Replied | Failed, upload: Upload | None = None) -> Outcome:
+        """Hands an answer to the run's loop, or to whoever asked outside of it, and waits for what becomes of it."""
+        name = owed.task.id
+        owed.submitted = True
+        if name in self._asked:
+            answer = event.failure if isinstance(event, Failed) else self._answer(event.reply)
+            self._answer_asked(name, answer)
+            return Outcome(Verdict.ACCEPTED if isinstance(event, Replied) else Verdict.NOTED)
+        self._waiting[name] = asyncio.get_running_loop().create_future()
+        self.put(event)
+        return await self._decision(name)
+
+    async def _decision(self, name: str) -> Outcome:
+        decided = self._waiting.get(name)
+        if decided is None:
+            return self._unwanted(name)
+        try:
+            return await asyncio.wait_for(asyncio.shield(decided), PATIENCE)
+        except TimeoutError:
+            return Outcome(WORKING)
+
+    def _resolve(self, name: str, outcome: Outcome) -> None:
+        decided = self._waiting.pop(name, None)
+        if decided is not None and not decided.done():
+            decided.set_result(outcome)
+        client = self._holders.pop(name, None)
+        if client is not None:
+            del client.owed[name]
+
+    def _unwanted(self, name: str) -> Outcome:
+        """Why an answer to this task is not taken."""
+        if not name.startswith(f"{self._run}."):
+            return Outcome(Verdict.STALE, f"the task belongs to another run; this one is {self._run}")
+        if self._store.accepted(name):
+            return Outcome(Verdict.ALREADY)
+        return Outcome(Verdict.STALE, "this answer is not wanted: its round has closed, or the task was never this client's")
+
+    def _answer(self, reply: Reply) -> Answer:
+        arrays = []
+        if reply.content is not None:
+            content = self._contents.open(reply.content)
+            arrays = Params.from_bytes(bytearray(content.read(0, content.size))).arrays()
+            content.close()
+            self._contents.remove(reply.content)
+        return Answer(arrays, reply.num_examples, reply.loss, scalars(reply.metrics))
+
+    def _answer_asked(self, name: str, answer: Answer | Failure) -> None:
+        asked = self._asked.get(name)
+        if asked is not None and not asked.done():
+            asked.set_result(answer)
+
+
+def _same(one: Reply, other: Reply) -> bool:
+    return (one.num_examples, one.loss, one.metrics) == (other.num_examples, other.loss, other.metrics)
+
+
+def _failure_kind(kind: str) -> FailureKind:
+    return FailureKind.REJECTED if kind == FailureKind.REJECTED else FailureKind.RAISED
+
+
+def _message(message: Next | Outcome | Problem | Registered, status: int = 200) -> Response:
+    return Response(encode(message), status, media_type="application/msgpack", headers={"cache-control": "no-store"})
+
+
+async def _body(request: Request, limit: int) -> bytearray:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise _Refused(413, f"the message is longer than {limit} bytes")
+    return body
+
+
+def _length(request: Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdigit() and len(length) < 16 else PART + 1
+
+
+async def _drain(request: Request) -> None:
+    """Reads what is left of a part, so that the sender gets to hear the answer."""
+    if _length(request) <= PART:
+        async for _ in request.stream():
+            pass
+
+
+async def _wait(news: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await news.wait()
+    except TimeoutError:
+        pass
+
+
+async def _stream(content: Content, start: int) -> AsyncIterator[memoryview]:
+    try:
+        while start < content.size:
+            # A fresh buffer each time: the event loop may still hold the one before.
+            block = memoryview(bytearray(min(INLINE, content.size - start)))
+            content.read_into(start, block)
+            start += len(block)
+            yield block
+    finally:
+        content.close()
+
+
+def _range_start(header: str, size: int) -> int:
+    match = re.fullmatch(r"bytes=(\d{1,18})-", header.strip())
+    if match is None or int(match[1]) >= max(size, 1):
+        raise _Refused(416, f"of {size} bytes only 'Range: bytes=N-' with N below that can be served, not {header[:80]!r}")
+    return int(match[1])

@@ -1,0 +1,236 @@
+"""Starting a server."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from umbel.errors import QuorumNotMet
+from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
+from umbel.rounds.messages import Input, Publish, Resumed, Started, Stopped
+from umbel.runtime.interactive import is_script
+from umbel.runtime.log import configure, logger
+from umbel.runtime.model import GlobalModel
+from umbel.runtime.named_once import named_once
+from umbel.runtime.observers.console import Console
+from umbel.runtime.observers.history import History
+from umbel.runtime.observers.outcome import Outcome
+from umbel.runtime.observers.table import table
+from umbel.runtime.owner import Owner
+from umbel.runtime.process import prepare
+from umbel.runtime.run import Clock, run
+from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, fingerprint, open_run
+from umbel.runtime.signals import Terminated, signals
+from umbel.runtime.transports.base import Proxy
+from umbel.runtime.transports.http.listener import AddressInUse, Listener
+from umbel.runtime.transports.http.server import HttpTransport
+from umbel.strategies.base import Strategy
+from umbel.strategies.classic import combines_by_itself
+from umbel.strategies.clients import ClientManager, SimpleClientManager
+from umbel.strategies.fedavg import FedAvg
+
+if TYPE_CHECKING:
+    from umbel.runtime.stores.sql import Stored
+
+__all__ = ["Server", "ServerApp", "ServerConfig", "start_server"]
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """`num_rounds` of training; `round_timeout` is the time in seconds after which a cohort is waited for no longer."""
+
+    num_rounds: int = 1
+    round_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_rounds < 0:
+            raise ValueError(f"num_rounds={self.num_rounds}; it must be 0 or more")
+        if self.round_timeout is not None and not self.round_timeout > 0:
+            raise ValueError(f"round_timeout={self.round_timeout} seconds; it must be above 0, or None for no limit")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A strategy with its client manager, as some programs hand them in together."""
+
+    client_manager: ClientManager | None = None
+    strategy: Strategy | None = None
+
+
+@dataclass(frozen=True)
+class ServerApp:
+    """A server as a value: its config and its strategy."""
+
+    config: ServerConfig | None = None
+    strategy: Strategy | None = None
+
+
+def start_server(
+    *,
+    server_address: str = "[::]:8080",
+    server: Server | None = None,
+    config: ServerConfig | None = None,
+    strategy: Strategy | None = None,
+    client_manager: ClientManager | None = None,
+    certificates: tuple[bytes, bytes, bytes] | None = None,
+    seed: int = 0,
+    store: str | Path | None = DEFAULT_STORE,
+    fresh: bool = False,
+    max_examples: int = 10**9,
+    max_bytes: int = 2**40,
+    grpc_max_message_length: int | None = None,
+) -> History:
+    """Runs `config.num_rounds` rounds of `strategy` (FedAvg where none is given) with the clients that connect.
+
+    - `server_address`: "host:port"; "[::]" is every address, of IPv4 alone where there is no IPv6. Port 0 takes a free one.
+    - `certificates`: CA certificate, server certificate and its private key, PEM: the connections are then TLS.
+    - `seed`: who is sampled follows from it, the round and the clients' names.
+    - `store`: the folder (or SQLAlchemy URL) that keeps the run; a run that ended uncleanly goes on when the same server is
+      started again, unless `fresh`. None keeps nothing.
+    - `max_examples`: the largest `num_examples` that is believed; `max_bytes`: the largest update.
+
+    Works in a script, a thread and a notebook. A port in use ends a script with exit code 1; Ctrl-C tells the clients,
+    prints the History and exits with 130; SIGTERM leaves a run that can go on, and exits with 143. Raises `QuorumNotMet`
+    where too few clients answer, and whatever the strategy raises.
+    """
+    configure()
+    named_once("start_server", grpc_max_message_length=grpc_max_message_length)
+    if server is not None and strategy is not None:
+        logger.warning("server= and strategy= were both given; the server's strategy is used")
+    chosen = (server.strategy if server is not None else None) or strategy or FedAvg()
+    manager = client_manager or (server.client_manager if server is not None else None) or SimpleClientManager()
+    settings = config or ServerConfig()
+    prepare()
+    listener = _listen(server_address, certificates)
+    try:
+        mine = fingerprint(chosen, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
+        opened = open_run(store, mine, fresh=fresh)
+    except BaseException:
+        listener.stop()
+        raise
+    try:
+        return _serve(opened, listener, chosen, manager, settings, seed, max_examples, max_bytes)
+    finally:
+        opened.close()
+
+
+def _serve(
+    opened: OpenedRun,
+    listener: Listener,
+    strategy: Strategy,
+    manager: ClientManager,
+    settings: ServerConfig,
+    seed: int,
+    max_examples: int,
+    max_bytes: int,
+) -> History:
+    pace = strategy.pace.within(settings.round_timeout)
+    rules = Rules(run=opened.run, min_available=strategy.min_available_clients, pace=pace)
+    coordinator, history, at = _restored(opened.stored, rules, settings)
+    first: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
+    store = opened.store
+    by_itself = combines_by_itself(strategy)
+    model = GlobalModel(store.contents, free_form=by_itself, max_examples=max_examples, max_bytes=max_bytes)
+    needed = set(coordinator.contents)
+    if coordinator.state.version is not None:
+        needed.add(model.name(coordinator.state.version))
+    store.contents.keep_only(needed)
+    transport = HttpTransport(listener, opened.run, store, known=coordinator.state.pool)
+    owner = Owner(strategy, manager, model, seed=seed, proxy=lambda name: Proxy(name, transport))
+    outcome = Outcome()
+
+    logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, settings)
+    if listener.open_to_all:
+        logger.warning(
+            "Plain HTTP beyond loopback: whoever reaches port %d can read the model and take part. "
+            "certificates=(ca, cert, key) makes it TLS.",
+            listener.port,
+        )
+    if type(strategy).aggregate_fit is not FedAvg.aggregate_fit and not type(strategy).__module__.startswith("umbel."):
+        logger.info("%s has an aggregate_fit of its own: updates that it reads are held in memory", type(strategy).__name__)
+
+    over = False
+    try:
+        with signals(
+            stop=lambda: transport.put(Stopped("stopped by Ctrl-C")),
+            terminate=lambda: transport.put(Terminated()),
+            in_user_code=lambda: owner.busy,
+        ):
+            run(
+                coordinator=coordinator,
+                owner=owner,
+                model=model,
+                store=store,
+                transport=transport,
+                history=history,
+                observers=[outcome.observe, Console().observe],
+                clock=Clock(at),
+                first=first,
+            )
+        over = True
+        store.finish(outcome.status)
+    except Terminated:
+        logger.info("SIGTERM: the run is kept, and goes on when the same server is started again")
+        if is_script():
+            raise SystemExit(143) from None
+        raise
+    finally:
+        transport.close(outcome.why, over=over)
+    for line in table(history):
+        logger.info("%s", line)
+    if opened.folder is not None and coordinator.state.version is not None:
+        logger.info("Model: %s", opened.folder / f"{model.name(coordinator.state.version)}.safetensors")
+    if outcome.error:
+        raise QuorumNotMet(outcome.why)
+    if outcome.stopped and is_script():
+        logger.info("%s", history)
+        raise SystemExit(130)
+    return history
+
+
+def _restored(stored: Stored | None, rules: Rules, settings: ServerConfig) -> tuple[Coordinator, History, float]:
+    """The coordinator and the history as they were when the journal ended, and the run time of its last entry."""
+    history, at = History(), 0.0
+    coordinator = Coordinator(rules, State(num_rounds=settings.num_rounds))
+    if stored is not None:
+        if stored.state is not None:
+            coordinator = Coordinator(rules, stored.state)
+            history, at = History.from_bytes(stored.history), stored.at
+        for event, moment in stored.entries:
+            at = moment
+            for command in coordinator.handle(event, at):
+                if isinstance(command, Publish):
+                    history.observe(command.event)
+    return coordinator, history, at
+
+
+def _listen(address: str, certificates: tuple[bytes, bytes, bytes] | None) -> Listener:
+    try:
+        return Listener(address, tls=None if certificates is None else _tls(certificates))
+    except AddressInUse as error:
+        if not is_script():
+            raise
+        sys.exit(f"umbel: {error}. Stop the other server, or choose another port with server_address=.")
+    except OSError as error:
+        if not is_script():
+            raise
+        sys.exit(f"umbel: {error}")
+
+
+def _tls(certificates: tuple[bytes, bytes, bytes]) -> ssl.SSLContext:
+    authority, certificate, key = certificates
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=authority.decode("ascii"))
+    with tempfile.TemporaryDirectory(prefix="umbel-") as folder:  # ssl reads keys from files only
+        paths = [os.path.join(folder, name) for name in ("certificate.pem", "key.pem")]
+        for path, data in zip(paths, (certificate, key), strict=True):
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+        context.load_cert_chain(*paths)
+    return context

@@ -1,0 +1,39 @@
+"""The classic aggregation functions on lists of arrays, with Umbel's order and precision."""
+
+from __future__ import annotations
+
+from umbel.aggregators import chunk_size, mean
+from umbel.combine import Contribution, combine, in_memory
+from umbel.exchange import Parameters
+from umbel.optimizers import sgd
+from umbel.params import NDArrays, Params
+from umbel.transforms import identity
+
+__all__ = ["aggregate", "weighted_loss_avg"]
+
+
+def aggregate(results: list[tuple[NDArrays, int]]) -> NDArrays:
+    """The mean of lists of arrays, weighted by their numbers of examples. Raises `ValueError` where all of them are 0.
+
+    >>> import numpy as np
+    >>> aggregate([([np.array([0.0])], 1), ([np.array([4.0])], 3)])[0].tolist()
+    [3.0]
+    """
+    updates = [(Params.of(arrays), count) for arrays, count in results]
+    schema = updates[0][0].schema
+    contributions = [Contribution(i, p.schema, in_memory(p), count) for i, (p, count) in enumerate(updates)]
+    blocks = combine(
+        schema,
+        None,
+        contributions,
+        aggregator=mean(),
+        optimizer=sgd(),
+        transform=identity(),
+        chunk=chunk_size(len(results)),
+    )
+    return Parameters.lazy(schema, lambda: blocks).arrays()
+
+
+def weighted_loss_avg(results: list[tuple[int, float]]) -> float:
+    """The mean loss, weighted by numbers of examples."""
+    return sum(count * loss for count, loss in results) / sum(count for count, _ in results)
