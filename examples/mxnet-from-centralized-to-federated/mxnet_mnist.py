@@ -1,5 +1,6 @@
 """MNIST with MXNet on one machine: data, model, training, test. Knows nothing of federated learning."""
 
+import numpy as np
 from umbel.frameworks.mxnet import get_mnist, mx  # first: makes MXNet importable beside today's numpy
 from mxnet import autograd as ag
 from mxnet import gluon, nd
@@ -13,12 +14,18 @@ DEVICE = [mx.gpu() if mx.test_utils.list_gpus() else mx.cpu()]
 
 
 def load_data(partition: int = 0, num_partitions: int = 1) -> tuple[mx.io.NDArrayIter, mx.io.NDArrayIter]:
-    """Every `num_partitions`-th image from number `partition` on, of the training and of the test set: by default all."""
+    """One of `num_partitions` equal parts of the training and of the test images, drawn at random: by default all."""
     mnist = get_mnist()
-    part = slice(partition, None, num_partitions)
+
+    def part(split: str) -> tuple[np.ndarray, np.ndarray]:
+        # MNIST alternates between two groups of writers, so every second image would not be a fair half.
+        order = np.random.RandomState(42).permutation(len(mnist[f"{split}_label"]))
+        chosen = np.sort(order[partition::num_partitions])
+        return mnist[f"{split}_data"][chosen], mnist[f"{split}_label"][chosen]
+
     batch_size = 100
-    train_data = mx.io.NDArrayIter(mnist["train_data"][part], mnist["train_label"][part], batch_size, shuffle=True)
-    val_data = mx.io.NDArrayIter(mnist["test_data"][part], mnist["test_label"][part], batch_size)
+    train_data = mx.io.NDArrayIter(*part("train"), batch_size, shuffle=True)
+    val_data = mx.io.NDArrayIter(*part("test"), batch_size)
     return train_data, val_data
 
 
