@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
 import socket
 import subprocess
@@ -22,7 +23,7 @@ started = time.monotonic()
 try:
     print(len(FederatedDataset(dataset=sys.argv[1], partitioners={"train": 3}).load_partition(0)))
 except Exception as error:
-    print(type(error).__name__, error)
+    print(type(error).__name__, str(error).replace('\\n', ' / '))
 print(time.monotonic() - started)
 """
 
@@ -66,6 +67,73 @@ def trouble():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
         server.shutdown()
+
+
+FILES = {"train.csv": b"x\n" + b"1\n" * 30, "test.csv": b"x\n" + b"2\n" * 6}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@contextlib.contextmanager
+def service():
+    """A hub with one data set, tiny/digits: as much of the real one's API as `datasets` 3 to 5 asks for."""
+    entries = [{"type": "file", "path": name, "size": len(text), "oid": name} for name, text in FILES.items()]
+    about = {"id": "tiny/digits", "sha": COMMIT, "private": False, "tags": [], "downloads": 0, "likes": 0}
+    about["siblings"] = [{"rfilename": name} for name in FILES]
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            match self.path.partition("?")[0].split("/")[1:]:
+                case [""]:
+                    self.answer(b"")
+                case ["api", "datasets", "tiny", "digits"] | ["api", "datasets", "tiny", "digits", "revision", _]:
+                    self.answer(json.dumps(about).encode())
+                case ["api", "datasets", "tiny", "digits", "tree", _]:
+                    self.answer(json.dumps(entries).encode())
+                case ["datasets", "tiny", "digits", "resolve", _, name] if name in FILES:
+                    self.answer(FILES[name], ETag=f'"{name}"')
+                case [*_, "tiny", "digits", _, _] | [*_, "tiny", "digits", _, _, _]:
+                    self.answer(b"", status=404, X_Error_Code="EntryNotFound")
+                case _:
+                    self.answer(b"", status=404, X_Error_Code="RepoNotFound")
+
+        do_HEAD = do_GET
+
+        def answer(self, body, *, status=200, **headers):
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_a_hub_that_is_there_is_used_and_its_copy_when_it_has_gone(tmp_path):
+    with service() as port:
+        endpoint = f"http://127.0.0.1:{port}"
+        printed, said, _ = load("tiny/digits", tmp_path, HF_ENDPOINT=endpoint)
+        assert printed == "10", printed + said
+        assert "not reachable" not in said
+    printed, said, seconds = load("tiny/digits", tmp_path, HF_ENDPOINT=endpoint)
+    assert printed == "10", said
+    assert f"not reachable ({endpoint}: [Errno" in said
+    assert "using the copy of 'tiny/digits' it left here." in said
+    assert seconds < 5
+
+
+def test_a_name_that_the_hub_does_not_know(tmp_path):
+    with service() as port:
+        printed, _, _ = load("tiny/letters", tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{port}")
+    assert printed.startswith("DataError There is no dataset 'tiny/letters': ")
 
 
 @pytest.mark.parametrize(

@@ -38,15 +38,27 @@ def _ask() -> str | None:
     try:
         status = get_session().head(datasets.config.HF_ENDPOINT, timeout=_PATIENCE).status_code
     except Exception as error:  # the session is requests or httpx, by version: their errors share no other base
-        return str(error) or type(error).__name__
+        return _root(error)
     return f"it answers with status {status}" if status >= 500 else None
+
+
+def _root(error: BaseException) -> str:
+    """The first line of what went wrong first; what was raised on top of it can be a screenful."""
+    while below := error.__cause__ or error.__context__:
+        error = below
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def cached_copy(name: str, subset: str | None, options: Mapping[str, object]) -> datasets.DatasetDict | None:
     """What an earlier `load_dataset(name, subset)` left in the cache of `datasets`, or None."""
     try:
         return Cache(
-            repo_id=name, config_name=subset, cache_dir=options.get("cache_dir"), version="auto", hash="auto"
+            repo_id=name,
+            dataset_name=name.split("/")[-1],
+            config_name=subset,
+            cache_dir=options.get("cache_dir"),
+            version="auto",
+            hash="auto",
         ).as_dataset()
-    except ValueError:  # its way to say that there is none
+    except (ValueError, FileNotFoundError):  # its ways to say that there is none, or a part of one
         return None

@@ -76,7 +76,8 @@ def _load_dataset(name: str, subset: str | None, options: Mapping[str, object]) 
     try:
         loaded = datasets.load_dataset(name, subset, **options)
     except FileNotFoundError as error:
-        raise DataError(f"There is no dataset {name!r}: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"There is no dataset {name!r}: {reason}") from error
     if not isinstance(loaded, datasets.DatasetDict):
         raise DataError(
             f"load_dataset({name!r}) gave a {type(loaded).__name__}; a federation divides splits that are stored. "
