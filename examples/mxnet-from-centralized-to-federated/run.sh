@@ -9,6 +9,7 @@ port=${PORT:-8080}
 
 failed=0
 one_failed() {
+  [ "$failed" -eq 1 ] && return
   # With one client left, the server would wait for ever.
   echo "run.sh: a client failed; its message is above. Stopping the server." >&2
   failed=1
