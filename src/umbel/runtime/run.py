@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from umbel.rounds.coordinator import Coordinator
-from umbel.rounds.events import Event
+from umbel.rounds.events import CohortChosen, Event, WaitingForClients
 from umbel.rounds.messages import (
     Cancel,
     Choose,
@@ -104,6 +104,8 @@ def run(
             for command in commands:
                 if isinstance(command, Publish):
                     history.observe(command.event)  # before the snapshot that it belongs to
+                    if isinstance(command.event, (CohortChosen, WaitingForClients)):
+                        nag_at = at + NAG_EVERY
             if isinstance(event, (Stepped, Summarized)):
                 store.snapshot(coordinator.state, history.to_bytes(), at)
                 model.committed(coordinator.state.version or 0)

@@ -28,7 +28,7 @@ from umbel.strategies.base import Strategy
 if TYPE_CHECKING:
     from umbel.runtime.stores.sql import Database, Stored
 
-__all__ = ["DEFAULT_STORE", "OpenedRun", "fingerprint", "open_run"]
+__all__ = ["DEFAULT_STORE", "RESUME", "OpenedRun", "fingerprint", "open_run", "places"]
 
 DEFAULT_STORE = "umbel-runs"
 RESUME = "UMBEL_RESUME"  # names the run that `umbel resume` wants to go on
@@ -78,7 +78,7 @@ def open_run(where: str | Path | None, mine: Fingerprint, *, fresh: bool) -> Ope
         closing = contextlib.ExitStack()
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="umbel-")))
         return OpenedRun(_new_name(), MemoryStore(FileContents(folder)), None, _closing=closing)
-    url, folder = _places(where)
+    url, folder = places(where)
     from umbel.runtime.stores.sql import Database  # here: SQLAlchemy takes 0.35 s, and a client has no need of it
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def open_run(where: str | Path | None, mine: Fingerprint, *, fresh: bool) -> Ope
     return _locked(database, folder, name)
 
 
-def _places(where: str | Path) -> tuple[str, Path]:
+def places(where: str | Path) -> tuple[str, Path]:
     """The database's URL, and the folder for contents."""
     if "://" in str(where):
         return str(where), Path(DEFAULT_STORE)

@@ -1,10 +1,10 @@
-"""A History as a table of text, a line a round."""
+"""Tables of text: rows of cells with aligned columns, and a History with a line a round."""
 
 from __future__ import annotations
 
 from umbel.runtime.observers.history import History
 
-__all__ = ["table"]
+__all__ = ["aligned", "table"]
 
 
 def table(history: History) -> list[str]:
@@ -23,9 +23,17 @@ def table(history: History) -> list[str]:
     rounds = sorted({number for values in columns.values() for number in values})
     rows = [["round", *columns]]
     rows += [[str(number), *(_cell(values.get(number)) for values in columns.values())] for number in rounds]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return lines if rounds else []
+    return aligned(rows) if rounds else []
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """One line per row, each column as wide as its widest cell, and to the right.
+
+    >>> aligned([["round", "loss"], ["1", "0.25"]])
+    ['round  loss', '    1  0.25']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def _cell(value: object) -> str:

@@ -12,12 +12,15 @@ from umbel.wire import Schema, encode_header
 
 __all__ = ["Upload"]
 
-# Data is checked and written in blocks of this size: a multiple of 8, so that no number is cut in two.
-BLOCK = 2**20
+# No dtype has larger items, and data lie aligned: a block of whole ITEMs cuts no number in two.
+ITEM = 8
 
 
 class Upload:
-    """Takes `schema.nbytes` bytes of data in order. A byte is `received` once it is held here, written in blocks."""
+    """Takes `schema.nbytes` bytes of data, in order.
+
+    A byte is `received` once it is written, or held here as a part of a number.
+    """
 
     def __init__(self, contents: Contents, name: str, schema: Schema, reply: Reply, check: ValueCheck | None) -> None:
         self.name = name
@@ -27,19 +30,28 @@ class Upload:
         self._crc = 0
         self._check = check
         self._written = 0
-        self._buffer = bytearray()
+        self._rest = bytearray()  # less than ITEM bytes
         self._writer = contents.create(name)
         self._writer.write(encode_header(schema))
 
-    def feed(self, data: bytes | memoryview) -> None:
+    def feed(self, data: bytes) -> None:
         """Takes the next bytes. Raises `Rejected` for values that may not travel, and for more data than offered."""
         self.received += len(data)
         if self.received > self.schema.nbytes:
             raise Rejected(f"{self.received} bytes of data came, {self.schema.nbytes} were offered")
         self._crc = zlib.crc32(data, self._crc)
-        self._buffer += data
-        if len(self._buffer) >= BLOCK:
-            self._flush(len(self._buffer) // 8 * 8)
+        view = memoryview(data)
+        if self._rest:  # the beginning of a number whose end is in this chunk
+            missing = ITEM - len(self._rest)
+            self._rest += view[:missing]
+            view = view[missing:]
+            if len(self._rest) < ITEM:
+                return
+            self._write(memoryview(bytes(self._rest)))
+            self._rest.clear()
+        whole = len(view) // ITEM * ITEM
+        self._write(view[:whole])  # as it came, without a copy
+        self._rest += view[whole:]
 
     def commit(self, crc32: int) -> bool:
         """Makes the content complete; False, and nothing kept, where the data was damaged on its way."""
@@ -48,17 +60,15 @@ class Upload:
         if self._crc != crc32:
             self.abort()
             return False
-        self._flush(len(self._buffer))
+        self._write(memoryview(bytes(self._rest)))  # a last number may be shorter
         self._writer.commit()
         return True
 
     def abort(self) -> None:
         self._writer.abort()
 
-    def _flush(self, size: int) -> None:
-        with memoryview(self._buffer) as view, view[:size] as block:
-            if self._check is not None:
-                self._check.feed(self._written, block)
-            self._writer.write(block)
-        self._written += size
-        del self._buffer[:size]
+    def _write(self, block: memoryview) -> None:
+        if self._check is not None:
+            self._check.feed(self._written, block)
+        self._writer.write(block)
+        self._written += len(block)

@@ -1,0 +1,54 @@
+# Every target does its own set-up: a machine with python3.11 or newer, pip and make is enough.
+# `make demo` trains on MNIST with four processes; `make test` runs all tests, the fast ones first.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+PORT ?= 8080
+
+.PHONY: demo demo-mxnet test test-fast test-system test-tutorial check bench data clean
+
+demo: $(VENV)/demo data  ## a server and three MLX clients on real MNIST, three rounds
+	PYTHON=$(CURDIR)/$(PY) PORT=$(PORT) bash examples/quickstart-mlx/run.sh
+
+test: test-fast test-system test-tutorial  ## everything
+
+test-fast: $(VENV)/dev  ## seconds
+	$(PY) -m pytest -q -m "not system and not tutorial"
+
+test-system: $(VENV)/dev  ## real processes, real sockets, SIGKILL
+	$(PY) -m pytest -q -m system
+
+test-tutorial: $(VENV)/dev $(VENV)/demo data  ## MLX and MXNet on real MNIST
+	$(PY) -m pytest -q -m tutorial
+
+check: $(VENV)/dev  ## style, types, and who may import whom
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+
+bench: $(VENV)/dev  ## every figure as a ratio to a floor; FLWR=path/to/python adds flwr 1.41.0
+	$(PY) bench/run.py $(if $(FLWR),--with-flwr $(FLWR))
+
+data: $(VENV)/base  ## MNIST into the local cache
+	$(PY) scripts/fetch-data mnist
+
+clean:
+	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/base: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Umbel needs Python 3.11 or newer, and there is none on PATH" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(PY) -m pip install --quiet -e '.[datasets]'
+	@touch $@
+
+$(VENV)/demo: $(VENV)/base examples/quickstart-mlx/requirements.txt
+	$(PY) -m pip install --quiet -e '.[datasets]' -r examples/quickstart-mlx/requirements.txt
+	@touch $@
+
+$(VENV)/dev: $(VENV)/base
+	$(PY) -m pip install --quiet --group test --group check
+	@touch $@
