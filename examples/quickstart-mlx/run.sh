@@ -40,15 +40,19 @@ while kill -0 "$server" 2>/dev/null; do # a trap ran: the server is still there,
   code=$?
 done
 
-# The server has told the clients that it is over. They get five seconds to leave by themselves.
+# A server that ended well has told the clients, and they get five seconds to leave by themselves.
 trap '' USR1
-for _ in {1..50}; do
-  [ -z "$(jobs -rp)" ] && break
-  sleep 0.1
-done
-for id in "${clients[@]}"; do
-  kill -TERM -- "-$id" 2>/dev/null # the whole group: the shell function and its Python
-done
-wait
+if [ "$code" -eq 0 ] || [ "$code" -eq 130 ]; then
+  for _ in {1..50}; do
+    [ -z "$(jobs -rp)" ] && break
+    sleep 0.1
+  done
+fi
+{
+  for id in "${clients[@]}"; do
+    kill -TERM -- "-$id" # the whole group: the shell function and its Python
+  done
+  wait
+} 2>/dev/null
 [ "$failed" -eq 3 ] && code=1
 exit "$code"

@@ -33,6 +33,7 @@ __all__ = [
     "Properties",
     "Scalar",
     "Status",
+    "as_text",
     "bytes_to_ndarray",
     "ndarray_to_bytes",
     "ndarrays_to_parameters",
@@ -67,8 +68,20 @@ def scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
             )
         if isinstance(scalar, int) and not -(2**63) <= scalar < 2**64:
             raise WireError(f"{name!r} = {scalar} has more than 64 bits; send a float")
+        for text in (name, scalar):
+            if isinstance(text, str) and text != as_text(text):
+                raise WireError(f"{text!r} is not Unicode text; send bytes")
         plain[name] = scalar
     return plain
+
+
+def as_text(value: object) -> str:
+    """`str(value)` as text that can be written: a file name that is not Unicode shows as its escaped bytes.
+
+    >>> as_text(b"caf\\xe9".decode("utf-8", "surrogateescape"))
+    'caf\\\\udce9'
+    """
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def plain_scalar(value: object) -> object:

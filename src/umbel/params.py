@@ -92,7 +92,7 @@ def as_arrays(values: object) -> NDArrays:
     >>> [a.dtype.name for a in as_arrays([1.5, np.int8(3), True])]
     ['float64', 'int8', 'bool']
     """
-    if isinstance(values, np.ndarray) and values.dtype != object:
+    if isinstance(values, np.ndarray) and (values.dtype != object or values.ndim == 0):
         values = [values]
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, (Sequence, np.ndarray)):
         raise WireError(f"parameters are a list of arrays; got {type(values).__name__}")

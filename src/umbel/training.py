@@ -28,6 +28,7 @@ from umbel.exchange import (
     Parameters,
     Scalar,
     Status,
+    as_text,
     plain_scalar,
     scalars,
 )
@@ -174,10 +175,10 @@ def run_task(client: Client, kind: Kind, arrays: NDArrays, config: Mapping[str, 
     except Rejected as error:
         return Failure(FailureKind.REJECTED, str(error))
     except ClientFailed as error:
-        return Failure(FailureKind.RAISED, str(error))
+        return Failure(FailureKind.RAISED, as_text(error))
     except Exception as error:  # user code raises what it likes; all of it is reported to the server
-        text = f"{kind} raised {type(error).__name__}: {error}"
-        return Failure(FailureKind.RAISED, text[:2000], traceback.format_exc(limit=-20)[-20_000:])
+        text = f"{kind} raised {type(error).__name__}: {_said(error)}"
+        return Failure(FailureKind.RAISED, text[:2000], as_text(traceback.format_exc(limit=-20))[-20_000:])
 
 
 def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer:
@@ -210,6 +211,13 @@ def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer
 
 
 _OK = Status(Code.OK, "Success")
+
+
+def _said(error: Exception) -> str:
+    try:
+        return as_text(error)
+    except Exception:  # its __str__ is user code, too
+        return "(it cannot say why: its __str__ raises)"
 
 
 def _missing(code: Code, method: str) -> Status:

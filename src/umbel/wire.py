@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,7 @@ __all__ = ["MAX_HEADER", "Schema", "TensorSpec", "dtype_of", "encode_header", "p
 MAX_HEADER = 16 * 2**20  # bytes; about 150,000 tensors
 _MAX_RANK = 32  # numpy 1.x stops there
 _MAX_BYTES = 2**62
+_METADATA = "__metadata__"  # a key of the format's own: {str: str}, read by nobody here
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     tag: np.dtype(scalar)
@@ -142,8 +144,12 @@ class Schema:
 def encode_header(schema: Schema) -> bytes:
     """The bytes that stand before the data: length, JSON, and spaces up to a multiple of eight.
 
-    Raises `WireError` for more than `MAX_HEADER` bytes.
+    Raises `WireError` for more than `MAX_HEADER` bytes, and for names that a reader could not tell apart again.
     """
+    for name, count in Counter(schema.names).items():
+        _check_name(name)
+        if count > 1:
+            raise WireError(f"{count} tensors are called {_short(name)}; give each a name of its own")
     table = {
         spec.name: {"dtype": spec.dtype, "shape": list(spec.shape), "data_offsets": [begin, begin + spec.nbytes]}
         for spec, begin in zip(schema.specs, schema.offsets, strict=True)
@@ -173,12 +179,13 @@ def parse_header(data: bytes | memoryview) -> Schema:
         raise
     except (ValueError, RecursionError) as error:
         raise WireError(f"the header is not JSON: {error}") from None
-    if not isinstance(table, dict):
-        raise WireError(f"the header is a JSON {type(table).__name__}, not an object")
-    schema = Schema(tuple(_spec(name, entry) for name, entry in table.items() if name != "__metadata__"))
+    if not isinstance(table, dict) or data[8:9] != b"{":
+        raise WireError(f"the header is a JSON {type(table).__name__}; expected an object, from its first byte on")
+    _check_metadata(table.get(_METADATA, {}))
+    schema = Schema(tuple(_spec(name, entry) for name, entry in table.items() if name != _METADATA))
     if schema.nbytes > _MAX_BYTES:
         raise WireError(f"the header announces {schema.nbytes} bytes")
-    claimed = [entry["data_offsets"] for name, entry in table.items() if name != "__metadata__"]
+    claimed = [entry["data_offsets"] for name, entry in table.items() if name != _METADATA]
     for spec, begin, claim in zip(schema.specs, schema.offsets, claimed, strict=True):
         if claim != [begin, begin + spec.nbytes]:
             raise WireError(
@@ -190,16 +197,34 @@ def parse_header(data: bytes | memoryview) -> Schema:
 
 def _spec(name: str, entry: object) -> TensorSpec:
     match entry:
-        case {"dtype": str(tag), "shape": list(shape), "data_offsets": [_, _], **rest} if not rest:
+        case {"dtype": str(tag), "shape": list(shape), "data_offsets": [begin, end], **rest} if not rest:
+            _check_name(name)
             if len(shape) > _MAX_RANK:
                 raise WireError(f"tensor {name!r} has {len(shape)} dimensions; the limit is {_MAX_RANK}")
             if not all(type(n) is int and 0 <= n < _MAX_BYTES for n in shape):
                 raise WireError(f"tensor {name!r} has the impossible shape {_short(shape)}")
-            spec = TensorSpec(name, tag, tuple(shape))
-            dtype_of(tag)
-            return spec
+            if type(begin) is not int or type(end) is not int:  # 0.0 == 0 and False == 0
+                raise WireError(f"tensor {name!r} claims bytes {_short([begin, end])}; offsets are whole numbers")
+            # numpy multiplies the other dimensions of an empty array, too
+            if math.prod(n for n in shape if n) * dtype_of(tag).itemsize > _MAX_BYTES:
+                raise WireError(f"tensor {name!r} has the impossible shape {_short(shape)}")
+            return TensorSpec(name, tag, tuple(shape))
         case _:
             raise WireError(f"tensor {name!r} is described by {_short(entry)}; expected dtype, shape, data_offsets")
+
+
+def _check_name(name: str) -> None:
+    if name == _METADATA:
+        raise WireError(f"no tensor can be called {_METADATA!r}: the format keeps that name for itself")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise WireError(f"the name {_short(name)} is not Unicode text") from None
+
+
+def _check_metadata(entry: object) -> None:
+    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+        raise WireError(f"{_METADATA} is {_short(entry)}; expected an object of strings")
 
 
 def _once(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:

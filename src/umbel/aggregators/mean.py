@@ -65,7 +65,7 @@ def _merge(acc: _Sum, other: _Sum) -> _Sum:
     acc.bound += other.bound
     if np.float64 in (acc.values.dtype, other.values.dtype):
         acc.values = np.add(acc.values, other.values, dtype=np.float64, casting="unsafe")
-    elif acc.bound > _EXACT:
+    elif acc.bound > _EXACT or object in (acc.values.dtype, other.values.dtype):
         acc.values = acc.values.astype(object) + other.values
     else:
         acc.values += other.values
@@ -85,7 +85,8 @@ def _finish(acc: _Sum) -> NDArray:
         inside = np.clip(rounded, limits.min, limits.max).astype(object)  # object: float64 cannot hold 2^63 - 1
         return np.array([min(int(x), limits.max) for x in inside], dtype=acc.dtype)
     whole = int(acc.weight)
-    quotient, rest = acc.values // whole, acc.values % whole
+    values = acc.values if 2 * whole <= _EXACT else acc.values.astype(object)  # twice the rest must fit, too
+    quotient, rest = values // whole, values % whole
     up = (2 * rest > whole) | ((2 * rest == whole) & (quotient % 2 == 1))
     return np.asarray(quotient + up.astype(quotient.dtype)).astype(acc.dtype)
 

@@ -448,7 +448,7 @@ class Coordinator:
         commands = self._cancel_pending(at, why)
         commands += [Discard(r.content) for r in s.results.values() if r.content is not None]
         s.attempt += 1
-        s.wake_at = at + min(2.0 ** (s.attempt - 1), 5.0)
+        s.wake_at = at + min(2.0 ** min(s.attempt - 1, 3), 5.0)
         return commands + self._wait(at)
 
     def _cancel_pending(self, at: float, why: FailureKind) -> list[Command]:

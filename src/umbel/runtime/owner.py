@@ -5,10 +5,10 @@ The only place of the server that calls user code. Every answer is an input, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from umbel.errors import ClientFailed, StrategyError, WireError
-from umbel.exchange import Code, EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters, Place, Status, scalars
+from umbel.exchange import Code, EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters, Place, Status, as_text, scalars
 from umbel.rng import frozen_stream
 from umbel.rounds.messages import (
     Choose,
@@ -30,6 +30,7 @@ from umbel.rounds.messages import (
 )
 from umbel.runtime.contents import as_parameters, write_content
 from umbel.runtime.model import GlobalModel
+from umbel.runtime.stores.codec import writable
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, SimpleClientManager
 
@@ -103,7 +104,7 @@ class Owner:
         configure = self._strategy.configure_fit if question.kind is Kind.FIT else self._strategy.configure_evaluate
         parameters = self._model.parameters(question.version)
         try:
-            chosen = configure(question.round, parameters, self._manager)
+            chosen = list(configure(question.round, parameters, self._manager) or ())  # None skips, too, as ever
         except NotEnoughClients as wish:
             return Chosen(needs=wish.needed)
         return Chosen(self._members(question, parameters, chosen))
@@ -142,9 +143,9 @@ class Owner:
         self._model.spend(*_own_contents(question))
         self._model.spend(*(reply.content for _, reply in question.results if reply.content is not None))
         if parameters is None:
-            return Stepped(question.version, dict(metrics or {}), _why_kept(question))
+            return Stepped(question.version, _named(metrics), _why_kept(question))
         self._model.write(question.round, parameters)
-        return Stepped(question.round, dict(metrics or {}))
+        return Stepped(question.round, _named(metrics))
 
     def _fit_res(self, version: int, task: Task, reply: Reply) -> FitRes:
         assert reply.content is not None
@@ -183,7 +184,14 @@ def _failed(failures: Sequence[tuple[Task, Failure]]) -> list[FailedResult]:
 def _loss_and_metrics(method: str, returned: object) -> tuple[object, dict[str, object]]:
     if not isinstance(returned, (tuple, list)) or len(returned) != 2:
         raise StrategyError(f"{method}() returned {returned!r}; return (loss, metrics)")
-    return returned[0], dict(returned[1] or {})
+    return writable(returned[0]), _named(returned[1])
+
+
+def _named(metrics: object) -> dict[str, object]:
+    """Metrics as a journal can write them: names are text, values whatever they are."""
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise StrategyError(f"metrics are a dict, {{}} for none; got {metrics!r}")
+    return {as_text(name): writable(value) for name, value in (metrics or {}).items()}
 
 
 def _own_contents(question: Step | Summarize) -> list[str]:

@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 
 from umbel.errors import StoreError
-from umbel.exchange import plain_scalar
+from umbel.exchange import as_text, plain_scalar
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Input
 
-__all__ = ["decode_input", "decode_state", "encode", "plain"]
+__all__ = ["decode_input", "decode_state", "encode", "plain", "writable"]
 
 _TYPES = {type_.__name__: type_ for type_ in get_args(Input)}
 
@@ -30,6 +30,19 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=plain)
 
 def encode(value: object) -> bytes:
     return _encoder.encode(value)
+
+
+def writable(value: object) -> object:
+    """The value itself where it can be written and read back; otherwise its repr.
+
+    >>> writable(0.5), writable(2**70)
+    (0.5, '1180591620717411303424')
+    """
+    try:
+        msgspec.msgpack.decode(encode(value))
+    except (ValueError, TypeError, OverflowError, RecursionError):  # MsgspecError is a ValueError
+        return as_text(repr(value))
+    return value
 
 
 def decode_input(kind: str, body: bytes) -> Input:

@@ -13,13 +13,18 @@ __all__ = ["aggregate", "weighted_loss_avg"]
 
 
 def aggregate(results: list[tuple[NDArrays, int]]) -> NDArrays:
-    """The mean of lists of arrays, weighted by their numbers of examples. Raises `ValueError` where all of them are 0.
+    """The mean of lists of arrays, weighted by their numbers of examples.
+
+    Raises `ValueError` where there is nothing to average: no results, all weights 0, or shapes that differ.
 
     >>> import numpy as np
     >>> aggregate([([np.array([0.0])], 1), ([np.array([4.0])], 3)])[0].tolist()
     [3.0]
     """
     updates = [(Params.of(arrays), count) for arrays, count in results]
+    shapes = [[spec.shape for spec in params.schema.specs] for params, _ in updates]
+    if not updates or any(other != shapes[0] for other in shapes):
+        raise ValueError(f"only results of the same shapes have a mean; got {len(updates)} of shapes {shapes[:8]}")
     schema = updates[0][0].schema
     contributions = [Contribution(i, p.schema, in_memory(p), count) for i, (p, count) in enumerate(updates)]
     blocks = combine(

@@ -96,7 +96,7 @@ class _Life:
         self._client = client
         self._patience = patience
         self._news: queue.SimpleQueue[TaskHead | BaseException] = queue.SimpleQueue()
-        self._have: dict[str, None] = {}  # tasks taken and not yet acknowledged
+        self._have: dict[str, bool] = {}  # tasks taken and not yet acknowledged; True once the answer is on its way
         self._stop = threading.Event()
 
     def live(self) -> str:
@@ -132,10 +132,10 @@ class _Life:
                     continue
                 self._patience.succeeded()
                 for name in news.cancelled:
-                    if self._have.pop(name, "") is None:
+                    if self._have.pop(name, None) is False:
                         logger.info("The server no longer waits for %s", _readable(name))
                 for head in news.tasks:
-                    self._have[head.id] = None
+                    self._have[head.id] = False
                     self._news.put(head)
                 if news.over is not None:
                     self._stop.set()
@@ -175,6 +175,8 @@ class _Life:
                 logger.error("%s failed: %s", _readable(head.id), answer.text)
                 if answer.detail:
                     logger.error("%s", answer.detail.rstrip())
+            if head.id in self._have:
+                self._have[head.id] = True
             verdict = self._tell(head, answer)
             logger.info("Sent %s after %.1f s: %s", _readable(head.id), time.monotonic() - started, verdict)
         finally:
