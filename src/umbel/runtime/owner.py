@@ -104,17 +104,17 @@ class Owner:
         configure = self._strategy.configure_fit if question.kind is Kind.FIT else self._strategy.configure_evaluate
         parameters = self._model.parameters(question.version)
         try:
-            chosen = list(configure(question.round, parameters, self._manager) or ())  # None skips, too, as ever
+            chosen = configure(question.round, parameters, self._manager)
+            return Chosen(self._members(question, parameters, chosen or ()))  # None skips, too, as ever
         except NotEnoughClients as wish:
             return Chosen(needs=wish.needed)
-        return Chosen(self._members(question, parameters, chosen))
 
     def _members(
         self, question: Choose, parameters: Parameters, chosen: Sequence[tuple[ClientProxy, FitIns | EvaluateIns]]
     ) -> tuple[Member, ...]:
         own: dict[int, str] = {id(parameters): ""}  # what travels besides the model, each written once
         members = []
-        for proxy, ins in chosen:
+        for proxy, ins in list(chosen):  # all of them alive: `own` knows parameters by their id
             if proxy.cid not in question.available:
                 raise StrategyError(f"configure_{question.kind}() chose client {proxy.cid!r}, which is not present")
             try:
