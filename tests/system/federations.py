@@ -1,0 +1,291 @@
+"""Federations of real processes for the system tests, and the same federation in one process to compare with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+PROGRAMS = Path(__file__).parent / "programs"
+sys.path.insert(0, str(PROGRAMS))  # the in-process run uses the very clients that the programs run
+
+from member import Gates, Member, initial  # noqa: E402
+
+from umbel.common import ndarrays_to_parameters  # noqa: E402
+from umbel.rounds.coordinator import Coordinator, Rules, State  # noqa: E402
+from umbel.rounds.messages import Started  # noqa: E402
+from umbel.runtime.contents import MemoryContents  # noqa: E402
+from umbel.runtime.model import GlobalModel  # noqa: E402
+from umbel.runtime.observers.history import History  # noqa: E402
+from umbel.runtime.owner import Owner  # noqa: E402
+from umbel.runtime.run import Clock, run  # noqa: E402
+from umbel.runtime.stores.memory import MemoryStore  # noqa: E402
+from umbel.runtime.transports.base import Proxy  # noqa: E402
+from umbel.runtime.transports.local import LocalTransport  # noqa: E402
+from umbel.server.strategy import FedAvg  # noqa: E402
+from umbel.strategies.clients import SimpleClientManager  # noqa: E402
+
+__all__ = ["Federation", "Program", "Relay", "free_port", "in_process", "wait_for"]
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], deadline: float, what: str) -> T:
+    """The first true answer of `condition`; fails with `what` after `deadline` seconds."""
+    until = time.monotonic() + deadline
+    while not (answer := condition()):
+        assert time.monotonic() < until, f"within {deadline:g} s: {what}"
+        time.sleep(0.01)
+    return answer
+
+
+def free_port() -> int:
+    """A port that nobody listens on, from below the range out of which connections get theirs."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Program:
+    """A running Python program, and what it has said so far on stdout and stderr together."""
+
+    def __init__(self, name: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        self.name = name
+        self.log = folder / f"{name}-{time.monotonic_ns()}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=folder,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.pid = self.process.pid
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def says(self, words: str, deadline: float = 20.0, *, times: int = 1) -> None:
+        """Waits until `words` are in its output `times` times."""
+
+        def said() -> bool:
+            assert self.alive or self.text.count(words) >= times, f"{self.name} ended without {words!r}:\n{self.text}"
+            return self.text.count(words) >= times
+
+        wait_for(said, deadline, f"{self.name} says {words!r}")
+
+    def ends(self, deadline: float = 20.0) -> int:
+        """Waits for its end; the exit code."""
+        wait_for(lambda: not self.alive, deadline, f"{self.name} ends")
+        return self.process.returncode
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def terminate(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def interrupt(self) -> None:
+        self._signal(signal.SIGINT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.alive, f"{self.name} has ended by itself:\n{self.text}"
+        self.process.send_signal(number)
+
+
+class Federation:
+    """A server and its clients on one port, in one folder. `end` kills whatever still runs."""
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        self.folder = folder
+        self.gates = folder / "gates"
+        self.gates.mkdir()
+        self.port = free_port()
+        self.address = f"{host}:{self.port}"
+        self.programs: list[Program] = []
+
+    def program(self, name: str, script: str | Path, *arguments: str, **environment: str) -> Program:
+        started = Program(name, [str(script), *arguments], self.folder, environment)
+        self.programs.append(started)
+        return started
+
+    def server(self, *, fresh: bool = False, **options: object) -> Program:
+        options = {"address": self.address, "gates": str(self.gates), **options}
+        if fresh:
+            options["fresh"] = True
+        return self.program("server", PROGRAMS / "server.py", json.dumps(options))
+
+    def client(self, name: str, **options: object) -> Program:
+        options = {"name": name, "address": self.address, "gates": str(self.gates), **options}
+        return self.program(name, PROGRAMS / "client.py", json.dumps(options))
+
+    def clients(self, *names: str, **options: object) -> list[Program]:
+        return [self.client(name, **options) for name in names]
+
+    def reached(self, who: str, point: str, deadline: float = 20.0) -> None:
+        """Waits until this process is at this point, such as "fit.2"; then forgets that it was."""
+        mark = self.gates / f"{who}.{point}.reached"
+        wait_for(mark.exists, deadline, f"{who} reaches {point}\n{self.words()}")
+        mark.unlink()
+
+    def open(self, who: str, point: str) -> None:
+        """Lets this process go on from this point, now and whenever it comes there again."""
+        (self.gates / f"{who}.{point}.open").touch()
+
+    def model(self) -> bytes:
+        """The final model of the newest run, as its server has named it."""
+        server = [program for program in self.programs if program.name == "server"][-1]
+        named = re.findall(r"Model: (.+\.safetensors)", server.text)
+        assert named, f"the server names no model:\n{server.text}"
+        return (self.folder / named[-1]).read_bytes()
+
+    def history(self) -> dict:
+        return json.loads((self.folder / "history.json").read_text())
+
+    def all_end(self, deadline: float = 20.0) -> None:
+        """Waits for every process that still runs; each must end with exit code 0."""
+        for program in [program for program in self.programs if program.alive]:
+            assert program.ends(deadline) == 0, f"{program.name}:\n{program.text}"
+
+    def words(self) -> str:
+        return "\n".join(f"---- {program.name} ({program.process.poll()})\n{program.text}" for program in self.programs)
+
+    def end(self) -> None:
+        for program in self.programs:
+            if program.alive:
+                program.process.kill()
+            program.process.wait()
+
+
+def in_process(folder: Path, names: list[str], *, rounds: int = 3, size: int = 1000, given: bool = True) -> bytes:
+    """The final model of these members when they train in this process, one after another, on no network at all."""
+    strategy = FedAvg(
+        min_fit_clients=len(names),
+        min_evaluate_clients=len(names),
+        min_available_clients=len(names),
+        on_fit_config_fn=lambda number: {"round": number},
+        on_evaluate_config_fn=lambda number: {"round": number},
+        initial_parameters=ndarrays_to_parameters(initial(size)) if given else None,
+    )
+    contents = MemoryContents()
+    members = {name: Member(name, Gates(folder, name, []), size=size).to_client() for name in names}
+    transport = LocalTransport({name: lambda name=name: members[name] for name in names}, contents)
+    model = GlobalModel(contents, free_form=False, max_examples=10**9, max_bytes=2**40)
+    owner = Owner(strategy, SimpleClientManager(), model, seed=0, proxy=lambda name: Proxy(name, transport))
+    rules = Rules(run="in-process", min_available=strategy.min_available_clients, pace=strategy.pace)
+    coordinator = Coordinator(rules, State(num_rounds=rounds))
+    run(
+        coordinator=coordinator,
+        owner=owner,
+        model=model,
+        store=MemoryStore(contents),
+        transport=transport,
+        history=History(),
+        observers=[],
+        clock=Clock(),
+        first=Started(),
+    )
+    content = model.at(coordinator.state.version)
+    return content.read(0, content.size)
+
+
+class Relay:
+    """A network in between: passes bytes on to `port`, and breaks when it is told to.
+
+    `stop_after` is the number of bytes from the clients after which nothing passes any more; None for no limit.
+    `change` may alter what a client sends.
+    """
+
+    def __init__(self, port: int, *, stop_after: int | None = None) -> None:
+        self._target = port
+        self.stop_after = stop_after
+        self.change: Callable[[bytes], bytes] = lambda data: data
+        self.passed = 0  # bytes from clients
+        self._closing = False
+        self._sockets: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self._start(self._accept)
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop_after is not None and self.passed >= self.stop_after
+
+    def cut(self) -> None:
+        """Breaks every connection; new ones are welcome."""
+        for end in list(self._sockets):
+            _shut(end)
+
+    def close(self) -> None:
+        self._closing = True
+        _shut(self._listening)
+        self._listening.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(5)
+        for end in self._sockets:
+            end.close()
+
+    def _start(self, function: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=function, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._closing:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target), 5)
+            except OSError:
+                near.close()
+                continue
+            self._sockets |= {near, far}
+            self._start(self._pump, near, far, True)
+            self._start(self._pump, far, near, False)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, from_client: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if from_client:
+                    if self.stopped:
+                        wait_for(lambda: not self.stopped or self._closing, 60, "the relay is opened again")
+                    data = self.change(data)
+                    self.passed += len(data)
+                sink.sendall(data)
+        except OSError:
+            pass
+        _shut(sink)
+        _shut(source)
+
+
+def _shut(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
