@@ -44,7 +44,7 @@ done
 trap '' USR1
 if [ "$code" -eq 0 ] || [ "$code" -eq 130 ]; then
   for _ in {1..50}; do
-    [ -z "$(jobs -rp)" ] && break
+    kill -0 "${clients[@]}" 2>/dev/null || break
     sleep 0.1
   done
 fi
