@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from umbel.errors import QuorumNotMet
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
 from umbel.rounds.messages import Input, Publish, Resumed, Started, Stopped
-from umbel.runtime.interactive import is_script
+from umbel.runtime.interactive import exit_code, is_script
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.named_once import named_once
@@ -114,7 +114,8 @@ def start_server(
         listener.stop()
         raise
     try:
-        return _serve(opened, listener, chosen, manager, settings, seed, max_examples, max_bytes)
+        with exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
+            return _serve(opened, listener, chosen, manager, settings, seed, max_examples, max_bytes)
     finally:
         opened.close()
 

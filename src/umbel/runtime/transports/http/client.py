@@ -15,9 +15,9 @@ import zlib
 
 from umbel.errors import ServerUnreachable, WireError
 from umbel.params import Params, gather, schema_of
-from umbel.rounds.messages import Failure, Kind, Verdict
+from umbel.rounds.messages import Failure, FailureKind, Kind, Verdict
 from umbel.runtime.log import logger
-from umbel.runtime.transports.http.link import Link, ServerRefused, Unknown, Unreachable, whole
+from umbel.runtime.transports.http.link import Link, RequestRefused, ServerRefused, Unknown, Unreachable, whole
 from umbel.runtime.transports.http.protocol import (
     GO,
     INLINE,
@@ -155,7 +155,7 @@ class _Life:
                 return
 
     def _say_goodbye(self) -> None:
-        with contextlib.suppress(Unreachable, Unknown, ServerRefused):  # then it notices by itself
+        with contextlib.suppress(Unreachable, Unknown, RequestRefused, ServerRefused):  # then it notices by itself
             self._link.leave()
 
     # ---- the calling thread
@@ -200,7 +200,7 @@ class _Life:
                 self._pause(error)
             except Unknown as error:
                 self._pause(Unreachable(str(error)))
-            except ServerRefused as error:
+            except RequestRefused as error:
                 logger.warning("The task cannot be done: %s", error)
                 return None
 
@@ -211,6 +211,12 @@ class _Life:
                 outcome = self._send(head, answer)
             except (Unreachable, Unknown) as error:
                 self._pause(error)
+                continue
+            except RequestRefused as error:
+                if isinstance(answer, Failure):
+                    return f"refused: {error}"
+                logger.error("The server refused %s: %s", _readable(head.id), error)
+                answer = Failure(FailureKind.REJECTED, str(error))
                 continue
             self._patience.succeeded()
             if outcome.verdict == WORKING:

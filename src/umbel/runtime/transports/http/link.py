@@ -1,7 +1,7 @@
 """A client's connection to its server: one call per request of the protocol. Knows no tasks' meaning and no retries.
 
-Every call raises `Unreachable` where no answer came, `Unknown` where the server does not know the session, and
-`ServerRefused` for a refusal that asking again will not change.
+Every call raises `Unreachable` where no answer came, `Unknown` where the server does not know the session, `RequestRefused`
+where it will not have this request, and `ServerRefused` where it will not have this client.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from umbel.runtime.transports.http.protocol import (
     encode,
 )
 
-__all__ = ["Link", "ServerRefused", "Unknown", "Unreachable", "whole"]
+__all__ = ["Link", "RequestRefused", "ServerRefused", "Unknown", "Unreachable", "whole"]
 
 BLOCK = 2**20
 _T = TypeVar("_T")
@@ -50,7 +50,11 @@ class Unknown(UmbelError):
 
 
 class ServerRefused(UmbelError):
-    """The server will not have this client, or not this request."""
+    """The server will not have this client."""
+
+
+class RequestRefused(UmbelError):
+    """The server will not have this request; asking again changes nothing."""
 
 
 class Link:
@@ -169,7 +173,9 @@ class Link:
             raise Unknown(why)
         if response.status in (408, 425, 429, 500, 502, 503, 504):
             raise Unreachable(why)
-        raise ServerRefused(why)
+        if response.status in (403, 409, 426):
+            raise ServerRefused(why)
+        raise RequestRefused(why)
 
 
 def whole(head: ContentHead, data: bytearray) -> Params:

@@ -63,6 +63,7 @@ class Listener:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # a connection is known by its peer, whatever a header says
             timeout_keep_alive=75,
             timeout_graceful_shutdown=1,
             backlog=4096,

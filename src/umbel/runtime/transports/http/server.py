@@ -436,8 +436,9 @@ class HttpTransport:
 
         async def take() -> Outcome:
             async for chunk in request.stream():
-                if upload is not owed.upload:
-                    raise _Refused(409, "another request has taken this upload over")
+                if upload is not owed.upload:  # withdrawn, or begun anew by another request
+                    await _drain(request)
+                    return Outcome(GO, "begun anew", 0) if name in client.owed else self._unwanted(name)
                 upload.feed(chunk)
             return Outcome(GO, offset=upload.received)
 
