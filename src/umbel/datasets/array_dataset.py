@@ -71,7 +71,7 @@ class _RowByRow:
     """A function of one row as a function of a batch.
 
     Reading and writing row by row costs `datasets` more than the work itself: 16,000 digits take 2.9 s in batches and
-    6.3 s in rows, of which decoding the images is 1.5 s (2 cores; datasets 3.6, 4.8 and 5.2 alike).
+    5.8 s in rows, of which decoding the images is 1.5 s (2 cores; medians; datasets 3.6, 4.8 and 5.2 differ little).
     """
 
     function: Callable[..., Any]
