@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from umbel.errors import RunLocked, RunMismatch
+from umbel.pace import Pace
 from umbel.runtime.contents import FileContents
 from umbel.runtime.interactive import in_notebook
 from umbel.runtime.log import logger
@@ -51,7 +52,7 @@ class OpenedRun:
         self._closing.close()
 
 
-def fingerprint(strategy: Strategy, *, seed: int, port: int, num_rounds: int) -> Fingerprint:
+def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, port: int, num_rounds: int) -> Fingerprint:
     """What makes two starts the same run. Values of the initial parameters do not, their schema does."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     initial = getattr(strategy, "initial_parameters", None)
@@ -62,6 +63,7 @@ def fingerprint(strategy: Strategy, *, seed: int, port: int, num_rounds: int) ->
         "strategy": f"{type(strategy).__module__}.{type(strategy).__qualname__}",
         "strategy keywords": plain,
         "model schema": None if initial is None else [[spec.dtype, list(spec.shape)] for spec in initial.stream()[0].specs],
+        "rules": f"{strategy.min_available_clients} clients, {pace}",
         "seed": seed,
         "port": port,
         "num_rounds": num_rounds,
@@ -89,8 +91,10 @@ def open_run(where: str | Path | None, mine: Fingerprint, *, fresh: bool) -> Ope
         row = next((row for row in database.runs() if row.run == wanted), None)
         if row is None:
             raise RunMismatch(f"there is no run {wanted!r} in {where}; `umbel runs` lists them")
+        if row.fingerprint.get("rules") != mine["rules"]:  # its journal would not mean what it meant
+            raise RunMismatch(f"run {wanted} was made under the rules {row.fingerprint.get('rules')}, not {mine['rules']}")
         return _resumed(database, folder, row.run)
-    if not fresh and not in_notebook():
+    if mine["script"] and not fresh and not in_notebook():
         named = False
         for row in unfinished:
             if row.fingerprint.get("script") != mine["script"]:

@@ -108,14 +108,16 @@ def start_server(
     prepare()
     listener = _listen(server_address, certificates)
     try:
-        mine = fingerprint(chosen, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
+        pace = chosen.pace.within(settings.round_timeout)
+        mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
         opened = open_run(store, mine, fresh=fresh)
     except BaseException:
         listener.stop()
         raise
     try:
         with exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
-            return _serve(opened, listener, chosen, manager, settings, seed, max_examples, max_bytes)
+            rules = Rules(run=opened.run, min_available=chosen.min_available_clients, pace=pace)
+            return _serve(opened, listener, chosen, manager, rules, settings, seed, max_examples, max_bytes)
     finally:
         opened.close()
 
@@ -125,13 +127,12 @@ def _serve(
     listener: Listener,
     strategy: Strategy,
     manager: ClientManager,
+    rules: Rules,
     settings: ServerConfig,
     seed: int,
     max_examples: int,
     max_bytes: int,
 ) -> History:
-    pace = strategy.pace.within(settings.round_timeout)
-    rules = Rules(run=opened.run, min_available=strategy.min_available_clients, pace=pace)
     coordinator, history, at = _restored(opened.stored, rules, settings)
     first: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
     store = opened.store
