@@ -15,7 +15,7 @@ from umbel.errors import Rejected, WireError
 from umbel.exchange import scalars
 from umbel.params import NDArray
 from umbel.rounds.messages import Kind, Reply
-from umbel.wire import Schema, TensorSpec, dtype_of
+from umbel.wire import Schema, TensorSpec, dtype_of, short
 
 __all__ = ["Door", "ValueCheck"]
 
@@ -52,7 +52,9 @@ class Door:
             raise Rejected(f"{method} returned metrics that cannot travel: {error}") from None
         for name, value in metrics.items():
             if isinstance(value, float) and not math.isfinite(value):
-                raise Rejected(f"{method} returned the metric {name!r} = {value}; leave it out or return a finite number")
+                raise Rejected(
+                    f"{method} returned the metric {short(name)} = {value}; leave it out or return a finite number"
+                )
         if self.kind in (Kind.FIT, Kind.PARAMETERS):
             self._admit_schema(method, schema)
         elif len(schema):
@@ -81,12 +83,12 @@ class Door:
         for position, (got, want) in enumerate(zip(schema.specs, model.specs, strict=True)):
             if got.name != want.name:
                 raise Rejected(
-                    f"{method} returned {got.name!r} as array {position}, where the model has {want.name!r}. "
+                    f"{method} returned {short(got.name)} as array {position}, where the model has {short(want.name)}. "
                     "Return every array, in get_parameters order."
                 )
             if got.shape != want.shape:
                 raise Rejected(
-                    f"{method} returned array {position} with shape {got.shape}, the model has {want.shape} there. "
+                    f"{method} returned array {position} with shape {short(got.shape)}, the model has {want.shape} there. "
                     "Return every array, in get_parameters order and with its own shape."
                 )
 
@@ -135,15 +137,16 @@ def _check_block(spec: TensorSpec, bounds: tuple[float, float], block: NDArray) 
     for value in (largest, smallest):
         if isinstance(value, float) and not math.isfinite(value):
             raise Rejected(
-                f"array {spec.name!r} contains {value}; only finite values travel. Check the data and the learning rate."
+                f"array {short(spec.name)} contains {value}; only finite values travel. "
+                "Check the data and the learning rate."
             )
         if not bounds[0] <= value <= bounds[1]:
-            raise Rejected(f"array {spec.name!r} contains {value:g}; the model's dtype there ends at {bounds[1]:g}")
+            raise Rejected(f"array {short(spec.name)} contains {value:g}; the model's dtype there ends at {bounds[1]:g}")
 
 
 def _first_difference(got: Schema, want: Schema) -> str:
     missing = [spec for spec in want.specs if spec.name not in set(got.names)]
     if missing:
-        return f" (missing {missing[0].name!r}, shape {missing[0].shape})"
+        return f" (missing {short(missing[0].name)}, shape {missing[0].shape})"
     extra = [spec for spec in got.specs if spec.name not in set(want.names)]
-    return f" (unexpected {extra[0].name!r}, shape {extra[0].shape})" if extra else ""
+    return f" (unexpected {short(extra[0].name)}, shape {extra[0].shape})" if extra else ""

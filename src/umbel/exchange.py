@@ -12,7 +12,7 @@ import numpy as np
 from umbel.combine import Source, in_memory
 from umbel.errors import WireError
 from umbel.params import NDArray, NDArrays, Params, as_arrays, gather, schema_of
-from umbel.wire import Schema
+from umbel.wire import Schema, short
 
 __all__ = [
     "Code",
@@ -63,14 +63,14 @@ def scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
         scalar = plain_scalar(value)
         if not isinstance(name, str) or not isinstance(scalar, (bool, bytes, float, int, str)):
             raise WireError(
-                f"{name!r} is of type {type(value).__name__}; names are str, "
+                f"{short(name)} is of type {type(value).__name__}; names are str, "
                 "values are bool, bytes, float, int or str (numpy scalars too)"
             )
         if isinstance(scalar, int) and not -(2**63) <= scalar < 2**64:
-            raise WireError(f"{name!r} = {scalar} has more than 64 bits; send a float")
+            raise WireError(f"{short(name)} = {short(scalar)} has more than 64 bits; send a float")
         for text in (name, scalar):
             if isinstance(text, str) and text != as_text(text):
-                raise WireError(f"{text!r} is not Unicode text; send bytes")
+                raise WireError(f"{short(text)} is not Unicode text; send bytes")
         plain[name] = scalar
     return plain
 

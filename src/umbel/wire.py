@@ -28,7 +28,7 @@ import numpy as np
 
 from umbel.errors import WireError
 
-__all__ = ["MAX_HEADER", "Schema", "TensorSpec", "dtype_of", "encode_header", "parse_header", "tag_of"]
+__all__ = ["MAX_HEADER", "Schema", "TensorSpec", "dtype_of", "encode_header", "parse_header", "short", "tag_of"]
 
 MAX_HEADER = 16 * 2**20  # bytes; about 150,000 tensors
 _MAX_RANK = 32  # numpy 1.x stops there
@@ -69,7 +69,7 @@ def dtype_of(tag: str) -> np.dtype[Any]:
     try:
         return _DTYPES[tag]
     except (KeyError, TypeError):
-        raise WireError(f"unknown dtype {tag!r}; Umbel reads {', '.join(_DTYPES)}") from None
+        raise WireError(f"unknown dtype {short(tag)}; Umbel reads {', '.join(_DTYPES)}") from None
 
 
 def tag_of(dtype: np.dtype[Any]) -> str:
@@ -149,7 +149,7 @@ def encode_header(schema: Schema) -> bytes:
     for name, count in Counter(schema.names).items():
         _check_name(name)
         if count > 1:
-            raise WireError(f"{count} tensors are called {_short(name)}; give each a name of its own")
+            raise WireError(f"{count} tensors are called {short(name)}; give each a name of its own")
     table = {
         spec.name: {"dtype": spec.dtype, "shape": list(spec.shape), "data_offsets": [begin, begin + spec.nbytes]}
         for spec, begin in zip(schema.specs, schema.offsets, strict=True)
@@ -189,7 +189,7 @@ def parse_header(data: bytes | memoryview) -> Schema:
     for spec, begin, claim in zip(schema.specs, schema.offsets, claimed, strict=True):
         if claim != [begin, begin + spec.nbytes]:
             raise WireError(
-                f"tensor {spec.name!r} claims bytes {claim}, but its place is [{begin}, {begin + spec.nbytes}]: "
+                f"tensor {short(spec.name)} claims bytes {short(claim)}, but its place is [{begin}, {begin + spec.nbytes}]: "
                 "data lie without holes, by decreasing item size, then in the order of the names"
             )
     return schema
@@ -200,17 +200,17 @@ def _spec(name: str, entry: object) -> TensorSpec:
         case {"dtype": str(tag), "shape": list(shape), "data_offsets": [begin, end], **rest} if not rest:
             _check_name(name)
             if len(shape) > _MAX_RANK:
-                raise WireError(f"tensor {name!r} has {len(shape)} dimensions; the limit is {_MAX_RANK}")
+                raise WireError(f"tensor {short(name)} has {len(shape)} dimensions; the limit is {_MAX_RANK}")
             if not all(type(n) is int and 0 <= n < _MAX_BYTES for n in shape):
-                raise WireError(f"tensor {name!r} has the impossible shape {_short(shape)}")
+                raise WireError(f"tensor {short(name)} has the impossible shape {short(shape)}")
             if type(begin) is not int or type(end) is not int:  # 0.0 == 0 and False == 0
-                raise WireError(f"tensor {name!r} claims bytes {_short([begin, end])}; offsets are whole numbers")
+                raise WireError(f"tensor {short(name)} claims bytes {short([begin, end])}; offsets are whole numbers")
             # numpy multiplies the other dimensions of an empty array, too
             if math.prod(n for n in shape if n) * dtype_of(tag).itemsize > _MAX_BYTES:
-                raise WireError(f"tensor {name!r} has the impossible shape {_short(shape)}")
+                raise WireError(f"tensor {short(name)} has the impossible shape {short(shape)}")
             return TensorSpec(name, tag, tuple(shape))
         case _:
-            raise WireError(f"tensor {name!r} is described by {_short(entry)}; expected dtype, shape, data_offsets")
+            raise WireError(f"tensor {short(name)} is described by {short(entry)}; expected dtype, shape, data_offsets")
 
 
 def _check_name(name: str) -> None:
@@ -219,19 +219,19 @@ def _check_name(name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise WireError(f"the name {_short(name)} is not Unicode text") from None
+        raise WireError(f"the name {short(name)} is not Unicode text") from None
 
 
 def _check_metadata(entry: object) -> None:
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
-        raise WireError(f"{_METADATA} is {_short(entry)}; expected an object of strings")
+        raise WireError(f"{_METADATA} is {short(entry)}; expected an object of strings")
 
 
 def _once(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
     table: dict[str, object] = {}
     for key, value in pairs:
         if key in table:
-            raise WireError(f"the header names {_short(key)} twice")
+            raise WireError(f"the header names {short(key)} twice")
         table[key] = value
     return table
 
@@ -240,6 +240,7 @@ def _no_constant(text: str) -> object:
     raise WireError(f"the header contains {text}")
 
 
-def _short(value: object, limit: int = 80) -> str:
+def short(value: object, limit: int = 80) -> str:
+    """`repr(value)`, cut off where a stranger could make it long."""
     text = repr(value)
     return text if len(text) <= limit else text[:limit] + "…"
