@@ -570,12 +570,10 @@ async def _wait(news: asyncio.Event, seconds: float) -> None:
         pass
 
 
-async def _stream(content: Content, start: int) -> AsyncIterator[memoryview]:
+async def _stream(content: Content, start: int) -> AsyncIterator[bytes]:
     try:
         while start < content.size:
-            # A fresh buffer each time: the event loop may still hold the one before.
-            block = memoryview(bytearray(min(INLINE, content.size - start)))
-            content.read_into(start, block)
+            block = content.read(start, min(INLINE, content.size - start))
             start += len(block)
             yield block
     finally:
