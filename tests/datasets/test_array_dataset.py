@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pickle
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
 
-import datasets
 from umbel.datasets.array_dataset import ArrayDataset, as_arrays
 
 

@@ -7,10 +7,10 @@ import subprocess
 import sys
 from itertools import chain
 
+import datasets
 import numpy as np
 import pytest
 
-import datasets
 from umbel.datasets import FederatedDataset, IidPartitioner, Partitioner
 from umbel.datasets.array_dataset import ArrayDataset
 from umbel.errors import DataError

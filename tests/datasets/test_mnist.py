@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import datasets
 import numpy as np
 import pytest
 
-import datasets
 from umbel.datasets import mnist
 from umbel.datasets.mnist_files import FULL, TEST, TRAIN
 from umbel.errors import DataError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from federations import Relay, wait_for
+from federations import Relay, together, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -24,34 +24,35 @@ def _complete(history):
     assert history["failures"] == []
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_server_goes_on_where_it_was(federation, reference, moment):
-    who, point = MOMENTS[moment]
-    first = federation.server(hold=[point])
-    clients = federation.clients("a", "b", "c", hold=[point])
-    federation.reached(who, point)
-    first.kill()
-    for name in ("server", "a", "b", "c"):
-        federation.open(name, point)
+def test_a_killed_server_goes_on_where_it_was(federations, reference):
+    def story(moment, who, point):
+        federation = federations(moment)
+        first = federation.server(hold=[point])
+        clients = federation.clients("a", "b", hold=[point])
+        federation.reached(who, point)
+        first.kill()
+        for name in ("server", "a", "b"):
+            federation.open(name, point)
 
-    second = federation.server(hold=[point])
-    assert second.ends(30) == 0
-    assert second.text.count("Resuming run") == 1
-    assert "start afresh with start_server(fresh=True)" in second.text
-    assert [client.ends() for client in clients] == [0, 0, 0]
-    assert federation.model() == reference()
-    _complete(federation.history())
-    assert "Traceback" not in federation.words()
+        second = federation.server(hold=[point])
+        assert second.ends(40) == 0
+        assert second.text.count("Resuming run") == 1
+        assert "start afresh with start_server(fresh=True)" in second.text
+        assert [client.ends() for client in clients] == [0, 0]
+        assert federation.model() == reference()
+        _complete(federation.history())
+        assert "Traceback" not in federation.words()
+
+    together(story, *[(moment, *where) for moment, where in MOMENTS.items()])
 
 
 def test_a_server_killed_when_some_have_answered_keeps_their_answers(federation, reference):
     first = federation.server()
     quick = federation.client("a")
-    federation.clients("b", "c", hold=["fit.2"])
+    federation.client("b", hold=["fit.2"])
     quick.says("Sent fit of round 2")
     first.kill()
-    for name in "bc":
-        federation.open(name, "fit.2")
+    federation.open("b", "fit.2")
 
     assert federation.server().ends(30) == 0
     assert quick.text.count("Received fit of round 2") == 1  # trained once
@@ -63,7 +64,7 @@ def test_a_server_killed_when_some_have_answered_keeps_their_answers(federation,
 def test_a_server_killed_during_an_upload_of_30_mb_gets_it_again(federation, reference):
     relay = Relay(federation.port, stop_after=12_000_000)
     try:
-        first = federation.server(size=7_500_000, rounds=1, clients=2)
+        first = federation.server(size=7_500_000, rounds=1)
         far = federation.client("a", address=relay.address)
         near = federation.client("b")
         wait_for(lambda: relay.stopped, 20, "12 of 30 MB have passed")
@@ -72,59 +73,59 @@ def test_a_server_killed_during_an_upload_of_30_mb_gets_it_again(federation, ref
         relay.stop_after = None
         relay.cut()
 
-        second = federation.server(size=7_500_000, rounds=1, clients=2)
+        second = federation.server(size=7_500_000, rounds=1)
         assert second.ends(30) == 0
         assert [far.ends(), near.ends()] == [0, 0]
         assert far.text.count("Received fit of round 1") == 1  # it was sent again, not trained again
-        assert federation.model() == reference(("a", "b"), size=7_500_000, rounds=1)
+        assert federation.model() == reference(size=7_500_000, rounds=1)
         assert not list(federation.folder.rglob("*.part"))
     finally:
         relay.close()
 
 
 def test_a_server_killed_again_and_again(federation, reference):
-    clients = federation.clients("a", "b", "c", hold=["fit.1", "fit.2", "fit.3", "evaluate.3"])
-    for point in ("fit.1", "fit.2", "fit.3", "evaluate.3"):
+    clients = federation.clients("a", "b", hold=["fit.2", "evaluate.3"])
+    for point in ("fit.2", "evaluate.3"):
         server = federation.server()
-        for name in "abc":
+        for name in "ab":
             federation.reached(name, point)
         server.kill()
-        for name in "abc":
+        for name in "ab":
             federation.open(name, point)
 
     assert federation.server().ends(30) == 0
-    assert [client.ends() for client in clients] == [0, 0, 0]
+    assert [client.ends() for client in clients] == [0, 0]
     assert federation.model() == reference()
     _complete(federation.history())
 
 
 def test_sigterm_leaves_a_run_that_goes_on(federation, reference):
     first = federation.server()
-    clients = federation.clients("a", "b", "c", hold=["fit.2"])
-    for name in "abc":
+    clients = federation.clients("a", "b", hold=["fit.2"])
+    for name in "ab":
         federation.reached(name, "fit.2")
     first.terminate()
     assert first.ends(5) == 143
     assert "SIGTERM: the run is kept, and goes on when the same server is started again" in first.text
-    for name in "abc":
+    for name in "ab":
         federation.open(name, "fit.2")
     clients[0].says("Waiting for the server")
 
     assert federation.server().ends(30) == 0
-    assert [client.ends() for client in clients] == [0, 0, 0]
+    assert [client.ends() for client in clients] == [0, 0]
     assert federation.model() == reference()
     _complete(federation.history())
 
 
 def test_sigterm_while_the_owners_code_runs(federation, reference):
     first = federation.server(hold=["central.2"])
-    clients = federation.clients("a", "b", "c")
+    clients = federation.clients("a", "b")
     federation.reached("server", "central.2")
     first.terminate()
     assert first.ends(5) == 143
 
     assert federation.server().ends(30) == 0
-    assert [client.ends() for client in clients] == [0, 0, 0]
+    assert [client.ends() for client in clients] == [0, 0]
     assert federation.model() == reference()
     _complete(federation.history())
 
@@ -132,63 +133,43 @@ def test_sigterm_while_the_owners_code_runs(federation, reference):
 # ---- the same run, or another one?
 
 
-def _killed_in_round_2(federation):
-    server = federation.server()
-    clients = federation.clients("a", "b", "c", hold=["fit.2"])
-    for name in "abc":
-        federation.reached(name, "fit.2")
-    server.kill()
-    for name in "abc":
-        federation.open(name, "fit.2")
-    run = server.text.split(", run ")[1].split(",")[0]
-    return run, clients
+CHANGES = {
+    "fresh": ({"fresh": True}, 3, False, ""),
+    "a keyword": ({"keywords": {"accept_failures": False}}, 3, False, "accept_failures was True and is False"),
+    "fewer rounds": ({"rounds": 2}, 2, False, "num_rounds has shrunk from 3 to 2"),
+    "another seed": ({"seed": 1}, 3, False, "the seed was 0 and is 1"),
+    "another model": ({"size": 10}, 3, False, "the model schema was"),
+    "more rounds": ({"rounds": 5}, 5, True, ""),
+    "another round_timeout": ({"round_timeout": 60}, 3, True, ""),
+}
 
 
-def test_fresh_starts_anew(federation, reference):
-    killed, _ = _killed_in_round_2(federation)
+def test_what_makes_another_run(federations, reference):
+    """A server killed in round 2 and started again with one thing changed: it resumes, or says why it does not."""
 
-    server = federation.server(fresh=True)
-    assert server.ends(30) == 0
-    assert "Resum" not in server.text
-    assert killed not in server.text
-    assert "[ROUND 1/3]" in server.text
-    federation.all_end()
-    assert federation.model() == reference()
-    _complete(federation.history())
+    def story(change, options, rounds, resumes, why):
+        federation = federations(change)
+        first = federation.server()
+        federation.clients("a", "b", hold=["fit.2"])
+        federation.reached("a", "fit.2")
+        first.kill()
+        run = first.text.split(", run ")[1].split(",")[0]
+        for name in "ab":
+            federation.open(name, "fit.2")
 
+        second = federation.server(**options)
+        assert second.ends(40) == 0
+        assert (f"Resuming run {run}" in second.text) == resumes
+        assert (f"[ROUND 1/{rounds}]" in second.text) != resumes
+        assert f"[ROUND {rounds}/{rounds}]" in second.text
+        named = f"Run {run} is unfinished, but this is another one: {why}"
+        assert (named in second.text) == bool(why)
+        assert (f". Go on with it by: umbel resume {run}" in second.text) == bool(why)
+        federation.all_end()
+        assert federation.model() == reference(rounds=rounds, size=options.get("size", 1000))
+        assert [number for number, _ in federation.history()["losses_distributed"]] == [*range(1, rounds + 1)]
 
-def test_a_changed_keyword_starts_a_new_run_and_names_the_difference(federation, reference):
-    killed, _ = _killed_in_round_2(federation)
-
-    server = federation.server(keywords={"accept_failures": False})
-    assert server.ends(30) == 0
-    said = f"Run {killed} is unfinished, but this is another one: accept_failures was True and is False."
-    assert f"{said} Go on with it by: umbel resume {killed}" in server.text
-    assert "[ROUND 1/3]" in server.text
-    federation.all_end()
-    assert federation.model() == reference()
-
-
-def test_a_run_that_has_become_longer_goes_on(federation, reference):
-    killed, _ = _killed_in_round_2(federation)
-
-    server = federation.server(rounds=5)
-    assert server.ends(30) == 0
-    assert f"Resuming run {killed}" in server.text
-    assert "[ROUND 5/5]" in server.text
-    assert "[ROUND 1/" not in server.text
-    federation.all_end()
-    assert federation.model() == reference(rounds=5)
-
-
-def test_a_run_that_has_become_shorter_is_another_one(federation, reference):
-    killed, _ = _killed_in_round_2(federation)
-
-    server = federation.server(rounds=2)
-    assert server.ends(30) == 0
-    assert f"Run {killed} is unfinished, but this is another one: num_rounds has shrunk from 3 to 2" in server.text
-    federation.all_end()
-    assert federation.model() == reference(rounds=2)
+    together(story, *[(change, *expected) for change, expected in CHANGES.items()])
 
 
 def test_a_finished_run_is_not_resumed(federation):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from federations import together
 
 pytestmark = pytest.mark.system
 
 
 def test_three_rounds_over_the_network_have_the_bits_of_a_run_in_one_process(federation, reference):
-    server = federation.server()
+    server = federation.server(clients=3)
     clients = federation.clients("a", "b", "c")
 
     assert server.ends() == 0
     assert [client.ends() for client in clients] == [0, 0, 0]
-    assert federation.model() == reference()
+    assert federation.model() == reference("abc")
 
     history = federation.history()
     assert [number for number, _ in history["losses_centralized"]] == [0, 1, 2, 3]
@@ -30,7 +31,7 @@ def test_three_rounds_over_the_network_have_the_bits_of_a_run_in_one_process(fed
 
 def test_a_run_that_asks_a_client_for_its_parameters_starts_from_them(federation, reference):
     server = federation.server(given=False)
-    federation.clients("a", "b", "c")
+    federation.clients("a", "b")
 
     assert server.ends() == 0
     assert "Using initial parameters from client a" in server.text
@@ -38,16 +39,19 @@ def test_a_run_that_asks_a_client_for_its_parameters_starts_from_them(federation
     federation.all_end()
 
 
-@pytest.mark.parametrize("order", ["cba", "bca"])
-def test_order_of_arrival_does_not_change_one_bit(federation, reference, order):
-    server = federation.server(rounds=1)
-    clients = dict(zip("abc", federation.clients("a", "b", "c", hold=["fit.1"]), strict=True))
-    for name in "abc":
-        federation.reached(name, "fit.1")
-    for name in order:
-        federation.open(name, "fit.1")
-        clients[name].says("Sent fit of round 1")
+def test_order_of_arrival_does_not_change_one_bit(federations, reference):
+    def story(order):
+        federation = federations(order)
+        server = federation.server(rounds=1, clients=3)
+        clients = dict(zip("abc", federation.clients("a", "b", "c", hold=["fit.1"]), strict=True))
+        for name in "abc":
+            federation.reached(name, "fit.1")
+        for name in order:
+            federation.open(name, "fit.1")
+            clients[name].says("Sent fit of round 1")
 
-    assert server.ends() == 0
-    assert federation.model() == reference(rounds=1)
-    federation.all_end()
+        assert server.ends() == 0
+        assert federation.model() == reference("abc", rounds=1)
+        federation.all_end()
+
+    together(story, ["cba"], ["bca"])

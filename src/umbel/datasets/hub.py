@@ -10,10 +10,9 @@ import queue
 import threading
 from collections.abc import Mapping
 
+import datasets
 from datasets.packaged_modules.cache.cache import Cache
 from huggingface_hub import get_session
-
-import datasets
 
 __all__ = ["cached_copy", "why_unreachable"]
 

@@ -5,11 +5,11 @@ Knows no network and no partitions. Importing this file imports `datasets`.
 
 from __future__ import annotations
 
+import datasets
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-import datasets
 from umbel.datasets.mnist_files import TEST, TRAIN, Edition
 
 __all__ = ["load"]

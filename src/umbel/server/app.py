@@ -217,11 +217,11 @@ def _listen(address: str, certificates: tuple[bytes, bytes, bytes] | None) -> Li
     except AddressInUse as error:
         if not is_script():
             raise
-        sys.exit(f"umbel: {error}. Stop the other server, or choose another port with server_address=.")
+        sys.exit(f"umbel: {error.strerror}. Stop the other server, or choose another port with server_address=.")
     except OSError as error:
         if not is_script():
             raise
-        sys.exit(f"umbel: {error}")
+        sys.exit(f"umbel: {error.strerror or error}")
 
 
 def _tls(certificates: tuple[bytes, bytes, bytes]) -> ssl.SSLContext:

@@ -15,7 +15,7 @@ def main(
     gates,
     address,
     rounds=3,
-    clients=3,
+    clients=2,
     size=1000,
     given=True,
     central=True,
