@@ -140,7 +140,7 @@ CHANGES = {
     "another seed": ({"seed": 1}, 3, False, "the seed was 0 and is 1"),
     "another model": ({"size": 10}, 3, False, "the model schema was"),
     "more rounds": ({"rounds": 5}, 5, True, ""),
-    "another round_timeout": ({"round_timeout": 60}, 3, True, ""),
+    "another round_timeout": ({"round_timeout": 60}, 3, False, "the rules"),
 }
 
 
