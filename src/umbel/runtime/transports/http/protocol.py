@@ -35,6 +35,7 @@ __all__ = [
     "Outcome",
     "Poll",
     "Problem",
+    "Refused",
     "Register",
     "Registered",
     "TaskHead",
@@ -119,6 +120,14 @@ class Outcome(msgspec.Struct):
 
 class Problem(msgspec.Struct):
     why: str
+
+
+class Refused(Exception):
+    """A request that the server will not have: HTTP status and reason."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -60,26 +60,23 @@ from umbel.runtime.transports.http.protocol import (
     Outcome,
     Poll,
     Problem,
+    Refused,
     Register,
     Registered,
     TaskHead,
     decode,
     encode,
 )
+from umbel.runtime.transports.http.sessions import Present, Sessions
 from umbel.runtime.transports.http.upload import Upload
 from umbel.training import Answer
 from umbel.wire import MAX_HEADER, Schema, parse_header
 
 __all__ = ["HttpTransport"]
 
-GRACE = 7.0  # seconds a client may be without a connection: longer than a client's longest back-off, 5 s
-RESUME_GRACE = 12.0  # the same, for the clients of a run that is resumed
-SILENCE = 60.0  # seconds a client may keep its connection open without asking for anything
 FAREWELL = 15.0  # seconds that the end of a run waits for every client to hear of it
 PATIENCE = 25.0  # seconds a request may wait for the run's loop before it is told to ask again
-SWEEP = 0.5  # seconds between two looks at who is still there
 MAX_MESSAGE = MAX_HEADER + 2 * INLINE
-MAX_CLIENT_ID = 128
 
 
 @dataclass(slots=True)
@@ -93,50 +90,24 @@ class _Owed:
     submitted: bool = False  # its answer is with the run's loop
 
 
-@dataclass(slots=True, eq=False)
-class _Client:
-    """A client by name, whichever process plays it at the moment."""
-
-    name: str
-    session: str = ""
-    present: bool = False
-    seen_at: float = 0.0
-    grace: float = GRACE
-    polls: int = 0  # open polls
-    connections: set[tuple[str, int]] = field(default_factory=set)
-    owed: dict[str, _Owed] = field(default_factory=dict)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status = status
-
-
 class HttpTransport:
-    """Serves a run on a listener. `known` are the clients of a run that is resumed: they have `RESUME_GRACE` to return."""
+    """Serves a run on a listener. `known` are the clients of a run that is resumed."""
 
     def __init__(self, listener: Listener, run: str, store: Store, *, known: Iterable[str] = ()) -> None:
         self._run = run
         self._store = store
         self._contents = store.contents
         self._inputs: queue.SimpleQueue[Input | BaseException] = queue.SimpleQueue()
-        self._clients: dict[str, _Client] = {}
-        self._sessions: dict[str, _Client] = {}
-        self._fenced: set[str] = set()
-        self._peers: dict[tuple[str, int], _Client] = {}
+        self._owed: dict[str, dict[str, _Owed]] = {}  # by client, by task
+        self._holders: dict[str, str] = {}  # task → client
         self._heads: dict[str, ContentHead] = {}
-        self._holders: dict[str, _Client] = {}  # who is owed which task
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._asked: dict[str, concurrent.futures.Future[Answer | Failure]] = {}
         self._over: str | None = None
         self._away = False
-        now = time.monotonic()
-        for name in known:
-            self._clients[name] = _Client(name, present=True, seen_at=now, grace=RESUME_GRACE)
+        self._sessions = Sessions(joined=lambda name: self.put(Joined(name)), left=self._left, known=known)
         self._listener = listener
-        listener.start(self._app(), self._disconnected, self._watch)
+        listener.start(self._app(), self._sessions.disconnected, self._sessions.watch)
 
     # ---- for the run's loop
 
@@ -211,7 +182,7 @@ class HttpTransport:
         async def guarded(request: Request) -> Response:
             try:
                 return await handler(request)
-            except _Refused as refusal:
+            except Refused as refusal:
                 return _message(Problem(str(refusal)), refusal.status)
             except WireError as error:
                 return _message(Problem(str(error)), 400)
@@ -224,8 +195,7 @@ class HttpTransport:
         return guarded
 
     async def _hello(self, _: Request) -> Response:
-        present = sum(client.present for client in self._clients.values())
-        return PlainTextResponse(f"Umbel server, run {self._run}, {present} clients present\n")
+        return PlainTextResponse(f"Umbel server, run {self._run}, {len(self._sessions)} clients present\n")
 
     # ---- sessions
 
@@ -233,84 +203,32 @@ class HttpTransport:
         message = decode(await _body(request, 4096), Register)
         if message.version != VERSION:
             versions = f"this server speaks protocol {VERSION}, the client {message.version}"
-            raise _Refused(426, f"{versions}; install the same Umbel on both")
-        name = message.client_id
-        if not 0 < len(name) <= MAX_CLIENT_ID or not re.fullmatch(r"[\w.:@+-]+", name):
-            raise _Refused(400, f"client_id {name[:200]!r}: use 1 to {MAX_CLIENT_ID} letters, digits and . _ : @ + -")
-        client = self._clients.setdefault(name, _Client(name))
-        if client.session:  # one live session per name: the newer fences the older
-            self._sessions.pop(client.session, None)
-            self._fenced.add(client.session)
-            client.news.set()
-        client.session = secrets.token_hex(16)
-        self._sessions[client.session] = client
-        client.connections.clear()
-        self._seen(request, client)
+            raise Refused(426, f"{versions}; install the same Umbel on both")
+        client = self._sessions.register(message.client_id, _peer(request))
         return _message(Registered(self._run, client.session))
 
-    def _client(self, request: Request) -> _Client:
-        session = request.headers.get(SESSION, "")
-        client = self._sessions.get(session)
-        if client is None:
-            if session in self._fenced:
-                raise _Refused(409, "another process has registered under this client_id")
-            raise _Refused(401, "unknown session; register again")
+    def _client(self, request: Request) -> Present:
+        client = self._sessions.of(request.headers.get(SESSION, ""), _peer(request))
         if self._away:
-            raise _Refused(503, "the server is about to restart; try again soon")
-        self._seen(request, client)
+            raise Refused(503, "the server is about to restart; try again soon")
         return client
 
-    def _seen(self, request: Request, client: _Client) -> None:
-        client.seen_at, client.grace = time.monotonic(), GRACE
-        if request.client is not None:
-            peer = (request.client.host, request.client.port)
-            client.connections.add(peer)
-            self._peers[peer] = client
-        if not client.present and self._over is None:
-            client.present = True
-            self.put(Joined(client.name))
-
-    def _disconnected(self, peer: tuple[str, int]) -> None:
-        client = self._peers.pop(peer, None)
-        if client is not None and peer in client.connections:
-            client.connections.discard(peer)
-            client.seen_at = time.monotonic()
-
-    async def _watch(self) -> None:
-        """Notices who has gone: no connection for the grace period, or one that has been silent for long."""
-        while True:
-            await asyncio.sleep(SWEEP)
-            now = time.monotonic()
-            for client in [c for c in self._clients.values() if c.present]:
-                quiet = now - client.seen_at
-                if not client.connections and quiet > client.grace:
-                    self._gone(client, "its connection broke")
-                elif not client.polls and quiet > SILENCE:
-                    self._gone(client, f"nothing heard for {quiet:.0f} s")
-
-    def _gone(self, client: _Client, why: str) -> None:
-        client.present = False
-        for owed in client.owed.values():
-            if owed.task.id in self._asked:
-                self._answer_asked(owed.task.id, Failure(FailureKind.LEFT, f"the client left: {why}"))
-        self.put(Left(client.name, why))
-
     async def _leave(self, request: Request) -> Response:
-        client = self._client(request)
-        self._sessions.pop(client.session, None)
-        client.session = ""
-        client.news.set()
-        if client.present:
-            self._gone(client, "it said goodbye")
+        self._sessions.leave(self._client(request), "it said goodbye")
         return Response(status_code=204)
+
+    def _left(self, name: str, why: str) -> None:
+        for task in self._owed.get(name, {}):
+            self._answer_asked(task, Failure(FailureKind.LEFT, f"the client left: {why}"))
+        self.put(Left(name, why))
 
     def _say_goodbye(self, why: str, over: bool, gone: threading.Event) -> None:
         self._over, self._away = (why, False) if over else (None, True)
-        for client in self._clients.values():
+        for client in self._sessions:
             client.news.set()
 
         async def wait() -> None:
-            while any(client.present for client in self._clients.values()):
+            while len(self._sessions):
                 await asyncio.sleep(0.02)
             gone.set()
 
@@ -319,19 +237,34 @@ class HttpTransport:
     # ---- what a client is owed
 
     def _owe(self, task: Task, content: str | None, door: Door) -> None:
-        client = self._clients.setdefault(task.client, _Client(task.client))
-        client.owed[task.id] = _Owed(task, content, door)
-        self._holders[task.id] = client
-        client.news.set()
+        self._owed.setdefault(task.client, {})[task.id] = _Owed(task, content, door)
+        self._holders[task.id] = task.client
+        self._tell(task.client)
 
     def _forget(self, task: Task) -> None:
-        client = self._holders.pop(task.id, None)
+        owed = self._take_back(task.id)
+        if owed is not None and owed.upload is not None and not owed.submitted:
+            owed.upload.abort()
+            owed.upload = None
+
+    def _take_back(self, task: str) -> _Owed | None:
+        name = self._holders.pop(task, None)
+        if name is None:
+            return None
+        mine = self._owed[name]
+        owed = mine.pop(task)
+        if not mine:
+            del self._owed[name]
+        self._tell(name)
+        return owed
+
+    def _tell(self, name: str) -> None:
+        client = self._sessions.get(name)
         if client is not None:
-            owed = client.owed.pop(task.id)
-            if owed.upload is not None and not owed.submitted:
-                owed.upload.abort()
-                owed.upload = None
             client.news.set()
+
+    def _owed_to(self, client: Present) -> dict[str, _Owed]:
+        return self._owed.get(client.name, {})
 
     async def _next(self, request: Request) -> Response:
         client = self._client(request)
@@ -343,8 +276,9 @@ class HttpTransport:
                 client.news.clear()
                 if client.session != session or self._away:
                     self._client(request)  # raises: fenced, or back soon
-                new = [owed for name, owed in client.owed.items() if name not in have and not owed.submitted]
-                cancelled = [name for name in have if name not in client.owed]
+                mine = self._owed_to(client)
+                new = [owed for name, owed in mine.items() if name not in have and not owed.submitted]
+                cancelled = [name for name in have if name not in mine]
                 left = until - time.monotonic()
                 if self._over is not None or new or cancelled or left <= 0:
                     return _message(Next([self._head(owed) for owed in new], cancelled, self._over))
@@ -370,8 +304,8 @@ class HttpTransport:
 
     async def _content(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["name"]
-        if not any(owed.content == name for owed in client.owed.values()):
-            raise _Refused(404, f"no task of this client has the content {name!r}")
+        if not any(owed.content == name for owed in self._owed_to(client).values()):
+            raise Refused(404, f"no task of this client has the content {name!r}")
         content = self._contents.open(name)
         start = _range_start(request.headers.get("range", "bytes=0-"), content.size)
         headers = {
@@ -387,7 +321,7 @@ class HttpTransport:
     async def _reply(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
         offer = decode(await _body(request, MAX_MESSAGE), Offer)
-        owed = client.owed.get(name)
+        owed = self._owed_to(client).get(name)
         if owed is None:
             return _message(self._unwanted(name))
         if owed.submitted:
@@ -423,13 +357,13 @@ class HttpTransport:
 
     async def _data(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
-        owed, offset = client.owed.get(name), request.path_params["offset"]
+        owed, offset = self._owed_to(client).get(name), request.path_params["offset"]
         if owed is None or owed.upload is None or owed.submitted:
             await _drain(request)
             return _message(self._unwanted(name) if owed is None else Outcome(GO, "make an offer first", 0))
         upload = owed.upload
         if _length(request) > PART:
-            raise _Refused(413, f"a part has at most {PART} bytes and says how many")
+            raise Refused(413, f"a part has at most {PART} bytes and says how many")
         if offset != upload.received:
             await _drain(request)
             return _message(Outcome(GO, "not the next byte", upload.received))
@@ -438,7 +372,7 @@ class HttpTransport:
             async for chunk in request.stream():
                 if upload is not owed.upload:  # withdrawn, or begun anew by another request
                     await _drain(request)
-                    return Outcome(GO, "begun anew", 0) if name in client.owed else self._unwanted(name)
+                    return Outcome(GO, "begun anew", 0) if name in self._owed_to(client) else self._unwanted(name)
                 upload.feed(chunk)
             return Outcome(GO, offset=upload.received)
 
@@ -447,7 +381,7 @@ class HttpTransport:
     async def _commit(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
         message = decode(await _body(request, 4096), Commit)
-        owed = client.owed.get(name)
+        owed = self._owed_to(client).get(name)
         if owed is None:
             return _message(self._unwanted(name))
         if owed.submitted:
@@ -502,9 +436,7 @@ class HttpTransport:
         decided = self._waiting.pop(name, None)
         if decided is not None and not decided.done():
             decided.set_result(outcome)
-        client = self._holders.pop(name, None)
-        if client is not None:
-            del client.owed[name]
+        self._take_back(name)
 
     def _unwanted(self, name: str) -> Outcome:
         """Why an answer to this task is not taken."""
@@ -541,12 +473,16 @@ def _message(message: Next | Outcome | Problem | Registered, status: int = 200) 
     return Response(encode(message), status, media_type="application/msgpack", headers={"cache-control": "no-store"})
 
 
+def _peer(request: Request) -> tuple[str, int] | None:
+    return None if request.client is None else (request.client.host, request.client.port)
+
+
 async def _body(request: Request, limit: int) -> bytearray:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise _Refused(413, f"the message is longer than {limit} bytes")
+            raise Refused(413, f"the message is longer than {limit} bytes")
     return body
 
 
@@ -583,5 +519,5 @@ async def _stream(content: Content, start: int) -> AsyncIterator[bytes]:
 def _range_start(header: str, size: int) -> int:
     match = re.fullmatch(r"bytes=(\d{1,18})-", header.strip())
     if match is None or int(match[1]) >= max(size, 1):
-        raise _Refused(416, f"of {size} bytes only 'Range: bytes=N-' with N below that can be served, not {header[:80]!r}")
+        raise Refused(416, f"of {size} bytes only 'Range: bytes=N-' with N below that can be served, not {header[:80]!r}")
     return int(match[1])

@@ -1,0 +1,129 @@
+"""Who is there: clients by name, their sessions and their connections. Knows no tasks.
+
+A client is present from its first request until it says goodbye, has had no open connection for the grace period, or has
+kept one open and been silent for long. One process at a time plays a client: the newer fences the older.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from umbel.runtime.transports.http.protocol import Refused
+
+__all__ = ["Present", "Sessions"]
+
+GRACE = 7.0  # seconds a client may be without a connection: longer than a client's longest back-off, 5 s
+RESUME_GRACE = 12.0  # the same, for the clients of a run that is resumed
+SILENCE = 60.0  # seconds a client may keep its connection open without asking for anything
+SWEEP = 0.5  # seconds between two looks at who is still there
+MAX_NAME = 128
+MAX_FENCED = 10_000  # sessions remembered as fenced; older ones are merely unknown
+
+Peer = tuple[str, int]
+
+
+@dataclass(slots=True, eq=False)
+class Present:
+    """A client, whichever process plays it at the moment. `news` is set when a poll of its has something to tell."""
+
+    name: str
+    session: str = ""
+    seen_at: float = 0.0
+    grace: float = GRACE
+    polls: int = 0  # open ones
+    connections: set[Peer] = field(default_factory=set)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Sessions:
+    """Calls `joined(name)` and `left(name, why)` as clients come and go. `known` ones have `RESUME_GRACE` to return."""
+
+    def __init__(
+        self, *, joined: Callable[[str], None], left: Callable[[str, str], None], known: Iterable[str] = ()
+    ) -> None:
+        self._joined, self._left = joined, left
+        self._present = {name: Present(name, seen_at=time.monotonic(), grace=RESUME_GRACE) for name in known}
+        self._sessions: dict[str, Present] = {}
+        self._fenced: OrderedDict[str, None] = OrderedDict()
+        self._peers: dict[Peer, Present] = {}
+
+    def __len__(self) -> int:
+        return len(self._present)
+
+    def __iter__(self) -> Iterator[Present]:
+        return iter(list(self._present.values()))
+
+    def get(self, name: str) -> Present | None:
+        return self._present.get(name)
+
+    def register(self, name: str, peer: Peer | None) -> Present:
+        """A new session for this name. Raises `Refused` for a name that cannot be one."""
+        if len(name) > MAX_NAME or not re.fullmatch(r"[\w.:@+-]+", name):
+            raise Refused(400, f"client_id {name[:200]!r}: use 1 to {MAX_NAME} letters, digits and . _ : @ + -")
+        client = self._present.get(name)
+        if client is None:
+            client = self._present[name] = Present(name)
+            self._joined(name)
+        self._end(client)
+        client.session = secrets.token_hex(16)
+        self._sessions[client.session] = client
+        client.connections.clear()
+        self._seen(client, peer)
+        return client
+
+    def of(self, session: str, peer: Peer | None) -> Present:
+        """The client of this session. Raises `Refused`: 409 fenced, 401 unknown."""
+        client = self._sessions.get(session)
+        if client is None:
+            if session in self._fenced:
+                raise Refused(409, "another process has registered under this client_id")
+            raise Refused(401, "unknown session; register again")
+        self._seen(client, peer)
+        return client
+
+    def leave(self, client: Present, why: str) -> None:
+        """Forgets a client: it has to register again."""
+        if self._present.pop(client.name, None) is not None:
+            self._sessions.pop(client.session, None)
+            client.session = ""
+            client.news.set()
+            self._left(client.name, why)
+
+    def disconnected(self, peer: Peer) -> None:
+        """A connection has closed, for whatever reason."""
+        client = self._peers.pop(peer, None)
+        if client is not None and peer in client.connections:
+            client.connections.discard(peer)
+            client.seen_at = time.monotonic()
+
+    async def watch(self) -> None:
+        """Notices, for ever, who has gone."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = time.monotonic()
+            for client in self:
+                quiet = now - client.seen_at
+                if not client.connections and quiet > client.grace:
+                    self.leave(client, "its connection broke")
+                elif not client.polls and quiet > SILENCE:
+                    self.leave(client, f"nothing heard for {quiet:.0f} s")
+
+    def _end(self, client: Present) -> None:
+        """Fences the process that has played this client so far, if there is one."""
+        if self._sessions.pop(client.session, None) is not None:
+            self._fenced[client.session] = None
+            if len(self._fenced) > MAX_FENCED:
+                self._fenced.popitem(last=False)
+            client.news.set()
+
+    def _seen(self, client: Present, peer: Peer | None) -> None:
+        client.seen_at, client.grace = time.monotonic(), GRACE
+        if peer is not None:
+            client.connections.add(peer)
+            self._peers[peer] = client
