@@ -38,6 +38,7 @@ from umbel.runtime.transports.http.protocol import (
 __all__ = ["Link", "RequestRefused", "ServerRefused", "Unknown", "Unreachable", "whole"]
 
 BLOCK = 2**20
+FAREWELL = 2.0  # seconds that saying goodbye may take: a server that hangs must not hold a client that leaves
 _T = TypeVar("_T")
 
 
@@ -66,7 +67,8 @@ class Link:
         self._session = ""
         self.run = ""
         # read: longer than the server keeps a poll, or a decision, open
-        options = {"timeout": urllib3.Timeout(connect=5.0, read=POLL + 25.0), "retries": False, "maxsize": 4}
+        self._patience = urllib3.Timeout(connect=5.0, read=POLL + 25.0)
+        options = {"retries": False, "maxsize": 4}
         proxy = _proxy_for(base_url)
         self._pool: urllib3.PoolManager = (
             urllib3.ProxyManager(proxy, ssl_context=tls, **options)  # type: ignore[arg-type]
@@ -93,7 +95,7 @@ class Link:
         return self._post(f"/v1/tasks/{task}/commit", encode(Commit(crc32)), Outcome)
 
     def leave(self) -> None:
-        self._answer(self._raw("POST", "/v1/leave", b""))
+        self._answer(self._raw("POST", "/v1/leave", b"", patience=urllib3.Timeout(FAREWELL)))
 
     def fetch(self, head: ContentHead, into: bytearray, received: int) -> int:
         """Fills `into` from byte `received` on; returns how far it came. Raises `WireError` if the server is damaged."""
@@ -145,6 +147,7 @@ class Link:
         headers: dict[str, str] | None = None,
         *,
         stream: bool = False,
+        patience: urllib3.Timeout | None = None,
     ) -> urllib3.BaseHTTPResponse:
         headers = {SESSION: self._session, "content-type": "application/msgpack", **(headers or {})}
         try:
@@ -153,6 +156,7 @@ class Link:
                 self._url + path,
                 body=body,  # type: ignore[arg-type]  # bytes, or views of them
                 headers=headers,
+                timeout=patience or self._patience,
                 preload_content=not stream,
                 decode_content=False,
                 redirect=False,
