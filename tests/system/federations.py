@@ -76,7 +76,7 @@ class Program:
 
     def __init__(self, name: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.name = name
-        self.log = folder / f"{name}-{time.monotonic_ns()}.log"
+        self.log = folder / f"{time.monotonic_ns()}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -225,14 +225,16 @@ class Relay:
     """A network in between: passes bytes on to `port`, and breaks when it is told to.
 
     `stop_after` is the number of bytes from the clients after which nothing passes any more; None for no limit.
-    `change` may alter what a client sends.
+    `change` may alter what a client sends, `change_answers` what it gets.
     """
 
     def __init__(self, port: int, *, stop_after: int | None = None) -> None:
         self._target = port
         self.stop_after = stop_after
         self.change: Callable[[bytes], bytes] = lambda data: data
+        self.change_answers: Callable[[bytes], bytes] = lambda data: data
         self.passed = 0  # bytes from clients
+        self.returned = 0  # bytes to clients
         self._closing = False
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -288,6 +290,9 @@ class Relay:
                         wait_for(lambda: not self.stopped or self._closing, 60, "the relay is opened again")
                     data = self.change(data)
                     self.passed += len(data)
+                else:
+                    data = self.change_answers(data)
+                    self.returned += len(data)
                 sink.sendall(data)
         except OSError:
             pass
