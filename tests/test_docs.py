@@ -1,0 +1,46 @@
+"""What the documents say is what the code does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_transition_table_in_the_docs_is_the_one_in_the_code():
+    printed = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "transition-table"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    written = (ROOT / "docs" / "architecture.md").read_text()
+    assert printed == re.search(r"<!-- transitions -->\n(.*?)\n<!-- /transitions -->", written, re.S)[1]
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
+def test_links_between_pages_lead_somewhere(page):
+    folder = (ROOT / page).parent
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / page).read_text())
+    assert [target for target in targets if not (folder / target).exists()] == []
+
+
+@pytest.mark.system
+def test_the_programs_of_the_readme_give_the_table_of_the_readme(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    client, server = re.findall(r"```python\n(.*?)```", readme, re.S)
+    (tmp_path / "client.py").write_text(client)
+    (tmp_path / "server.py").write_text(server)
+    processes = [
+        subprocess.Popen([sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for command in (["server.py"], ["client.py", "1"], ["client.py", "2"])
+    ]
+    try:
+        said = [process.communicate(timeout=60)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    promised = re.search(r"(INFO    : round    loss\n.*?)INFO    : Model", readme, re.S)[1]
+    assert promised in said[0]
