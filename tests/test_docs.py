@@ -1,6 +1,7 @@
 """What the documents say is what the code does."""
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +29,10 @@ def test_links_between_pages_lead_somewhere(page):
 @pytest.mark.system
 def test_the_programs_of_the_readme_give_the_table_of_the_readme(tmp_path):
     readme = (ROOT / "README.md").read_text()
-    client, server = re.findall(r"```python\n(.*?)```", readme, re.S)
-    (tmp_path / "client.py").write_text(client)
-    (tmp_path / "server.py").write_text(server)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for name, program in zip(("client.py", "server.py"), re.findall(r"```python\n(.*?)```", readme, re.S), strict=True):
+        (tmp_path / name).write_text(program.replace("8080", str(port)))
     processes = [
         subprocess.Popen([sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         for command in (["server.py"], ["client.py", "1"], ["client.py", "2"])
