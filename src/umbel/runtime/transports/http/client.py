@@ -246,10 +246,14 @@ class _Life:
                 crc32=zlib.crc32(data or b""),
             ),
         )
+        if small and outcome.verdict == GO:  # damaged on its way
+            raise Unreachable(outcome.why)
         while outcome.verdict == GO and outcome.offset < schema.nbytes:
             begin = outcome.offset
             end = min(begin + PART, schema.nbytes)
             outcome = self._link.send(head.id, begin, end - begin, gather(schema, answer.arrays, begin, end))
+            if outcome.verdict == GO and outcome.offset <= begin:  # it wants the offer again, not the same part for ever
+                raise Unreachable(outcome.why)
         if outcome.verdict == GO:
             crc32 = 0
             for view in gather(schema, answer.arrays, 0, schema.nbytes):
