@@ -178,7 +178,15 @@ def run_task(client: Client, kind: Kind, arrays: NDArrays, config: Mapping[str, 
         return Failure(FailureKind.RAISED, as_text(error))
     except Exception as error:  # user code raises what it likes; all of it is reported to the server
         text = f"{kind} raised {type(error).__name__}: {_said(error)}"
-        return Failure(FailureKind.RAISED, text[:2000], as_text(traceback.format_exc(limit=-20))[-20_000:])
+        return Failure(FailureKind.RAISED, text[:2000], as_text(_traceback(error))[-20_000:])
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback from the user's first line on: how it was called is not what went wrong."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None and at.tb_frame.f_code.co_filename == __file__:
+        at = at.tb_next
+    return "".join(traceback.format_exception(type(error), error, at, limit=-20))
 
 
 def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer:

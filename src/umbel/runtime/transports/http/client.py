@@ -178,7 +178,8 @@ class _Life:
             if head.id in self._have:
                 self._have[head.id] = True
             verdict = self._tell(head, answer)
-            logger.info("Sent %s after %.1f s: %s", _readable(head.id), time.monotonic() - started, verdict)
+            said = "Reported" if isinstance(answer, Failure) else "Sent"
+            logger.info("%s %s after %.1f s: %s", said, _readable(head.id), time.monotonic() - started, verdict)
         finally:
             self._have.pop(head.id, None)
 
