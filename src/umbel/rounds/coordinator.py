@@ -400,12 +400,14 @@ class Coordinator:
         return [Settle(task.id, verdict, event.failure.text), self._failed_event(task, event.failure, at)]
 
     def _late(self, event: Replied, _: float) -> list[Command]:
-        if any(t.id == event.task and t.index in self.state.results for t in self.state.tasks):
-            return [Settle(event.task, Verdict.ALREADY)]
-        commands: list[Command] = [Settle(event.task, Verdict.STALE, "the round closed before this reply came")]
-        if event.reply.content is not None:
-            commands.insert(0, Discard(event.reply.content))
-        return commands
+        counted = {t.id: self.state.results[t.index] for t in self.state.tasks if t.index in self.state.results}
+        if event.task in counted:
+            settle = Settle(event.task, Verdict.ALREADY)
+        else:
+            settle = Settle(event.task, Verdict.STALE, "the round closed before this reply came")
+        content = event.reply.content
+        needless = content is not None and (event.task not in counted or content != counted[event.task].content)
+        return [Discard(content), settle] if needless else [settle]
 
     def _late_failure(self, event: Failed, _: float) -> list[Command]:
         return [Settle(event.task, Verdict.STALE, event.failure.text)]
