@@ -1,0 +1,708 @@
+"""The coordinator as a script: inputs go in, commands come out, and time is a number. No thread, no socket, no sleep.
+
+Every (phase, input) pair of the transition table is exercised here; the last test says which one is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from umbel.pace import Pace
+from umbel.rounds import events
+from umbel.rounds.coordinator import SEED_RETRY, TRANSITIONS, Coordinator, Phase, Rules, State
+from umbel.rounds.messages import (
+    Cancel,
+    Choose,
+    Chosen,
+    Command,
+    Discard,
+    Dispatch,
+    Evaluate,
+    Evaluated,
+    Failed,
+    Failure,
+    FailureKind,
+    Initialize,
+    Initialized,
+    Input,
+    Joined,
+    Kind,
+    Left,
+    Member,
+    Publish,
+    Replied,
+    Reply,
+    Resumed,
+    Settle,
+    Started,
+    Step,
+    Stepped,
+    Stopped,
+    Summarize,
+    Summarized,
+    Task,
+    Ticked,
+    Verdict,
+)
+from umbel.runtime.stores.codec import decode_state, encode
+
+CLASSIC = Pace(quorum=0, retries=0)
+EXERCISED: set[tuple[Phase, type[Input]]] = set()
+
+
+class Story:
+    """Drives one coordinator, and keeps what a test wants to look at."""
+
+    def __init__(self, *, rounds: int = 1, pace: Pace = CLASSIC, min_available: int = 2) -> None:
+        rules = Rules(run="run", min_available=min_available, pace=pace)
+        self.coordinator = Coordinator(rules, State(num_rounds=rounds))
+        self.at = 0.0
+
+    @property
+    def state(self) -> State:
+        return self.coordinator.state
+
+    def say(self, *inputs: Input, at: float | None = None) -> list[Command]:
+        """Hands in the inputs; the commands of the last one."""
+        self.at = self.at if at is None else at
+        commands: list[Command] = []
+        for event in inputs:
+            EXERCISED.add((self.state.phase, type(event)))
+            commands = self.coordinator.handle(event, self.at)
+        return commands
+
+    def to(self, phase: Phase) -> Story:
+        """Goes straight to the first moment of a phase, with clients a and b."""
+        road = {
+            Phase.INIT: [Started()],
+            Phase.SEEDING: [Initialized(False)],
+            Phase.WAITING: [Evaluated()],
+            Phase.CHOOSING: [Joined("a"), Joined("b")],
+            Phase.FIT: [Chosen((Member("a", {"lr": 0.5}), Member("b")))],
+            Phase.STEPPING: [reply("fit", 0), reply("fit", 1)],
+            Phase.TESTING: [Stepped(1)],
+            Phase.EVALUATE: [Evaluated(), Chosen((Member("a"), Member("b")))],
+            Phase.SUMMARIZING: [reply("evaluate", 0), reply("evaluate", 1)],
+            Phase.DONE: [Summarized()],
+        }
+        for step, inputs in road.items():
+            detour = step is Phase.SEEDING and phase is not Phase.SEEDING
+            self.say(*([Initialized(True)] if detour else inputs))
+            if step is phase:
+                break
+        assert self.state.phase is phase
+        return self
+
+
+def task(kind: str = "fit", index: int = 0, *, attempt: int = 0, number: int = 1, **changes: object) -> Task:
+    """The task that a `Story` on its straight road dispatches."""
+    first = Task(
+        id=f"run.{number}.{kind}.{attempt}.{index}",
+        round=number,
+        kind=Kind(kind),
+        index=index,
+        cohort=2,
+        client="ab"[index],
+        version={"parameters": None, "fit": number - 1, "evaluate": number}[kind],
+        config={"lr": 0.5} if (kind, index, attempt) == ("fit", 0, 0) else {},
+    )
+    return replace(first, **changes)
+
+
+def reply(kind: str = "fit", index: int = 0, **options: int) -> Replied:
+    asked = task(kind, index, **options)
+    return Replied(asked.id, Reply(10 + index, 0.5, {}, None if kind == "evaluate" else f"content {asked.id}"))
+
+
+def seed_reply(attempt: int = 1) -> Replied:
+    return Replied(f"run.0.parameters.{attempt}.0", Reply(content=f"seed {attempt}"))
+
+
+def failed(kind: str = "fit", index: int = 0, why: FailureKind = FailureKind.RAISED, **options: int) -> Failed:
+    return Failed(task(kind, index, **options).id, Failure(why, "it broke", "Traceback"))
+
+
+def failure_event(asked: Task, why: str, text: str, at: float = 0.0, detail: str = "") -> Publish:
+    return Publish(events.TaskFailed(at, asked.round, asked.kind, asked.client, why, text, detail))
+
+
+def success_event(asked: Task, at: float = 0.0) -> Publish:
+    return Publish(events.TaskSucceeded(at, asked.round, asked.kind, asked.client, 10 + asked.index))
+
+
+# ---- the start
+
+
+def test_a_run_starts_by_asking_the_strategy_for_parameters():
+    assert Story(rounds=3).say(Started()) == [Publish(events.RunStarted(0.0, 3)), Initialize()]
+
+
+def test_given_parameters_are_version_0_and_are_evaluated_centrally():
+    story = Story().to(Phase.INIT)
+    assert story.say(Initialized(True)) == [Publish(events.ModelInitialized(0.0, None)), Evaluate(0, 0)]
+    assert story.state.phase is Phase.TESTING
+
+
+def test_clients_that_come_and_go_while_the_strategy_thinks_are_noted():
+    story = Story().to(Phase.INIT)
+    assert story.say(Joined("a")) == [Publish(events.ClientJoined(0.0, "a", 1))]
+    assert story.say(Joined("a")) == []
+    assert story.say(Left("a", "bye")) == [Publish(events.ClientLeft(0.0, "a", 0, "bye"))]
+    assert story.say(Left("a", "bye")) == []
+
+
+# ---- the first parameters come from a client
+
+
+def seeding(**options: object) -> Story:
+    return Story(**options).to(Phase.SEEDING)  # type: ignore[arg-type]
+
+
+SEED = task("parameters", number=0, attempt=1, cohort=1, config={})
+
+
+def test_without_clients_the_run_waits_for_enough_of_them():
+    story = Story().to(Phase.INIT)
+    assert story.say(Initialized(False)) == [Publish(events.WaitingForClients(0.0, 0, 0, 2))]
+    assert story.coordinator.waiting_for == "clients: 0 of 2 available"
+
+
+def test_the_first_client_by_name_is_asked_once_enough_are_there():
+    story = seeding()
+    assert story.say(Joined("b")) == [
+        Publish(events.ClientJoined(0.0, "b", 1)),
+        Publish(events.WaitingForClients(0.0, 0, 1, 2)),
+    ]
+    assert story.say(Joined("a")) == [
+        Publish(events.ClientJoined(0.0, "a", 2)),
+        Publish(events.CohortChosen(0.0, 0, Kind.PARAMETERS, 1, ("a",), 2)),
+        Dispatch(SEED),
+    ]
+    assert story.coordinator.waiting_for == "parameters of round 0 from a"
+    assert story.say(Joined("c")) == [Publish(events.ClientJoined(0.0, "c", 3))]
+
+
+def test_its_parameters_become_version_0():
+    story = seeding()
+    story.say(Joined("a"), Joined("b"))
+    answer = seed_reply()
+    assert story.say(answer) == [
+        Settle(SEED.id, Verdict.ACCEPTED),
+        Publish(events.TaskSucceeded(0.0, 0, Kind.PARAMETERS, "a", 0)),
+        Step(0, None, ((SEED, answer.reply),), ()),
+    ]
+    assert story.say(Stepped(0)) == [Publish(events.ModelInitialized(0.0, "a")), Evaluate(0, 0)]
+
+
+@pytest.mark.parametrize("event", [Failed(SEED.id, Failure(FailureKind.RAISED, "no")), Left("a", "killed"), Ticked()])
+def test_a_client_that_gives_no_parameters_is_followed_by_the_next(event):
+    story = seeding(pace=Pace(deadline=30))
+    story.say(Joined("a"), Joined("b"), Joined("c"))
+    commands = story.say(event, at=30.0)
+    second = replace(SEED, id="run.0.parameters.2.0", client="b")
+    assert commands[-1] == Dispatch(second)
+    assert story.coordinator.pending == (second,)
+
+
+def test_a_client_that_leaves_while_it_is_asked_is_not_waited_for():
+    story = seeding()
+    story.say(Joined("a"), Joined("b"))
+    assert story.say(Left("b", "bye")) == [Publish(events.ClientLeft(0.0, "b", 1, "bye"))]
+    assert story.say(Left("a", "killed")) == [
+        Publish(events.ClientLeft(0.0, "a", 0, "killed")),
+        Cancel(SEED, "the round closed"),
+        failure_event(SEED, "left", "the client went away"),
+        Publish(events.WaitingForClients(0.0, 0, 0, 2)),
+    ]
+
+
+def test_clients_without_parameters_are_asked_again_after_a_while():
+    story = seeding(min_available=1)
+    story.say(Joined("a"))
+    failure = Failed(SEED.id, Failure(FailureKind.RAISED, "not yet"))
+    assert story.say(failure, at=1.0) == [
+        Settle(SEED.id, Verdict.NOTED, "not yet"),
+        failure_event(SEED, "raised", "not yet", 1.0),
+        Publish(events.WaitingForClients(1.0, 0, 0, 2)),
+    ]
+    assert story.coordinator.wake_at == 1.0 + SEED_RETRY
+    again = replace(SEED, id="run.0.parameters.2.0")
+    assert story.say(Ticked(), at=1.0 + SEED_RETRY)[-1] == Dispatch(again)
+
+
+def test_late_parameters_are_stale_and_their_content_is_not_kept():
+    story = seeding(pace=Pace(deadline=5))
+    story.say(Joined("a"), Joined("b"))
+    story.say(Ticked(), at=5.0)
+    late = seed_reply(attempt=1)
+    assert story.say(late) == [
+        Discard("seed 1"),
+        Settle(SEED.id, Verdict.STALE, "the round closed before this reply came"),
+    ]
+    assert story.say(Failed(SEED.id, Failure(FailureKind.RAISED, "no"))) == [Settle(SEED.id, Verdict.STALE, "no")]
+
+
+def test_stopping_while_parameters_are_asked_for_recalls_the_question():
+    story = seeding()
+    story.say(Joined("a"), Joined("b"))
+    assert story.say(Stopped("Ctrl-C")) == [
+        Cancel(SEED, "Ctrl-C"),
+        Publish(events.RunFinished(0.0, 0, "Ctrl-C", "", True)),
+    ]
+
+
+# ---- waiting and choosing
+
+
+def test_a_round_waits_for_enough_clients_and_then_asks_whom():
+    story = Story()
+    story.say(Started(), Initialized(True))
+    assert story.say(Evaluated(0.7, {"accuracy": 0.1})) == [
+        Publish(events.CentrallyEvaluated(0.0, 0, 0.7, {"accuracy": 0.1})),
+        Publish(events.RoundStarted(0.0, 1, 1)),
+        Publish(events.WaitingForClients(0.0, 1, 0, 2)),
+    ]
+    assert story.coordinator.waiting_for == "clients: 0 of 2 available"
+    assert story.say(Joined("b")) == [Publish(events.ClientJoined(0.0, "b", 1))]
+    assert story.say(Left("b", "bye")) == [Publish(events.ClientLeft(0.0, "b", 0, "bye"))]
+    story.say(Joined("b"))
+    assert story.say(Joined("a")) == [
+        Publish(events.ClientJoined(0.0, "a", 2)),
+        Choose(1, Kind.FIT, 0, 0, ("a", "b")),
+    ]
+
+
+def test_a_round_with_enough_clients_does_not_wait():
+    story = Story()
+    story.say(Started(), Initialized(True), Joined("a"), Joined("b"))
+    assert story.say(Evaluated()) == [Publish(events.RoundStarted(0.0, 1, 1)), Choose(1, Kind.FIT, 0, 0, ("a", "b"))]
+
+
+def test_a_strategy_that_needs_more_clients_is_asked_again_when_they_are_there():
+    story = Story().to(Phase.CHOOSING)
+    assert story.say(Chosen(needs=3)) == [Publish(events.WaitingForClients(0.0, 1, 2, 3))]
+    assert story.say(Joined("c"))[-1] == Choose(1, Kind.FIT, 0, 0, ("a", "b", "c"))
+
+
+def test_a_strategy_that_needs_fewer_clients_than_there_are_is_not_asked_in_a_loop():
+    story = Story().to(Phase.CHOOSING)
+    assert story.say(Chosen(needs=1)) == [Publish(events.WaitingForClients(0.0, 1, 2, 3))]
+
+
+def test_the_cohort_is_asked_in_the_order_of_the_strategy():
+    story = Story().to(Phase.CHOOSING)
+    assert story.say(Chosen((Member("a", {"lr": 0.5}), Member("b", {}, "own-1")))) == [
+        Publish(events.CohortChosen(0.0, 1, Kind.FIT, 0, ("a", "b"), 2)),
+        Dispatch(task("fit", 0)),
+        Dispatch(task("fit", 1, content="own-1")),
+    ]
+    assert story.coordinator.contents == {"own-1"}
+    assert story.coordinator.waiting_for == "fit of round 1 from a, b"
+
+
+def test_an_empty_cohort_skips_the_training():
+    assert Story().to(Phase.CHOOSING).say(Chosen()) == [Evaluate(1, 0)]
+
+
+def test_an_empty_cohort_skips_the_evaluation_and_the_round_is_over():
+    story = Story().to(Phase.TESTING)
+    story.say(Evaluated())
+    assert story.say(Chosen()) == [Publish(events.RunFinished(0.0, 1, "all rounds done"))]
+
+
+def test_a_tick_changes_nothing_before_there_are_enough_clients():
+    assert Story().to(Phase.WAITING).say(Ticked()) == []
+
+
+# ---- training
+
+
+def test_the_last_reply_closes_the_round_and_results_are_in_task_order():
+    story = Story().to(Phase.FIT)
+    assert story.say(reply("fit", 1)) == [Settle(task("fit", 1).id, Verdict.ACCEPTED), success_event(task("fit", 1))]
+    a, b = reply("fit", 0), reply("fit", 1)
+    assert story.say(a) == [
+        Settle(task("fit", 0).id, Verdict.ACCEPTED),
+        success_event(task("fit", 0)),
+        Step(1, 0, ((task("fit", 0), a.reply), (task("fit", 1), b.reply)), ()),
+    ]
+    assert story.coordinator.contents == {a.reply.content, b.reply.content}
+
+
+def test_a_failure_is_noted_and_the_round_closes_with_the_others():
+    story = Story().to(Phase.FIT)
+    assert story.say(failed("fit", 0)) == [
+        Settle(task("fit", 0).id, Verdict.NOTED, "it broke"),
+        failure_event(task("fit", 0), "raised", "it broke", detail="Traceback"),
+    ]
+    b, why = reply("fit", 1), failed("fit", 0).failure
+    assert story.say(b)[-1] == Step(1, 0, ((task("fit", 1), b.reply),), ((task("fit", 0), why),))
+
+
+def test_a_rejected_reply_is_told_so():
+    story = Story().to(Phase.FIT)
+    assert story.say(failed("fit", 0, FailureKind.REJECTED))[0] == Settle(task("fit", 0).id, Verdict.REJECTED, "it broke")
+
+
+def test_a_classic_round_counts_even_if_everyone_failed():
+    story = Story().to(Phase.FIT)
+    story.say(failed("fit", 0))
+    commands = story.say(failed("fit", 1))
+    whys = tuple((task("fit", index), failed("fit", index).failure) for index in (0, 1))
+    assert commands[-1] == Step(1, 0, (), whys)
+
+
+def test_the_same_reply_twice_counts_once():
+    story = Story().to(Phase.FIT)
+    story.say(reply("fit", 0))
+    assert story.say(reply("fit", 0)) == [Settle(task("fit", 0).id, Verdict.ALREADY)]
+    assert len(story.state.results) == 1
+
+
+def test_a_second_and_different_reply_is_not_counted_and_its_content_is_not_kept():
+    story = Story().to(Phase.FIT)
+    first = reply("fit", 0)
+    story.say(first)
+    other = Replied(first.task, replace(first.reply, content="another"))
+    assert story.say(other) == [Discard("another"), Settle(first.task, Verdict.ALREADY)]
+    assert story.state.results[0] == first.reply
+
+
+def test_a_reply_to_a_task_that_nobody_gave_is_stale():
+    stranger = Replied("run.1.fit.0.99", Reply(content="strange"))
+    assert Story().to(Phase.FIT).say(stranger) == [
+        Discard("strange"),
+        Settle(stranger.task, Verdict.STALE, "the round closed before this reply came"),
+    ]
+
+
+def test_a_reply_after_the_failure_of_its_task_is_stale():
+    story = Story().to(Phase.FIT)
+    story.say(failed("fit", 0))
+    assert [type(command) for command in story.say(reply("fit", 0))] == [Discard, Settle]
+    assert story.state.results == {}
+
+
+def test_clients_that_join_during_training_are_noted():
+    story = Story().to(Phase.FIT)
+    assert story.say(Joined("c")) == [Publish(events.ClientJoined(0.0, "c", 3))]
+
+
+def test_a_client_that_left_is_waited_for_while_others_still_train():
+    story = Story().to(Phase.FIT)
+    assert story.say(Left("a", "killed")) == [Publish(events.ClientLeft(0.0, "a", 1, "killed"))]
+    assert story.coordinator.waiting_for == "fit of round 1 from a (gone), b"
+
+
+def test_a_client_that_left_comes_back_and_its_reply_counts():
+    story = Story().to(Phase.FIT)
+    story.say(Left("a", "killed"), Joined("a"), reply("fit", 0))
+    assert set(story.state.results) == {0}
+
+
+def test_the_round_closes_without_clients_that_left():
+    story = Story().to(Phase.FIT)
+    story.say(Left("a", "killed"))
+    b = reply("fit", 1)
+    gone = Failure(FailureKind.LEFT, "the client went away")
+    assert story.say(b, at=2.0) == [
+        Settle(b.task, Verdict.ACCEPTED),
+        success_event(task("fit", 1), 2.0),
+        Cancel(task("fit", 0), "the round closed"),
+        failure_event(task("fit", 0), "left", gone.text, 2.0),
+        Step(1, 0, ((task("fit", 1), b.reply),), ((task("fit", 0), gone),)),
+    ]
+
+
+def test_everyone_left_and_nobody_answered_so_the_round_waits_for_their_return():
+    story = Story().to(Phase.FIT)
+    assert story.say(Left("a"), Left("b")) == [Publish(events.ClientLeft(0.0, "b", 0, ""))]
+    assert story.state.phase is Phase.FIT
+    assert story.say(Joined("b")) == [Publish(events.ClientJoined(0.0, "b", 1))]
+    story.say(reply("fit", 1))
+    assert story.state.phase is Phase.STEPPING
+
+
+def test_everyone_left_but_a_new_cohort_can_be_chosen_so_the_attempt_is_void():
+    story = Story(min_available=1).to(Phase.FIT)
+    story.say(Left("a"), Left("b"))
+    commands = story.say(Joined("c"), at=3.0)
+    assert [type(command) for command in commands] == [Publish, Cancel, Publish, Cancel, Publish]
+    assert (story.state.phase, story.state.attempt, story.coordinator.wake_at) == (Phase.WAITING, 1, 4.0)
+    assert story.say(Ticked(), at=4.0) == [Choose(1, Kind.FIT, 1, 0, ("c",))]
+
+
+def test_the_pause_between_attempts_grows_to_five_seconds_and_stays_there():
+    story = Story(min_available=1, pace=Pace(quorum=1, retries=5000))
+    story.say(Started(), Initialized(True), Evaluated(), Joined("a"))
+    pauses = []
+    for attempt in range(1100):
+        story.say(Chosen((Member("a"),)))
+        story.say(Failed(f"run.1.fit.{attempt}.0", Failure(FailureKind.RAISED, "no")))
+        pauses.append(story.coordinator.wake_at - story.at)
+        story.say(Ticked(), at=story.coordinator.wake_at)
+    assert pauses[:5] == [1.0, 2.0, 4.0, 5.0, 5.0]
+    assert set(pauses[5:]) == {5.0}
+
+
+def test_a_pause_is_not_shortened_by_clients_that_join():
+    story = Story(pace=Pace(quorum=1, retries=1)).to(Phase.FIT)
+    story.say(failed("fit", 0), failed("fit", 1))
+    assert story.say(Joined("c"), at=0.5) == [Publish(events.ClientJoined(0.5, "c", 3))]
+    assert story.say(Ticked(), at=1.0) == [Choose(1, Kind.FIT, 1, 0, ("a", "b", "c"))]
+
+
+def test_too_few_updates_void_the_attempt_and_what_came_is_not_kept():
+    story = Story(pace=Pace(quorum=2, retries=1)).to(Phase.FIT)
+    a = reply("fit", 0)
+    story.say(a)
+    assert story.say(failed("fit", 1)) == [
+        Settle(task("fit", 1).id, Verdict.NOTED, "it broke"),
+        failure_event(task("fit", 1), "raised", "it broke", detail="Traceback"),
+        Discard(a.reply.content),
+    ]
+    assert (story.state.phase, story.state.attempt, story.state.results) == (Phase.WAITING, 1, {})
+
+
+def test_too_few_updates_in_every_attempt_end_the_run():
+    story = Story(pace=Pace(quorum=1, retries=0)).to(Phase.FIT)
+    story.say(failed("fit", 0))
+    why = "round 1 got 0 of 1 updates in 1 attempts"
+    assert story.say(failed("fit", 1))[-1] == Publish(events.RunFinished(0.0, 0, why, "QuorumNotMet", False))
+    assert story.coordinator.done
+
+
+def test_the_deadline_closes_the_round_without_the_straggler():
+    story = Story(pace=replace(CLASSIC, deadline=10)).to(Phase.FIT)
+    a = reply("fit", 0)
+    story.say(a, at=4.0)
+    assert story.coordinator.wake_at == 10.0
+    assert story.say(Ticked(), at=9.9) == []
+    late = Failure(FailureKind.LATE, "no answer after 10.0 s")
+    assert story.say(Ticked(), at=10.0) == [
+        Cancel(task("fit", 1), "the round closed"),
+        failure_event(task("fit", 1), "late", late.text, 10.0),
+        Step(1, 0, ((task("fit", 0), a.reply),), ((task("fit", 1), late),)),
+    ]
+    assert story.say(reply("fit", 1), at=11.0) == [
+        Discard(reply("fit", 1).reply.content),
+        Settle(task("fit", 1).id, Verdict.STALE, "the round closed before this reply came"),
+    ]
+
+
+def test_a_tick_without_a_deadline_changes_nothing():
+    assert Story().to(Phase.FIT).say(Ticked(), at=1e6) == []
+
+
+def test_enough_updates_for_the_goal_close_the_round():
+    story = Story(pace=Pace(goal=1)).to(Phase.FIT)
+    commands = story.say(reply("fit", 1))
+    assert Cancel(task("fit", 0), "the round closed") in commands
+    assert isinstance(commands[-1], Step)
+
+
+# ---- the step, and the owner's own evaluation
+
+
+def test_a_step_is_followed_by_the_central_evaluation():
+    story = Story().to(Phase.STEPPING)
+    assert story.say(Stepped(1, {"loss": 0.25}, "noted"), at=2.0) == [
+        Publish(events.ExchangeClosed(2.0, 1, Kind.FIT, 2, 0, 2.0, None, {"loss": 0.25}, "noted")),
+        Evaluate(1, 1),
+    ]
+
+
+def test_a_step_may_keep_the_model():
+    story = Story().to(Phase.STEPPING)
+    assert story.say(Stepped(0))[-1] == Evaluate(1, 0)
+
+
+def test_after_the_central_evaluation_comes_the_clients_own():
+    story = Story().to(Phase.TESTING)
+    assert story.say(Evaluated(0.5)) == [
+        Publish(events.CentrallyEvaluated(0.0, 1, 0.5, {})),
+        Choose(1, Kind.EVALUATE, 0, 1, ("a", "b")),
+    ]
+
+
+# ---- evaluation by the clients
+
+
+def test_the_evaluations_are_summarized_in_task_order_and_the_run_is_over():
+    story = Story().to(Phase.EVALUATE)
+    a, b = reply("evaluate", 0), reply("evaluate", 1)
+    story.say(b)
+    assert story.say(a)[-1] == Summarize(1, ((task("evaluate", 0), a.reply), (task("evaluate", 1), b.reply)), ())
+    assert story.say(Summarized(0.5, {"accuracy": 0.9}), at=1.0) == [
+        Publish(events.ExchangeClosed(1.0, 1, Kind.EVALUATE, 2, 0, 1.0, 0.5, {"accuracy": 0.9}, "")),
+        Publish(events.RunFinished(1.0, 1, "all rounds done")),
+    ]
+    assert story.coordinator.done
+
+
+def test_after_one_round_comes_the_next():
+    story = Story(rounds=2).to(Phase.SUMMARIZING)
+    assert story.say(Summarized())[1:] == [Publish(events.RoundStarted(0.0, 2, 2)), Choose(2, Kind.FIT, 0, 1, ("a", "b"))]
+
+
+def test_the_evaluation_closes_with_what_came():
+    story = Story().to(Phase.EVALUATE)
+    why = failed("evaluate", 0).failure
+    story.say(failed("evaluate", 0), Joined("c"))
+    gone = Failure(FailureKind.LEFT, "the client went away")
+    assert story.say(Left("b", "killed"))[-1] == Summarize(
+        1, (), ((task("evaluate", 0), why), (task("evaluate", 1), gone))
+    )
+
+
+def test_the_deadline_closes_the_evaluation():
+    story = Story(pace=replace(CLASSIC, deadline=10)).to(Phase.EVALUATE)
+    assert isinstance(story.say(Ticked(), at=10.0)[-1], Summarize)
+
+
+# ---- what can come at any time
+
+
+QUESTIONS = {
+    Phase.INIT: Initialize,
+    Phase.CHOOSING: Choose,
+    Phase.STEPPING: Step,
+    Phase.TESTING: Evaluate,
+    Phase.SUMMARIZING: Summarize,
+}
+ONGOING = [phase for phase in Phase if phase is not Phase.NEW]
+
+
+@pytest.mark.parametrize("phase", ONGOING)
+def test_a_late_answer_gets_an_answer_in_every_phase(phase):
+    story = Story().to(phase)
+    answers = [
+        *story.say(Replied("run.0.fit.7.0", Reply(content="old"))),
+        *story.say(Failed("run.0.fit.7.0", Failure(FailureKind.RAISED, "no"))),
+    ]
+    stale = Settle("run.0.fit.7.0", Verdict.STALE, "the round closed before this reply came")
+    assert answers == [Discard("old"), stale, Settle("run.0.fit.7.0", Verdict.STALE, "no")]
+    assert story.state.phase is phase
+
+
+@pytest.mark.parametrize("phase", [*QUESTIONS, Phase.DONE])
+def test_while_a_question_is_open_clients_come_and_go_and_nothing_else_happens(phase):
+    story = Story().to(phase)
+    n = len(story.state.pool)
+    assert story.say(Joined("z")) == [Publish(events.ClientJoined(0.0, "z", n + 1))]
+    assert story.say(Ticked()) == []
+    assert story.say(Left("z", "bye")) == [Publish(events.ClientLeft(0.0, "z", n, "bye"))]
+    assert story.state.phase is phase
+
+
+@pytest.mark.parametrize("phase", ONGOING)
+def test_a_resumed_run_says_where_it_is_and_may_have_become_longer(phase):
+    story = Story(rounds=2).to(phase if phase is not Phase.DONE else Phase.SUMMARIZING)
+    if phase is Phase.DONE:
+        story.say(Stopped("enough"))
+    number = story.state.round
+    assert story.say(Resumed(5)) == [Publish(events.RunResumed(0.0, 5, number))]
+    assert story.say(Resumed(3)) == [Publish(events.RunResumed(0.0, 5, number))]
+    assert story.state.phase is phase
+
+
+@pytest.mark.parametrize("phase", [phase for phase in ONGOING if phase is not Phase.DONE])
+def test_a_stopped_run_recalls_what_is_asked_and_is_over(phase):
+    story = Story().to(phase)
+    recalled = [Cancel(asked, "Ctrl-C") for asked in story.coordinator.pending]
+    rounds = story.state.completed
+    assert story.say(Stopped("Ctrl-C")) == [*recalled, Publish(events.RunFinished(0.0, rounds, "Ctrl-C", "", True))]
+    assert story.coordinator.done
+    assert story.coordinator.wake_at is None
+    assert story.say(Stopped("again")) == []
+
+
+def test_a_run_of_no_rounds_is_over_after_the_first_evaluation():
+    story = Story(rounds=0).to(Phase.INIT)
+    story.say(Initialized(True))
+    assert story.say(Evaluated()) == [Publish(events.RunFinished(0.0, 0, "all rounds done"))]
+
+
+# ---- what is owed
+
+
+@pytest.mark.parametrize("phase", list(QUESTIONS))
+def test_an_open_question_is_owed_to_the_next_process(phase):
+    (owed,) = Story().to(phase).coordinator.owed()
+    assert type(owed) is QUESTIONS[phase]
+
+
+@pytest.mark.parametrize("phase", [Phase.FIT, Phase.EVALUATE])
+def test_every_answer_still_wanted_is_owed_to_the_next_process(phase):
+    story = Story().to(phase)
+    story.say(reply(str(phase), 0))
+    assert story.coordinator.owed() == [Dispatch(task(str(phase), 1))]
+
+
+def test_parameters_still_wanted_are_owed_to_the_next_process():
+    story = seeding()
+    assert story.coordinator.owed() == []
+    story.say(Joined("a"), Joined("b"))
+    assert story.coordinator.owed() == [Dispatch(SEED)]
+
+
+@pytest.mark.parametrize("phase", [Phase.NEW, Phase.WAITING, Phase.DONE])
+def test_nothing_is_owed_while_nothing_is_asked(phase):
+    story = Story() if phase is Phase.NEW else Story().to(phase)
+    assert story.coordinator.owed() == []
+
+
+@pytest.mark.parametrize("phase", ONGOING)
+def test_a_state_survives_being_written_in_every_phase(phase):
+    state = Story().to(phase).state
+    assert decode_state(encode(state)) == state
+
+
+def test_a_long_list_of_names_is_cut():
+    story = Story()
+    story.say(Started(), Initialized(True), Evaluated(), *(Joined(f"c{i:02}") for i in range(12)))
+    story.say(Chosen(tuple(Member(f"c{i:02}") for i in range(12))))
+    assert story.coordinator.waiting_for.endswith("c09 and 2 more")
+
+
+# ---- the table
+
+
+EXAMPLES: dict[type[Input], Input] = {
+    Started: Started(),
+    Resumed: Resumed(1),
+    Joined: Joined("a"),
+    Left: Left("a"),
+    Initialized: Initialized(True),
+    Chosen: Chosen(),
+    Replied: Replied("x", Reply()),
+    Failed: Failed("x", Failure(FailureKind.RAISED, "x")),
+    Ticked: Ticked(),
+    Stepped: Stepped(1),
+    Evaluated: Evaluated(),
+    Summarized: Summarized(),
+    Stopped: Stopped("x"),
+}
+IMPOSSIBLE = [(phase, kind) for phase in Phase for kind in EXAMPLES if kind not in TRANSITIONS[phase]]
+
+
+@pytest.mark.parametrize(("phase", "kind"), IMPOSSIBLE, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_an_input_that_is_not_in_the_table_cannot_happen(phase, kind):
+    story = Story() if phase is Phase.NEW else Story().to(phase)
+    with pytest.raises(RuntimeError, match=f"{kind.__name__} cannot happen in phase {phase}"):
+        story.coordinator.handle(EXAMPLES[kind], 0.0)
+
+
+def test_the_table_has_a_row_for_every_phase_and_names_methods_that_exist():
+    assert set(TRANSITIONS) == set(Phase)
+    assert all(hasattr(Coordinator, name) for row in TRANSITIONS.values() for name in row.values())
+
+
+def test_every_row_of_the_table_was_exercised(request):
+    """Runs last. Selecting single tests by hand leaves rows out, so then it has nothing to say."""
+    mine = [item for item in request.session.items if item.fspath == request.node.fspath]
+    if {item.originalname for item in mine} < {name for name in globals() if name.startswith("test_")}:
+        pytest.skip("not all tests of this file were selected")
+    assert {(phase, kind) for phase, row in TRANSITIONS.items() for kind in row} - EXERCISED == set()
