@@ -41,6 +41,26 @@ def test_a_client_that_always_raises_does_not_spin_and_keeps_the_model(federatio
     assert len(federation.history()["failures"]) == 6
 
 
+def test_an_update_with_nan_is_refused_in_words_and_its_client_stays(federations):
+    """Whether it goes in one message or in parts."""
+
+    def story(size):
+        federation = federations(str(size))
+        server = federation.server(rounds=2, size=size)
+        federation.client("a")
+        diverging = federation.client("b", spoils=["fit.1"])
+
+        assert server.ends() == 0
+        assert "fit: client b failed (rejected): array '0' contains nan; only finite values travel" in server.text
+        assert "fit: received 2 results and 0 failures" in server.text  # round 2
+        assert diverging.ends() == 0
+        assert "The server did not take fit of round 1: array '0' contains nan" in diverging.text
+        assert diverging.text.count("Received fit of round 1") == 1
+        federation.all_end()
+
+    together(story, [1000], [3_000_000])
+
+
 def test_a_killed_client_is_missed_and_the_round_closes_with_the_others(federation):
     server = federation.server(clients=2, rounds=1)
     federation.client("a")

@@ -8,8 +8,8 @@ from member import Gates, Member
 import umbel as fl
 
 
-def main(name, address, gates, hold=(), form="numpy", anonymous=False, size=1000, raises=(), **options):
-    member = Member(name, Gates(gates, name, list(hold)), size=size, raises=list(raises))
+def main(name, address, gates, hold=(), form="numpy", anonymous=False, size=1000, raises=(), spoils=(), **options):
+    member = Member(name, Gates(gates, name, list(hold)), size=size, raises=list(raises), spoils=list(spoils))
     client = {
         "numpy": lambda: {"client": member},
         "client": lambda: {"client": member.to_client()},

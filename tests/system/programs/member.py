@@ -43,8 +43,10 @@ def initial(size: int) -> list[np.ndarray]:
 class Member(fl.client.NumPyClient):
     """What it returns follows from what it got, from its name and from the round: no seed, no data."""
 
-    def __init__(self, name: str, gates: Gates, *, size: int = 1000, raises: list[str] | None = None) -> None:
-        self.name, self.gates, self.size, self.raises = name, gates, size, raises or []
+    def __init__(
+        self, name: str, gates: Gates, *, size: int = 1000, raises: list[str] | None = None, spoils: list[str] | None = None
+    ) -> None:
+        self.name, self.gates, self.size, self.raises, self.spoils = name, gates, size, raises or [], spoils or []
         self.examples = 10 + crc32(name.encode()) % 90
 
     def get_properties(self, config):
@@ -65,6 +67,8 @@ class Member(fl.client.NumPyClient):
             else:
                 moved = array + rng.randint(0, 9, array.shape)
             trained.append(np.asarray(moved).astype(array.dtype))
+        if f"fit.{number}" in self.spoils:
+            trained[0][-1] = np.nan
         return trained, self.examples, {"first": float(trained[0][0])}
 
     def evaluate(self, parameters, config):
