@@ -18,6 +18,8 @@ from umbel.runtime.transports.http.address import parse_address
 
 __all__ = ["AddressInUse", "Listener"]
 
+MAX_HEAD = 2**17  # bytes of a request's line and headers
+
 
 class AddressInUse(OSError):
     """Somebody else listens there."""
@@ -148,6 +150,24 @@ def _protocol(disconnected: Callable[[tuple[str, int]], None]) -> type[asyncio.P
         from uvicorn.protocols.http.h11_impl import H11Protocol as base
 
     class Protocol(base):  # type: ignore[misc]  # one of two classes
+        _head = -1  # bytes of a request's head so far; -1 where none is under way
+
+        # httptools tells when a head begins and ends, and takes one of any length; h11 has a limit of its own.
+        def on_message_begin(self) -> None:
+            self._head = 0
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._head = -1
+            super().on_headers_complete()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._head >= 0:
+                self._head += len(data)
+                if self._head > MAX_HEAD:
+                    self.transport.abort()
+
         def connection_lost(self, exc: Exception | None) -> None:
             peer = self.client
             super().connection_lost(exc)

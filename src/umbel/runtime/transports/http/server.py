@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import queue
 import re
 import secrets
@@ -494,8 +495,9 @@ def _length(request: Request) -> int:
 async def _drain(request: Request) -> None:
     """Reads what is left of a part, so that the sender gets to hear the answer."""
     if _length(request) <= PART:
-        async for _ in request.stream():
-            pass
+        with contextlib.suppress(RuntimeError):  # nothing is left
+            async for _ in request.stream():
+                pass
 
 
 async def _wait(news: asyncio.Event, seconds: float) -> None:
