@@ -1,0 +1,91 @@
+"""A whole run in this process, by the loop that a server runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from umbel.exchange import Context
+from umbel.params import NDArrays
+from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
+from umbel.rounds.events import Event
+from umbel.rounds.messages import Resumed, Started, Verdict
+from umbel.runtime.model import GlobalModel
+from umbel.runtime.observers.history import History
+from umbel.runtime.owner import Owner
+from umbel.runtime.run import Clock, run
+from umbel.runtime.stores.base import Store
+from umbel.runtime.stores.memory import MemoryStore
+from umbel.runtime.transports.base import Proxy
+from umbel.runtime.transports.local import LocalTransport
+from umbel.strategies.base import Strategy
+from umbel.strategies.classic import combines_by_itself
+from umbel.strategies.clients import ClientManager, SimpleClientManager
+from umbel.training import Client, ClientFn, NumPyClient, make_client
+
+__all__ = ["LocalRun", "run_locally"]
+
+
+@dataclass(slots=True)
+class LocalRun:
+    """What is left of a run: its history, the final model, every event, and what each reply was told."""
+
+    history: History
+    arrays: NDArrays
+    coordinator: Coordinator
+    events: list[Event] = field(default_factory=list)
+    verdicts: dict[str, tuple[Verdict, str]] = field(default_factory=dict)
+
+
+def run_locally(
+    strategy: Strategy,
+    clients: Mapping[str, Client | NumPyClient | ClientFn],
+    *,
+    num_rounds: int = 1,
+    round_timeout: float | None = None,
+    seed: int = 0,
+    store: Store | None = None,
+    client_manager: ClientManager | None = None,
+    coordinator: Coordinator | None = None,
+    max_examples: int = 10**9,
+    max_bytes: int = 2**40,
+) -> LocalRun:
+    """Runs `num_rounds` of `strategy` with these clients, one task after another; raises what the strategy raises.
+
+    `coordinator` continues a run from its state; `arrays` is empty where the run ended without a model.
+    """
+    kept = store or MemoryStore()
+    rules = Rules(
+        run="run", min_available=strategy.min_available_clients, pace=strategy.pace.within(round_timeout)
+    )
+    coordinator = coordinator or Coordinator(rules, State(num_rounds=num_rounds))
+    model = GlobalModel(
+        kept.contents, free_form=combines_by_itself(strategy), max_examples=max_examples, max_bytes=max_bytes
+    )
+    made = {name: make_client(source, Context(node_id=name)) for name, source in clients.items()}
+    transport = LocalTransport({name: _returning(client) for name, client in made.items()}, kept.contents)
+    history, seen = History(), list[Event]()
+    run(
+        coordinator=coordinator,
+        owner=Owner(
+            strategy,
+            client_manager or SimpleClientManager(),
+            model,
+            seed=seed,
+            proxy=lambda name: Proxy(name, transport),
+        ),
+        model=model,
+        store=kept,
+        transport=transport,
+        history=history,
+        observers=[seen.append],
+        clock=Clock(),
+        first=Started() if coordinator.state.phase is Phase.NEW else Resumed(num_rounds),
+    )
+    version = coordinator.state.version
+    arrays = [] if version is None else model.arrays(version)
+    return LocalRun(history, arrays, coordinator, seen, transport.verdicts)
+
+
+def _returning(client: Client) -> Callable[[], Client]:
+    return lambda: client
