@@ -96,7 +96,7 @@ class Program:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def says(self, words: str, deadline: float = 20.0, *, times: int = 1) -> None:
+    def says(self, words: str, deadline: float = 40.0, *, times: int = 1) -> None:
         """Waits until `words` are in its output `times` times."""
 
         def said() -> bool:
@@ -105,7 +105,7 @@ class Program:
 
         wait_for(said, deadline, f"{self.name} says {words!r}")
 
-    def ends(self, deadline: float = 20.0) -> int:
+    def ends(self, deadline: float = 40.0) -> int:
         """Waits for its end; the exit code."""
         wait_for(lambda: not self.alive, deadline, f"{self.name} ends")
         return self.process.returncode
@@ -154,7 +154,7 @@ class Federation:
     def clients(self, *names: str, **options: object) -> list[Program]:
         return [self.client(name, **options) for name in names]
 
-    def reached(self, who: str, point: str, deadline: float = 20.0) -> None:
+    def reached(self, who: str, point: str, deadline: float = 40.0) -> None:
         """Waits until this process is at this point, such as "fit.2"; then forgets that it was."""
         mark = self.gates / f"{who}.{point}.reached"
         wait_for(mark.exists, deadline, f"{who} reaches {point}\n{self.words()}")
@@ -174,7 +174,7 @@ class Federation:
     def history(self) -> dict:
         return json.loads((self.folder / "history.json").read_text())
 
-    def all_end(self, deadline: float = 20.0) -> None:
+    def all_end(self, deadline: float = 40.0) -> None:
         """Waits for every process that still runs; each must end with exit code 0."""
         for program in [program for program in self.programs if program.alive]:
             assert program.ends(deadline) == 0, f"{program.name}:\n{program.text}"
