@@ -328,6 +328,9 @@ class HttpTransport:
         if owed.submitted:
             return _message(await self._decision(name))
         if offer.failure is not None:
+            if owed.upload is not None:  # it had begun to send an answer
+                owed.upload.abort()
+                owed.upload = None
             failure = Failure(_failure_kind(offer.failure.kind), offer.failure.text[:4000], offer.failure.detail[:40_000])
             return _message(await self._submit(owed, Failed(name, failure)))
         return await self._checked(owed, lambda: self._take(owed, offer))
