@@ -15,6 +15,20 @@ def quiet():
     datasets.disable_progress_bars()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """A cache with this machine's data in it, and nothing that an earlier run of the tests worked out."""
+    from umbel.datasets.cache import data_dir
+
+    folder = tmp_path_factory.mktemp("cache")
+    for real in data_dir().glob("*"):
+        if real.name not in ("indices", "tables"):
+            (folder / real.name).symlink_to(real.resolve())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UMBEL_DATA", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def digits():
     """60 images of 4×5 with their labels: a plain `datasets.Dataset`."""

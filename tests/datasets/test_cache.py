@@ -72,6 +72,7 @@ for _ in range(20):
 """
 
 
+@pytest.mark.system
 def test_processes_may_fill_it_at_once(files):
     fillers = [subprocess.Popen([sys.executable, "-c", FILL]) for _ in range(4)]
     assert [filler.wait() for filler in fillers] == [0, 0, 0, 0]

@@ -63,6 +63,7 @@ print(json.dumps(fds.load_partition(int(sys.argv[1]))[:]["row"]))
 """
 
 
+@pytest.mark.system
 def test_clients_in_processes_of_their_own_agree_without_talking():
     clients = [subprocess.Popen([sys.executable, "-c", PARTS, str(number)], stdout=subprocess.PIPE) for number in range(4)]
     parts = [json.loads(client.communicate()[0]) for client in clients]
@@ -183,7 +184,7 @@ def test_wrong_settings_are_refused_at_once(both):
         FederatedDataset(dataset="mnist", partitioners={"train": 3}, split="train")
 
 
-@pytest.mark.parametrize("wrong", [None, 5, [1, 2], datasets.DatasetDict()])
+@pytest.mark.parametrize("wrong", [None, 5, [], "", (np.eye(2) for _ in range(3)), np.eye, datasets.DatasetDict()])
 def test_what_is_no_dataset_is_named(wrong):
     with pytest.raises(DataError, match=r"^dataset is "):
         FederatedDataset(dataset=wrong, partitioners={"train": 3}).load_partition(0)
@@ -218,6 +219,7 @@ def test_a_partitioner_of_ones_own(both):
     assert sorted(rows(fds.load_partition(1))) == list(range(1, 50, 2))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("missing", ["datasets", "PIL"])
 def test_missing_package_names_the_extra(missing):
     script = f"""

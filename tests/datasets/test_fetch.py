@@ -20,6 +20,8 @@ import pytest
 from umbel.datasets.cache import KnownFiles
 from umbel.datasets.mnist_files import FULL, SMALL, TRAIN
 
+pytestmark = pytest.mark.system
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fetch-data"
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from umbel.datasets.cache import data_dir
 
+pytestmark = pytest.mark.system
+
 SCRIPT = """
 import sys, time
 import datasets

@@ -10,13 +10,13 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from umbel.errors import DataError
 
-__all__ = ["KnownFiles", "data_dir"]
+__all__ = ["KnownFiles", "data_dir", "replace_file"]
 
 
 def data_dir() -> Path:
@@ -53,6 +53,11 @@ class KnownFiles:
             return False
         return True
 
+    def match(self, contents: Sequence[bytes]) -> bool:
+        """Whether `contents`, in the order of the files, have their sha256."""
+        digests = zip(contents, self.sha256.values(), strict=True)
+        return all(hashlib.sha256(content).hexdigest() == expected for content, expected in digests)
+
     def read(self, name: str) -> bytes:
         """The content of one file. Raises DataError where it cannot be read or is not what it must be."""
         path = self.path / name
@@ -71,7 +76,7 @@ class KnownFiles:
         self._check(name, content, where=f"{name} from {origin}")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            _replace(self.path / name, content)
+            replace_file(self.path / name, content)
         except OSError as error:
             raise DataError(
                 f"{self.path / name} cannot be written: {error.strerror}. "
@@ -88,7 +93,8 @@ class KnownFiles:
             )
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in its place whole, by a rename; its folder must be there. Raises OSError, with what was there kept."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

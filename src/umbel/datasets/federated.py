@@ -1,19 +1,20 @@
 """One data set, divided among clients that never talk to each other.
 
 Each client process builds the same `FederatedDataset` and asks for its own part: order and partition follow from the
-data set, its seed and the partitioner alone, so the parts are disjoint and cover the split. Knows no formats and no
-network.
+data set, its seed and the partitioner alone, so the parts are disjoint and cover the split. Which rows a part has is
+worked out once on a machine and then kept (`index_cache`). Knows no formats and no network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from umbel.datasets import sources
-from umbel.datasets.partition import shuffled
-from umbel.datasets.partitioners import IidPartitioner, Partitioner, whole
+from umbel.datasets import index_cache, sources
+from umbel.datasets.partition import IndexArray, shuffled
+from umbel.datasets.partitioners import IidPartitioner, Partitioner, RowPartitioner, checked_id, whole
+from umbel.datasets.view import View
 from umbel.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,29 +26,34 @@ __all__ = ["FederatedDataset"]
 class FederatedDataset:
     """The splits of `dataset`, some of them divided into partitions.
 
-    - `dataset`: a name on the Hugging Face hub, a `datasets.Dataset` or a `datasets.DatasetDict`. "mnist" also works
+    - `dataset`: a name on the Hugging Face hub, or one of Umbel's own (`umbel.datasets.sources.named`); a folder or a file
+      (.parquet, .csv, .json, .jsonl, .npz, .npy); a `datasets.Dataset` or `datasets.DatasetDict`; numpy arrays, alone, in a
+      tuple, or in a dict of columns; a pandas or polars frame; any object with `__len__` and `__getitem__`, such as a torch
+      dataset; or a dict of splits, each one of these. What has no splits is "train". "mnist" and "fashion_mnist" also work
       without the hub (see `umbel.datasets.fetch`).
     - `subset`: the hub's name for a configuration.
-    - `preprocessor`: any function from `DatasetDict` to `DatasetDict`; it runs after shuffling, before dividing.
+    - `preprocessor`: any function of the splits, a `DatasetDict` (or a dict of views, where the source is not Hugging
+      Face's), that returns splits of the same kind; it runs after shuffling, before dividing.
     - `partitioners`: for each split to divide, a `Partitioner`, or a number of IID partitions.
     - `shuffle`, `seed`: every split is shuffled first. All clients must use the same seed.
     - `load_dataset_kwargs`: for `datasets.load_dataset`.
 
-    Nothing is loaded before the first question. What comes back are Hugging Face datasets whose columns, under numpy
-    format, are arrays (`umbel.datasets.array_dataset`).
+    Nothing is loaded before the first question. Where the source is Hugging Face's, so are its parts: datasets whose
+    columns, under numpy format, are arrays (`umbel.datasets.array_dataset`). Of any other source they are views
+    (`umbel.datasets.view`).
 
-    >>> from datasets import Dataset
-    >>> fds = FederatedDataset(dataset=Dataset.from_dict({"x": range(6)}), partitioners={"train": 3})
-    >>> [sorted(fds.load_partition(part).with_format("numpy")["x"].tolist()) for part in range(3)]
+    >>> import numpy as np
+    >>> fds = FederatedDataset(dataset={"x": np.arange(6)}, partitioners={"train": 3})
+    >>> [sorted(fds.load_partition(part)["x"].tolist()) for part in range(3)]
     [[0, 4], [3, 5], [1, 2]]
     """
 
     def __init__(
         self,
         *,
-        dataset: str | Dataset | DatasetDict,
+        dataset: object,
         subset: str | None = None,
-        preprocessor: Callable[[DatasetDict], DatasetDict] | None = None,
+        preprocessor: Callable[[Any], Any] | None = None,
         partitioners: Mapping[str, int | Partitioner],
         shuffle: bool = True,
         seed: int = 42,
@@ -67,6 +73,7 @@ class FederatedDataset:
         self._seed = seed
         self._options = load_dataset_kwargs
         self._partitioners = _parsed(partitioners)
+        self._settings = {split: index_cache.settings(partitioner) for split, partitioner in self._partitioners.items()}
 
     @property
     def partitioners(self) -> dict[str, Partitioner]:
@@ -87,44 +94,102 @@ class FederatedDataset:
                 f"load_partition got partition_id={partition_id!r} and node_id={node_id!r}, two names of one thing: "
                 "give exactly one."
             )
-        divided = self.partitioners
-        if split is None and len(divided) == 1:
-            (split,) = divided
+        if split is None and len(self._partitioners) == 1:
+            (split,) = self._partitioners
         if split is None:
-            raise DataError(f"load_partition needs split=, one of {_listed(divided)}: more than one split is divided.")
-        if split not in divided:
-            _known(split, self._splits)  # that there is no such split at all is the better thing to say
             raise DataError(
-                f"Split {split!r} is not divided; partitioners= names {_listed(divided)}. Add it there, "
+                f"load_partition needs split=, one of {_listed(self._partitioners)}: more than one split is divided."
+            )
+        self._check_splits()
+        if split not in self._partitioners:
+            _known(split, self._base)  # that there is no such split at all is the better thing to say
+            raise DataError(
+                f"Split {split!r} is not divided; partitioners= names {_listed(self._partitioners)}. Add it there, "
                 "or take all of it with load_split."
             )
-        return divided[split].load_partition(chosen)
+        key = self._key(split)
+        if key is None:
+            return self.partitioners[split].load_partition(chosen)
+        rows = index_cache.read(key, chosen)
+        if rows is None:
+            rows = self._computed(split, key, chosen)
+        return self._base[split].select(rows)
 
     def load_split(self, split: str) -> Dataset:
         """All rows of a split, shuffled and preprocessed. Raises DataError where there is no such split."""
         return self._splits[_known(split, self._splits)]
 
     @cached_property
-    def _splits(self) -> DatasetDict:
-        splits = sources.load(self._dataset, self._subset, self._options)
-        from umbel.datasets.array_dataset import as_arrays
+    def _source(self) -> DatasetDict | dict[str, View]:
+        """The splits as they came."""
+        return _as_arrays(sources.load(self._dataset, self._subset, self._options))
 
+    @cached_property
+    def _processed(self) -> DatasetDict | dict[str, View]:
+        """The splits, shuffled and preprocessed."""
+        splits = self._source
         make = type(splits)
-        splits = make({str(name): as_arrays(rows) for name, rows in splits.items()})
         if self._shuffle:
-            splits = make(
-                {name: rows.select(shuffled(len(rows), seed=self._seed, split=name)) for name, rows in splits.items()}
+            splits = make({name: rows.select(self._order(name, len(rows))) for name, rows in splits.items()})
+        if self._preprocessor is None:
+            return splits
+        answer = self._preprocessor(splits)
+        if not isinstance(answer, make) or not all(isinstance(rows, View) for rows in answer.values() if make is dict):
+            raise DataError(
+                f"preprocessor returned a {type(answer).__name__}, and must return "
+                f"{'a dict of views' if make is dict else 'a datasets.DatasetDict'}."
             )
-        if self._preprocessor is not None:
-            answer = self._preprocessor(splits)
-            if not isinstance(answer, make):
-                raise DataError(f"preprocessor returned a {type(answer).__name__}, and must return a datasets.DatasetDict.")
-            splits = make({name: as_arrays(rows) for name, rows in answer.items()})
-        for split in self._partitioners:
-            _known(split, splits)
+        return _as_arrays(answer)
+
+    @cached_property
+    def _splits(self) -> DatasetDict | dict[str, View]:
+        """The splits, shuffled and preprocessed, each with its partitioner."""
+        self._check_splits()
+        splits = self._processed
         for split, partitioner in self._partitioners.items():
             partitioner.dataset = splits[split]
         return splits
+
+    @property
+    def _base(self) -> DatasetDict | dict[str, View]:
+        """The rows that kept indices are of: as they came, so that nothing is shuffled; or as preprocessed."""
+        return self._source if self._preprocessor is None else self._processed
+
+    def _check_splits(self) -> None:
+        for split in self._partitioners:
+            _known(split, self._base)
+
+    def _key(self, split: str) -> str | None:
+        """Where the rows of this split's partitions are kept; None where they are not."""
+        partitioner, settings, rows = self._partitioners[split], self._settings[split], self._base[split]
+        fingerprint = rows.fingerprint if isinstance(rows, View) else rows._fingerprint
+        by_rows = type(partitioner).load_partition is RowPartitioner.load_partition
+        if not by_rows or settings is None or fingerprint is None:
+            return None
+        order = f"{self._seed} {split}" if self._shuffle and self._preprocessor is None else ""
+        return index_cache.key_of(fingerprint=fingerprint, size=len(rows), order=order, partitioner=settings)
+
+    def _computed(self, split: str, key: str, partition_id: int) -> IndexArray:
+        """The rows of one partition in `_base`, worked out; those of all are kept."""
+        partitioner = self.partitioners[split]
+        assert isinstance(partitioner, RowPartitioner)
+        parts = partitioner.indices
+        if self._shuffle and self._preprocessor is None:
+            order = self._order(split, len(self._base[split]))
+            parts = [order[part] for part in parts]
+        index_cache.write(key, parts)
+        return parts[checked_id(partition_id, num_partitions=len(parts))]
+
+    def _order(self, split: str, size: int) -> IndexArray:
+        return shuffled(size, seed=self._seed, split=split)
+
+
+def _as_arrays(splits: DatasetDict | dict[str, View]) -> DatasetDict | dict[str, View]:
+    if type(splits) is dict:
+        return splits
+    from umbel.datasets.array_dataset import as_arrays
+
+    return type(splits)({str(name): as_arrays(rows) for name, rows in splits.items()})
 
 
 def _parsed(partitioners: Mapping[str, int | Partitioner]) -> dict[str, Partitioner]:

