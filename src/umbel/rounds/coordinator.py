@@ -406,8 +406,9 @@ class Coordinator:
         else:
             settle = Settle(event.task, Verdict.STALE, "the round closed before this reply came")
         content = event.reply.content
-        needless = content is not None and (event.task not in counted or content != counted[event.task].content)
-        return [Discard(content), settle] if needless else [settle]
+        if content is None or (event.task in counted and content == counted[event.task].content):
+            return [settle]
+        return [Discard(content), settle]
 
     def _late_failure(self, event: Failed, _: float) -> list[Command]:
         return [Settle(event.task, Verdict.STALE, event.failure.text)]

@@ -33,6 +33,7 @@ from umbel.runtime.model import GlobalModel
 from umbel.runtime.stores.codec import writable
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, SimpleClientManager
+from umbel.wire import Schema
 
 __all__ = ["Owner", "Question"]
 
@@ -145,7 +146,8 @@ class Owner:
         if parameters is None:
             return Stepped(question.version, _named(metrics), _why_kept(question))
         self._model.write(question.round, parameters)
-        return Stepped(question.round, _named(metrics))
+        before, after = self._model.at(question.version).schema, self._model.at(question.round).schema
+        return Stepped(question.round, _named(metrics), _widened(before, after))
 
     def _fit_res(self, version: int, task: Task, reply: Reply) -> FitRes:
         assert reply.content is not None
@@ -197,6 +199,13 @@ def _named(metrics: object) -> dict[str, object]:
 def _own_contents(question: Step | Summarize) -> list[str]:
     tasks = [task for task, _ in (*question.results, *question.failures)]
     return [task.content for task in tasks if task.content is not None]
+
+
+def _widened(before: Schema, after: Schema) -> str:
+    """Which integers have become floats, which happens once; "" where none has."""
+    names = [new.name for old, new in zip(before.specs, after.specs, strict=False) if new.is_float and not old.is_float]
+    shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"float64 from now on, because every client answered their integers with floats: {shown}" if names else ""
 
 
 def _why_kept(question: Step) -> str:
