@@ -52,12 +52,15 @@ def run_locally(
 ) -> LocalRun:
     """Runs `num_rounds` of `strategy` with these clients, one task after another; raises what the strategy raises.
 
+    All clients are there before the first is chosen, so the same arguments give the same run.
+
+    All clients are there before the first is chosen, so the same arguments give the same run.
+
     `coordinator` continues a run from its state; `arrays` is empty where the run ended without a model.
     """
     kept = store or MemoryStore()
-    rules = Rules(
-        run="run", min_available=strategy.min_available_clients, pace=strategy.pace.within(round_timeout)
-    )
+    everybody = max(strategy.min_available_clients, len(clients))
+    rules = Rules(run="run", min_available=everybody, pace=strategy.pace.within(round_timeout))
     coordinator = coordinator or Coordinator(rules, State(num_rounds=num_rounds))
     model = GlobalModel(
         kept.contents, free_form=combines_by_itself(strategy), max_examples=max_examples, max_bytes=max_bytes

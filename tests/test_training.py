@@ -1,0 +1,256 @@
+"""One task, done by user code that may do anything: the answer is uniform, or a failure says what went wrong."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from umbel.exchange import Code, Context, EvaluateRes, FitRes, Parameters, Status, as_text
+from umbel.rounds.messages import Failure, FailureKind, Kind
+from umbel.runtime.stores.codec import encode
+from umbel.training import Answer, Client, NumPyClient, make_client, run_task
+
+KINDS = {"fit": Kind.FIT, "evaluate": Kind.EVALUATE, "get_parameters": Kind.PARAMETERS, "get_properties": Kind.PROPERTIES}
+MODEL = [np.zeros((4, 3), "float32"), np.zeros(3, "float32")]
+
+
+def client(**answers):
+    """A NumPyClient whose methods return these values, or raise them."""
+
+    def method(answer):
+        def call(self, *_):
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        return call
+
+    return type("Fake", (NumPyClient,), {name: method(answer) for name, answer in answers.items()})().to_client()
+
+
+def answer_of(**answers) -> Answer | Failure:
+    (name,) = answers
+    return run_task(client(**answers), KINDS[name], [a.copy() for a in MODEL], {"lr": 0.5})
+
+
+# ---- what is accepted
+
+
+@pytest.mark.parametrize("count", [10, np.int64(10), np.uint8(10), 10.0, np.float32(10), np.array(10)])
+def test_the_number_of_examples_is_any_whole_number(count):
+    answer = answer_of(fit=(MODEL, count, {}))
+    assert isinstance(answer, Answer)
+    assert (answer.num_examples, type(answer.num_examples)) == (10, int)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        [1.5, 2],
+        [np.float32(1.5), np.int64(2)],
+        (np.array(1.5), np.array(2)),
+        [[[1.5]], [2]],
+        np.zeros(3),
+        [np.zeros((4, 3)).T, np.zeros(6)[::2]],
+        [np.zeros(3, ">f8")],
+    ],
+    ids=["Python", "numpy scalars", "0-d", "lists", "bare array", "not contiguous", "big-endian"],
+)
+def test_parameters_are_taken_as_people_send_them(returned):
+    answer = answer_of(fit=(returned, 1, {}))
+    assert isinstance(answer, Answer), answer
+    assert all(array.flags.c_contiguous and array.dtype.isnative for array in answer.arrays)
+
+
+def test_a_list_of_three_is_as_good_as_a_tuple():
+    assert isinstance(answer_of(fit=[MODEL, 1, {}]), Answer)
+
+
+def test_metrics_become_plain_python_values():
+    metrics = {"f": np.float32(0.5), "i": np.int8(3), "b": np.bool_(True), "s": np.str_("x"), "z": np.array(2), "raw": b"\0"}
+    answer = answer_of(evaluate=(np.float64(0.25), 3, metrics))
+    assert answer == Answer(loss=0.25, num_examples=3, metrics={"f": 0.5, "i": 3, "b": True, "s": "x", "z": 2, "raw": b"\0"})
+    assert {type(value) for value in answer.metrics.values()} == {float, int, bool, str, bytes}
+    assert type(answer.loss) is float
+
+
+def test_properties_and_parameters_are_answers_too():
+    assert answer_of(get_properties={"gpu": np.bool_(False)}) == Answer(metrics={"gpu": False})
+    assert [a.shape for a in answer_of(get_parameters=MODEL).arrays] == [(4, 3), (3,)]
+
+
+def test_the_arrays_that_a_client_gets_are_its_own_to_change():
+    class Doubling(NumPyClient):
+        def fit(self, parameters, config):
+            for array in parameters:
+                array += config["lr"]
+            return parameters, 1, {}
+
+    answer = run_task(Doubling().to_client(), Kind.FIT, [a.copy() for a in MODEL], {"lr": 0.5})
+    assert [a.tolist() for a in answer.arrays] == [[[0.5] * 3] * 4, [0.5] * 3]
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (None, "returned a NoneType"),
+        (3, "returned a int"),
+        ((1, 2), "returned a tuple of length 2"),
+        ((1, 2, {}, 4), "returned a tuple of length 4"),
+        ([], "returned a list of length 0"),
+        ({"a": 1}, "returned a dict"),
+        ("abc", "returned a str"),
+    ],
+)
+def test_what_is_no_3_tuple_is_refused(method, returned, words):
+    failure = answer_of(**{method: returned})
+    assert failure.kind is FailureKind.REJECTED
+    assert failure.text.startswith(f"{method}() {words}; return the 3-tuple (")
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.array(["a"]), "array 1: dtype <U1 cannot travel"),
+        (np.array([object()]), "array 1: dtype object cannot travel"),
+        (np.zeros(3, "complex64"), "array 1: dtype complex64 cannot travel"),
+        (None, "array 1: dtype object cannot travel"),
+        ([[1], [2, 3]], "array 1 is a list that numpy cannot read"),
+    ],
+)
+def test_arrays_that_cannot_travel_are_refused(array, words):
+    for answers in ({"fit": ([np.zeros(1), array], 1, {})}, {"get_parameters": [np.zeros(1), array]}):
+        failure = answer_of(**answers)
+        assert failure.kind is FailureKind.REJECTED
+        assert words in failure.text
+        assert failure.text.startswith(f"{next(iter(answers))}() returned parameters that cannot travel")
+
+
+@pytest.mark.parametrize("count", [math.nan, math.inf, 1.5, "10", None, [10], np.array([10]), 1j])
+def test_a_number_of_examples_that_is_no_whole_number_is_refused(count):
+    failure = answer_of(fit=(MODEL, count, {}))
+    assert failure.kind is FailureKind.REJECTED
+    assert failure.text == f"fit() returned num_examples={count!r}; return a whole number of examples, 0 or more"
+
+
+@pytest.mark.parametrize("loss", ["low", None, [0.5], np.zeros(2)])
+def test_a_loss_that_is_no_number_is_refused(loss):
+    failure = answer_of(evaluate=(loss, 1, {}))
+    assert failure.kind is FailureKind.REJECTED
+    assert failure.text.startswith("evaluate() returned the loss ")
+    assert failure.text.endswith("; return a float")
+
+
+@pytest.mark.parametrize("metrics", [None, [1], {"a": [1]}, {"a": None}, {2: 1.0}, {"a": np.zeros(2)}, {"f": "\udce9"}])
+def test_metrics_that_cannot_travel_are_refused(metrics):
+    for answers in ({"fit": (MODEL, 1, metrics)}, {"evaluate": (0.5, 1, metrics)}, {"get_properties": metrics}):
+        failure = answer_of(**answers)
+        assert failure.kind is FailureKind.REJECTED
+        assert "metrics that cannot travel" in failure.text
+
+
+# ---- what is raised
+
+
+def test_an_exception_is_reported_with_type_message_and_traceback():
+    failure = answer_of(fit=ZeroDivisionError("no data"))
+    assert failure.kind is FailureKind.RAISED
+    assert failure.text == "fit raised ZeroDivisionError: no data"
+    assert failure.detail.startswith("Traceback")
+    assert "in call" in failure.detail
+
+
+def test_a_traceback_is_cut_and_a_message_too():
+    failure = answer_of(fit=ValueError("x" * 100_000))
+    assert len(failure.text) == 2000
+    assert len(failure.detail) <= 20_000
+
+
+def test_a_file_name_that_is_not_unicode_can_be_reported():
+    failure = answer_of(fit=FileNotFoundError("caf\udce9.csv"))
+    assert encode(failure)
+    assert failure.text == "fit raised FileNotFoundError: caf\\udce9.csv"
+
+
+def test_an_exception_that_cannot_be_printed_is_reported_all_the_same():
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    failure = answer_of(fit=Mute())
+    assert failure.text == "fit raised Mute: (it cannot say why: its __str__ raises)"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_the_end_of_the_process_passes_through(error):
+    with pytest.raises(type(error)):
+        answer_of(fit=error)
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_a_method_that_is_not_overridden_says_so(name):
+    failure = run_task(NumPyClient().to_client(), KINDS[name], [], {})
+    assert failure.kind is FailureKind.RAISED
+    assert failure.text.endswith(f"_NOT_IMPLEMENTED: the client does not implement {name}()")
+
+
+def test_a_client_may_refuse_with_a_status_of_its_own():
+    class Busy(Client):
+        def fit(self, ins):
+            return FitRes(Status(Code.FIT_NOT_IMPLEMENTED, "charging"), Parameters([]), 0, {})
+
+        def evaluate(self, ins):
+            return EvaluateRes(Status(Code.OK), 0.5, 2, {})
+
+    assert run_task(Busy(), Kind.FIT, [], {}).text == "the client answered with status FIT_NOT_IMPLEMENTED: charging"
+    assert run_task(Busy(), Kind.EVALUATE, [], {}) == Answer(loss=0.5, num_examples=2)
+
+
+def test_a_response_that_is_none_is_a_failure_with_a_traceback():
+    class Silent(Client):
+        def fit(self, ins):
+            return None
+
+    assert run_task(Silent(), Kind.FIT, [], {}).text.startswith("fit raised AttributeError")
+
+
+# ---- making clients
+
+
+class Mine(NumPyClient):
+    pass
+
+
+def test_a_client_is_made_from_whatever_people_hand_in():
+    context = Context("client-7")
+
+    def by_context(context):
+        return Mine()
+
+    def by_cid(cid):
+        assert cid == "client-7"
+        return Mine().to_client()
+
+    def by_annotation(name: str):
+        assert name == "client-7"
+        return Mine()
+
+    for source in (Mine(), Mine().to_client(), by_context, by_cid, by_annotation, lambda cid: Mine()):
+        made = make_client(source, context)
+        assert isinstance(made, Client)
+        assert made.context is context
+
+
+def test_what_is_no_client_is_named():
+    with pytest.raises(TypeError, match="got int"):
+        make_client(3, Context("a"))
+
+
+def test_text_that_can_be_written_stays_as_it_is():
+    assert as_text("Größe 日本 🌸") == "Größe 日本 🌸"
