@@ -139,6 +139,10 @@ class FileContents:
 
     def rename(self, old: str, new: str) -> None:
         os.replace(self._path(old), self._path(new))
+        crc32 = self._crcs.pop(self._path(old), None)
+        self._crcs.pop(self._path(new), None)  # of the content that had this name before
+        if crc32 is not None:
+            self._crcs[self._path(new)] = crc32
 
     def publish(self, temporary: Path, path: Path, crc32: int | None) -> None:
         """Gives a complete file its name."""
@@ -187,6 +191,8 @@ class _FileWriter:
 
 
 class _FileContent(Content):
+    _fd = -1  # where opening fails, there is nothing to close
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY)
