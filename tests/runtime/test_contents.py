@@ -1,0 +1,156 @@
+"""Content files: whole or not there, in a folder and in memory alike."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+
+from umbel.errors import StoreError
+from umbel.exchange import ndarrays_to_parameters
+from umbel.params import Params
+from umbel.runtime.contents import BLOCK, FileContents, MemoryContents, as_parameters, write_content
+
+
+@pytest.fixture(params=["files", "durable files", "memory"])
+def contents(request, tmp_path):
+    match request.param:
+        case "files":
+            return FileContents(tmp_path / "contents")
+        case "durable files":
+            return FileContents(tmp_path / "contents", power=True)
+        case _:
+            return MemoryContents()
+
+
+MODEL = Params.of({"w": np.arange(6, dtype="float32").reshape(2, 3), "n": np.int64(7)})
+
+
+def write(contents, name="model", params=MODEL):
+    write_content(contents, name, params.schema, iter([params.buffer.data]))
+
+
+def test_what_is_written_is_a_safetensors_file(contents):
+    write(contents)
+    content = contents.open("model")
+    assert content.read(0, content.size) == MODEL.to_bytes()
+    assert content.schema == MODEL.schema
+    assert content.crc32 == zlib.crc32(MODEL.to_bytes())
+    content.close()
+
+
+def test_it_is_read_at_random_and_in_blocks(contents):
+    large = Params.of([np.arange(BLOCK // 2, dtype="uint32")])
+    write(contents, "large", large)
+    content = contents.open("large")
+    assert content.read(content.data_begin + 4 * 1000, 4) == (1000).to_bytes(4, "little")
+    assert b"".join(bytes(view) for view in content.blocks(content.data_begin)) == large.buffer.tobytes()
+    assert list(content.blocks(content.size)) == []
+    out = bytearray(8)
+    content.source(8, memoryview(out))
+    assert np.frombuffer(out, "uint32").tolist() == [2, 3]
+
+
+def test_parameters_read_it_when_somebody_asks(contents):
+    write(contents)
+    parameters = as_parameters(contents.open("model"))
+    assert [a.tolist() for a in parameters.arrays()] == [[[0, 1, 2], [3, 4, 5]], 7]
+    schema, source = as_parameters(contents.open("model")).reader()
+    out = bytearray(8)
+    source(0, memoryview(out))
+    assert schema == MODEL.schema
+    assert int.from_bytes(out, "little") == 7
+
+
+def test_any_parameters_can_be_written(contents):
+    write_content(contents, "own", *ndarrays_to_parameters([np.ones(3)]).stream())
+    assert as_parameters(contents.open("own")).arrays()[0].tolist() == [1, 1, 1]
+
+
+def test_nothing_can_be_opened_before_it_is_complete(contents):
+    writer = contents.create("model")
+    writer.write(b"half of ")
+    with pytest.raises(StoreError, match="'model' is missing"):
+        contents.open("model")
+    writer.write(memoryview(b"it"))
+    writer.commit()
+    assert contents.open("model").read(0, 10) == b"half of it"
+
+
+def test_an_aborted_content_leaves_nothing(contents):
+    writer = contents.create("model")
+    writer.write(b"half")
+    writer.abort()
+    with pytest.raises(StoreError):
+        contents.open("model")
+    if isinstance(contents, FileContents):
+        assert list(contents.folder.iterdir()) == []
+
+
+def test_blocks_that_fail_half_way_leave_nothing(contents):
+    def blocks():
+        yield MODEL.buffer.data[:8]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        write_content(contents, "model", MODEL.schema, blocks())
+    with pytest.raises(StoreError):
+        contents.open("model")
+    if isinstance(contents, FileContents):
+        assert list(contents.folder.iterdir()) == []
+
+
+def test_a_content_can_be_renamed_and_removed(contents):
+    write(contents, "reply")
+    contents.rename("reply", "model-000000")
+    assert contents.open("model-000000").schema == MODEL.schema
+    contents.remove("model-000000")
+    contents.remove("model-000000")
+    for name in ("reply", "model-000000"):
+        with pytest.raises(StoreError):
+            contents.open(name)
+
+
+def test_an_open_content_can_be_read_after_it_was_removed(contents):
+    write(contents)
+    content = contents.open("model")
+    contents.remove("model")
+    assert content.read(0, content.size) == MODEL.to_bytes()
+
+
+def test_a_cleaned_place_keeps_what_it_is_told_and_no_half_written_file(contents):
+    for name in ("a", "b", "c"):
+        write(contents, name)
+    contents.create("d").write(b"half")
+    contents.keep_only({"b", "unknown"})
+    assert contents.open("b").schema == MODEL.schema
+    for name in ("a", "c", "d"):
+        with pytest.raises(StoreError):
+            contents.open(name)
+    if isinstance(contents, FileContents):
+        assert [path.name for path in contents.folder.iterdir()] == ["b.safetensors"]
+
+
+def test_other_files_in_the_folder_are_nobody_s_business(tmp_path):
+    contents = FileContents(tmp_path)
+    (tmp_path / "lock").touch()
+    contents.keep_only([])
+    assert (tmp_path / "lock").exists()
+
+
+def test_a_file_that_became_shorter_is_an_error_and_not_zeros(tmp_path):
+    contents = FileContents(tmp_path)
+    write(contents)
+    (tmp_path / "model.safetensors").write_bytes(MODEL.to_bytes()[:-1])
+    content = contents.open("model")
+    with pytest.raises(StoreError, match="ends at byte"):
+        content.read(0, content.size + 1)
+
+
+def test_a_renamed_file_does_not_inherit_the_checksum_of_another(tmp_path):
+    contents = FileContents(tmp_path)
+    write(contents, "model")
+    write(contents, "reply", Params.of([np.zeros(1)]))
+    contents.rename("reply", "model")
+    assert contents.open("model").crc32 == zlib.crc32(Params.of([np.zeros(1)]).to_bytes())
