@@ -1,4 +1,4 @@
-"""`umbel runs` and `umbel resume`: what an operator asks of the runs in a folder."""
+"""`umbel runs` and `umbel resume`: what an operator asks of the runs in a folder. `umbel data` is in `data`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umbel.cli.data import data
 from umbel.errors import UmbelError
 from umbel.runtime.observers.table import aligned
 from umbel.runtime.runs import DEFAULT_STORE, RESUME, places
@@ -28,6 +29,9 @@ _store = click.option(
 @click.version_option(package_name="umbel")
 def main() -> None:
     """Federated learning: many owners of data train one model."""
+
+
+main.add_command(data)
 
 
 @main.command()
