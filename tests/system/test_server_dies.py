@@ -137,7 +137,6 @@ CHANGES = {
     "fresh": ({"fresh": True}, 3, False, ""),
     "a keyword": ({"keywords": {"accept_failures": False}}, 3, False, "accept_failures was True and is False"),
     "fewer rounds": ({"rounds": 2}, 2, False, "num_rounds has shrunk from 3 to 2"),
-    "another seed": ({"seed": 1}, 3, False, "the seed was 0 and is 1"),
     "another model": ({"size": 10}, 3, False, "the model schema was"),
     "more rounds": ({"rounds": 5}, 5, True, ""),
     "another round_timeout": ({"round_timeout": 60}, 3, False, "the rules"),
