@@ -56,8 +56,9 @@ def test_several_large_tensors_stay_apart():
 
 def test_replies_in_other_dtypes_lie_elsewhere_and_are_found():
     model = Params.of([np.zeros(3, "float32"), np.zeros(2, "float64"), np.zeros(2, "int8"), np.array([True, False])])
-    first = Params.of([np.full(3, 2.0, "float64"), np.full(2, 4.0, "float16"), np.full(2, 5, "int64"), np.array([True, True])])
-    second = Params.of([np.full(3, 4, "uint8"), np.full(2, 6.0), np.full(2, 7, "int8"), np.array([1, 0])])
+    yes, one = np.array([True, True]), np.array([1, 0])
+    first = Params.of([np.full(3, 2.0, "float64"), np.full(2, 4.0, "float16"), np.full(2, 5, "int64"), yes])
+    second = Params.of([np.full(3, 4, "uint8"), np.full(2, 6.0), np.full(2, 7, "int8"), one])
     result = combined(model, [first, second])
     assert [a.tolist() for a in result.arrays()] == [[3.0] * 3, [5.0] * 2, [6] * 2, [True, False]]
     assert result.schema == model.schema

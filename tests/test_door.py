@@ -6,6 +6,7 @@ A refusal names the thing, the value, the rule and the remedy.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import ml_dtypes
 import numpy as np
@@ -243,7 +244,7 @@ def test_values_in_pieces_are_checked_as_at_once(data):
 
     def feed(edges):
         checking = ValueCheck(params.schema, schema_of(model))
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in pairwise(edges):
             checking.feed(begin, params.buffer.data[begin:end])
 
     if spoilt:

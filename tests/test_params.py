@@ -46,7 +46,7 @@ def test_a_buffer_of_another_size_is_refused():
         (np.array([np.zeros(2), np.zeros(3)], dtype=object), ["float64", "float64"]),
         ([], []),
     ],
-    ids=["Python numbers", "numpy scalars", "lists", "a bare array", "a tuple", "big-endian", "an array of arrays", "nothing"],
+    ids=["Python", "numpy scalars", "lists", "bare array", "tuple", "big-endian", "array of arrays", "nothing"],
 )
 def test_arrays_are_accepted_as_people_send_them(given, expected):
     assert [array.dtype.name for array in as_arrays(given)] == expected
@@ -91,7 +91,7 @@ def test_what_cannot_travel_is_named_with_its_position(given, text):
 
 
 def test_an_unknown_name_is_a_key_that_is_not_there():
-    with pytest.raises(ValueError, match="'c'|tuple"):
+    with pytest.raises(ValueError, match="not in tuple"):
         Params.of({"a": np.zeros(1)})["c"]
 
 

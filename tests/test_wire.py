@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import ml_dtypes
 import numpy as np
@@ -31,7 +32,7 @@ def arrays(draw: st.DrawFn, dtypes: list[np.dtype] = DTYPES) -> np.ndarray:
     dtype, shape = draw(st.sampled_from(dtypes)), draw(shapes)
     size = int(np.prod(shape)) * dtype.itemsize
     data = draw(st.binary(min_size=size, max_size=size))
-    raw = np.frombuffer(data, np.uint8) & 1 if dtype == bool else np.frombuffer(data, np.uint8)
+    raw = np.frombuffer(data, np.uint8) & (1 if dtype.kind == "b" else 255)
     return raw.view(dtype).reshape(shape)
 
 
@@ -83,9 +84,10 @@ def test_every_tensor_is_aligned_and_there_are_no_holes(model):
     params = Params.of(model)
     header = encode_header(params.schema)
     assert len(header) % 8 == 0
-    places = sorted((begin, begin + spec.nbytes) for begin, spec in zip(params.schema.offsets, params.schema.specs))
+    pairs = list(zip(params.schema.offsets, params.schema.specs, strict=True))
+    places = sorted((begin, begin + spec.nbytes) for begin, spec in pairs)
     assert [end for _, end in places] == [*(begin for begin, _ in places[1:]), *([params.schema.nbytes] if places else [])]
-    for begin, spec in zip(params.schema.offsets, params.schema.specs, strict=True):
+    for begin, spec in pairs:
         assert begin % dtype_of(spec.dtype).itemsize == 0 or spec.nbytes == 0
 
 
@@ -96,8 +98,8 @@ def test_gather_gives_the_buffer_however_it_is_cut(model, data):
     cuts = data.draw(st.lists(st.integers(0, params.schema.nbytes), max_size=5))
     marks = [0, *sorted(cuts), params.schema.nbytes]
     values = [np.ascontiguousarray(array).reshape(array.shape) for array in model.values()]
-    pieces = [b"".join(gather(params.schema, values, a, b)) for a, b in zip(marks, marks[1:], strict=False)]
-    assert [len(piece) for piece in pieces] == [b - a for a, b in zip(marks, marks[1:], strict=False)]
+    pieces = [b"".join(gather(params.schema, values, a, b)) for a, b in pairwise(marks)]
+    assert [len(piece) for piece in pieces] == [b - a for a, b in pairwise(marks)]
     assert b"".join(pieces) == params.buffer.tobytes()
 
 

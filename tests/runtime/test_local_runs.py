@@ -1,4 +1,4 @@
-"""Whole runs in this process: the loop, the owner, the model and the in-process transport, with strategies of people's own."""
+"""Whole runs in this process: loop, owner, model and transport, also with strategies of people's own."""
 
 from __future__ import annotations
 
@@ -358,7 +358,7 @@ def test_an_answer_that_no_round_can_use_is_named(method, returned, words):
 
 def test_a_config_that_cannot_travel_is_named():
     with pytest.raises(StrategyError, match=r"configure_fit\(\) made a config that cannot travel: 'layers' is of type list"):
-        run_locally(FedAvg(initial_parameters=ndarrays_to_parameters(START), on_fit_config_fn=lambda n: {"layers": [1]}), two())
+        run_locally(FedAvg(on_fit_config_fn=lambda n: {"layers": [1]}), two())
 
 
 def test_what_the_strategy_raises_ends_the_run():

@@ -186,7 +186,7 @@ def journaled_run(store, rounds=3):
     strategy = FedAvg(
         initial_parameters=ndarrays_to_parameters([np.zeros(4, "float32")]),
         on_fit_config_fn=lambda number: {"round": number},
-        evaluate_fn=lambda number, arrays, _: (np.float32(number), {"sum": arrays[0].sum(), "odd": {1: 2}, "number": number}),
+        evaluate_fn=lambda number, arrays, _: (np.float32(number), {"sum": arrays[0].sum(), "odd": {1: 2}, "n": number}),
         fit_metrics_aggregation_fn=lambda sent: {1: sent[0][0], "many": [count for count, _ in sent]},
     )
     rules = Rules(run="run", min_available=3, pace=strategy.pace)
@@ -247,7 +247,10 @@ def test_a_run_that_dies_anywhere_and_goes_on_ends_with_the_same_bits(tmp_path):
         store = Dying(database, "run", FileContents(folder))
         store.left = left
         stored = store.load()
-        strategy = FedAvg(initial_parameters=ndarrays_to_parameters([np.zeros(4, "float32")]), on_fit_config_fn=lambda n: {"round": n})
+        strategy = FedAvg(
+            initial_parameters=ndarrays_to_parameters([np.zeros(4, "float32")]),
+            on_fit_config_fn=lambda number: {"round": number},
+        )
         rules = Rules(run="run", min_available=3, pace=strategy.pace)
         coordinator = Coordinator(rules, stored.state or State(num_rounds=3))
         for event, at in stored.entries:

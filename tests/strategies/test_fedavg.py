@@ -114,7 +114,9 @@ def test_the_manager_knows_each_name_once():
 
 def test_a_sample_depends_on_the_names_and_the_place_alone():
     names = [f"c{i}" for i in range(20)]
-    draw = lambda who, seed: sample(who, 5, np.random.RandomState(seed))  # noqa: E731
+    def draw(who, seed):
+        return sample(who, 5, np.random.RandomState(seed))
+
     assert draw(names, 1) == draw(names[::-1], 1)
     assert draw(names, 1) != draw(names, 2)
     assert uniform(fraction=0.1, min_clients=3, min_available=8).size(20) == (3, 8)
@@ -221,7 +223,7 @@ def test_parameters_are_the_bytes_of_numpy_save_when_somebody_asks():
 def test_parameters_never_read_a_pickle():
     import pickle
 
-    with pytest.raises(ValueError, match="not what numpy.save writes"):
+    with pytest.raises(ValueError, match=r"not what numpy\.save writes"):
         parameters_to_ndarrays(Parameters([pickle.dumps([1, 2])]))
 
 
