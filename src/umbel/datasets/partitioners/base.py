@@ -1,32 +1,31 @@
-"""The partitioners that people name. Each holds its settings; the arithmetic is in `partition`.
-
-Knows no sources, seeds of a federation or clients.
-"""
+"""What every partitioner is: a data set in, partitions out. Knows no sources, seeds of a federation or clients."""
 
 from __future__ import annotations
 
-import operator
+import logging
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from umbel.datasets import partition
-from umbel.datasets.partition import IndexArray
+from umbel.datasets.partition.rows import IndexArray
+from umbel.datasets.partitioners.arguments import count, whole
 from umbel.errors import DataError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from umbel.datasets.view import Rows
 
-__all__ = ["IidPartitioner", "Partitioner", "RowPartitioner"]
+__all__ = ["CountedPartitioner", "Partitioner", "RowPartitioner", "checked_id", "partition_count"]
+
+_log = logging.getLogger("umbel.datasets")
 
 
 class Partitioner(ABC):
     """Divides one dataset. Give it `dataset` once, then ask for partitions 0 … num_partitions−1."""
 
-    _dataset: Dataset | None = None
+    _dataset: Rows | None = None
 
     @property
-    def dataset(self) -> Dataset:
+    def dataset(self) -> Rows:
         """The dataset to divide. Raises DataError while there is none, and when a second one is set."""
         if self._dataset is None:
             raise DataError(
@@ -36,7 +35,7 @@ class Partitioner(ABC):
         return self._dataset
 
     @dataset.setter
-    def dataset(self, dataset: Dataset) -> None:
+    def dataset(self, dataset: Rows) -> None:
         if self._dataset is not None:
             raise DataError(
                 f"This {type(self).__name__} already divides a dataset of {len(self._dataset)} rows. "
@@ -54,7 +53,7 @@ class Partitioner(ABC):
         """How many partitions there are."""
 
     @abstractmethod
-    def load_partition(self, partition_id: int) -> Dataset:
+    def load_partition(self, partition_id: int) -> Rows:
         """One partition. Raises DataError where there is none of that number."""
 
 
@@ -68,35 +67,31 @@ class RowPartitioner(Partitioner):
     @cached_property
     def indices(self) -> list[IndexArray]:
         """What `assign` answered."""
-        return self.assign()
+        parts = self.assign()
+        used, size = sum(map(len, parts)), len(self.dataset)
+        if used < size:
+            _log.warning("%s leaves %d of %d rows to nobody.", type(self).__name__, size - used, size)
+        return parts
 
-    def load_partition(self, partition_id: int) -> Dataset:
+    def load_partition(self, partition_id: int) -> Rows:
         """The rows of one partition, as a view: no row is read or copied."""
         rows = self.indices
         return self.dataset.select(rows[checked_id(partition_id, num_partitions=len(rows))])
 
 
-class IidPartitioner(RowPartitioner):
-    """Equal consecutive parts; IID because a `FederatedDataset` shuffles before it divides.
+class CountedPartitioner(RowPartitioner):
+    """A row partitioner that knows from the start how many partitions it makes."""
 
-    Raises DataError where `num_partitions` is not a whole number from 1 up.
-    """
-
-    def __init__(self, num_partitions: int) -> None:
-        count = whole(num_partitions)
-        if count is None or count < 1:
-            raise DataError(
-                f"num_partitions is {num_partitions!r}, and must be a whole number from 1 up: "
-                "how many clients share the data."
-            )
-        self._num_partitions = count
+    _num_partitions: int
 
     @property
     def num_partitions(self) -> int:
         return self._num_partitions
 
-    def assign(self) -> list[IndexArray]:
-        return partition.even(len(self.dataset), self._num_partitions)
+
+def partition_count(value: object) -> int:
+    """`num_partitions` as people give it, or DataError."""
+    return count("num_partitions", value, of="how many clients share the data")
 
 
 def checked_id(partition_id: object, *, num_partitions: int) -> int:
@@ -117,13 +112,3 @@ def checked_id(partition_id: object, *, num_partitions: int) -> int:
             f"from 0 to {num_partitions - 1}, or divide into more."
         )
     return index
-
-
-def whole(number: object) -> int | None:
-    """An int of Python's or numpy's as an int; None for anything else, bool and 3.0 included."""
-    if isinstance(number, bool) or not hasattr(number, "__index__"):
-        return None
-    try:
-        return operator.index(number)
-    except TypeError:  # an array has __index__ too, and only one of a single integer can use it
-        return None
