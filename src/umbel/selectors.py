@@ -14,7 +14,7 @@ class Selector(NamedTuple):
     """`size(available)` → cohort size and the number of clients needed; `pick(clients, size, rng)` → the cohort."""
 
     size: Callable[[int], tuple[int, int]]
-    pick: Callable[[Sequence[str], int, np.random.RandomState], list[str]]
+    pick: Callable[[Sequence[str], int, Callable[[], np.random.RandomState]], list[str]]
 
 
 def uniform(*, fraction: float, min_clients: int, min_available: int) -> Selector:
@@ -31,13 +31,13 @@ def uniform(*, fraction: float, min_clients: int, min_available: int) -> Selecto
     return Selector(size, sample)
 
 
-def sample(clients: Sequence[str], size: int, rng: np.random.RandomState) -> list[str]:
+def sample(clients: Sequence[str], size: int, rng: Callable[[], np.random.RandomState]) -> list[str]:
     """`size` of the clients without repetition, sorted; the order of `clients` does not matter.
 
-    >>> sample(["c", "a", "b"], 3, np.random.RandomState(0))
+    >>> sample(["c", "a", "b"], 3, np.random.RandomState)
     ['a', 'b', 'c']
     """
     ordered = sorted(clients)
     if size >= len(ordered):
         return ordered
-    return [ordered[i] for i in sorted(rng.permutation(len(ordered))[:size])]
+    return [ordered[i] for i in sorted(rng().permutation(len(ordered))[:size])]

@@ -38,7 +38,7 @@ def script(tmp_path, monkeypatch):
 def started(folder, *, fresh=False, **changes):
     """A server that opened a run, journaled its start and died."""
     opened = open_run(folder, mine(**changes), fresh=fresh)
-    opened.store.append(Started(), 0.0)
+    opened.store.write([(Started(), 0.0)])
     name = opened.run
     opened.close()
     return name
@@ -181,7 +181,7 @@ def test_a_store_can_be_named_by_a_url(tmp_path, script, monkeypatch):
     monkeypatch.chdir(tmp_path)
     url = f"sqlite:///{tmp_path / 'elsewhere.sqlite'}"
     opened = open_run(url, mine(), fresh=False)
-    opened.store.append(Joined("a"), 0.0)
+    opened.store.write([(Joined("a"), 0.0)])
     assert (tmp_path / "umbel-runs" / opened.run).is_dir()
     opened.close()
     assert (tmp_path / "elsewhere.sqlite").exists()

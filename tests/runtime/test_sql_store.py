@@ -13,6 +13,7 @@ from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
 from umbel.rounds.messages import Failed, Failure, FailureKind, Joined, Publish, Replied, Reply, Started, Ticked
 from umbel.runtime.contents import FileContents
 from umbel.runtime.observers.history import History
+from umbel.runtime.stores.base import Snapshot
 from umbel.runtime.stores.sql import Database, SqlStore
 from umbel.server.strategy import FedAvg
 from umbel.testing import run_locally
@@ -49,25 +50,25 @@ def test_a_new_run_has_no_past(opened):
 
 def test_what_was_appended_is_there_for_the_next_process_without_any_goodbye(opened):
     first = opened()
-    first.append(Started(), 0.0)
-    first.append(Joined("a"), 1.5)
+    first.write([(Started(), 0.0)])
+    first.write([(Joined("a"), 1.5)])
     assert rows(opened()) == [(Started(), 0.0), (Joined("a"), 1.5)]
 
 
 def test_the_next_process_goes_on_numbering(opened):
-    opened().append(Started(), 0.0)
-    opened().append(Joined("a"), 1.0)
-    opened().append(Joined("b"), 2.0)
+    opened().write([(Started(), 0.0)])
+    opened().write([(Joined("a"), 1.0)])
+    opened().write([(Joined("b"), 2.0)])
     assert [event for event, _ in rows(opened())] == [Started(), Joined("a"), Joined("b")]
 
 
 def test_a_snapshot_replaces_the_journal_before_it(opened):
     store = opened()
-    store.append(Started(), 0.0)
-    store.snapshot(State(num_rounds=3, phase=Phase.WAITING), b"history 1", 0.0)
-    store.append(Joined("a"), 1.0)
-    store.snapshot(State(num_rounds=3, phase=Phase.WAITING, pool={"a": None}), b"history 2", 1.0)
-    store.append(Ticked(), 2.0)
+    store.write([(Started(), 0.0)])
+    store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING), b"history 1", 0.0))
+    store.write([(Joined("a"), 1.0)])
+    store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING, pool={"a": None}), b"history 2", 1.0))
+    store.write([(Ticked(), 2.0)])
     stored = opened().load()
     assert stored.state == State(num_rounds=3, phase=Phase.WAITING, pool={"a": None})
     assert (stored.history, stored.at) == (b"history 2", 1.0)
@@ -76,33 +77,33 @@ def test_a_snapshot_replaces_the_journal_before_it(opened):
 
 def test_runs_do_not_see_each_other(opened):
     one, two = opened("one"), opened("two")
-    one.append(Replied("task", Reply()), 0.0)
-    two.append(Replied("task", Reply()), 0.0)
-    two.append(Joined("b"), 0.0)
+    one.write([(Replied("task", Reply()), 0.0)])
+    two.write([(Replied("task", Reply()), 0.0)])
+    two.write([(Joined("b"), 0.0)])
     assert len(rows(one)) == 1
     assert len(rows(two)) == 2
 
 
 def test_a_reply_counts_once_whatever_the_code_above_believes(opened):
     store = opened()
-    store.append(Replied("task", Reply(1)), 0.0)
+    store.write([(Replied("task", Reply(1)), 0.0)])
     with pytest.raises(StoreError, match="cannot write the journal of run run-1"):
-        store.append(Replied("task", Reply(2)), 1.0)
-    store.append(Joined("a"), 2.0)
+        store.write([(Replied("task", Reply(2)), 1.0)])
+    store.write([(Joined("a"), 2.0)])
     assert [event for event, _ in rows(opened())] == [Replied("task", Reply(1)), Joined("a")]
 
 
 def test_a_failure_may_be_reported_again(opened):
     store = opened()
     for _ in range(2):
-        store.append(Failed("task", Failure(FailureKind.RAISED, "no")), 0.0)
+        store.write([(Failed("task", Failure(FailureKind.RAISED, "no")), 0.0)])
     assert len(rows(store)) == 2
 
 
 def test_which_replies_were_accepted_outlives_the_process_and_the_snapshot(opened):
     store = opened()
-    store.append(Replied("task", Reply()), 0.0)
-    store.snapshot(State(num_rounds=1), b"", 0.0)
+    store.write([(Replied("task", Reply()), 0.0)])
+    store.write([], Snapshot(State(num_rounds=1), b"", 0.0))
     again = opened()
     assert again.accepted("task")
     assert not again.accepted("another")
@@ -138,7 +139,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
 
 def test_a_row_that_somebody_changed_is_a_store_error(opened, tmp_path):
     store = opened()
-    store.append(Joined("a"), 0.0)
+    store.write([(Joined("a"), 0.0)])
     connection = sqlite3.connect(tmp_path / "runs.sqlite")
     connection.execute("UPDATE umbel_journal SET body = x'c1'")
     connection.commit()
@@ -153,8 +154,8 @@ def test_a_row_that_somebody_changed_is_a_store_error(opened, tmp_path):
 class Journaled(SqlStore):
     """Keeps its journal whole: with a snapshot the rows before it would not be read again."""
 
-    def snapshot(self, state, history, at):
-        pass
+    def write(self, entries, snapshot=None):
+        super().write(entries)
 
 
 class Learner(NumPyClient):
@@ -230,15 +231,15 @@ def test_a_run_from_its_snapshot_and_the_rest_of_the_journal_is_the_same_run(url
 
 
 class Dying(SqlStore):
-    """The power fails before the n-th input is journaled."""
+    """The power fails before the n-th writing to the journal."""
 
     left = 0
 
-    def append(self, event, at):
+    def write(self, entries, snapshot=None):
         self.left -= 1
         if self.left < 0:
             raise SystemExit("power failure")
-        super().append(event, at)
+        super().write(entries, snapshot)
 
 
 def test_a_run_that_dies_anywhere_and_goes_on_ends_with_the_same_bits(tmp_path):

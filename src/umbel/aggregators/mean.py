@@ -64,7 +64,8 @@ def _merge(acc: _Sum, other: _Sum) -> _Sum:
     acc.weight += other.weight
     acc.bound += other.bound
     if np.float64 in (acc.values.dtype, other.values.dtype):
-        acc.values = np.add(acc.values, other.values, dtype=np.float64, casting="unsafe")
+        into = acc.values if acc.values.dtype == np.float64 else None
+        acc.values = np.add(acc.values, other.values, out=into, dtype=np.float64, casting="unsafe")
     elif acc.bound > _EXACT or object in (acc.values.dtype, other.values.dtype):
         acc.values = acc.values.astype(object) + other.values
     else:

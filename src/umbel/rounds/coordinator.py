@@ -58,6 +58,7 @@ from umbel.rounds.messages import (
 
 __all__ = ["TRANSITIONS", "Coordinator", "Phase", "Rules", "State"]
 
+RESUME_TIME = 15.0  # seconds that clients have at least, after a resume, to come back with an answer
 SEED_RETRY = 10.0  # seconds before clients that could not give parameters are asked again
 
 
@@ -525,8 +526,11 @@ class Coordinator:
         return [Publish(events.RunFinished(at, s.completed, why, error, stopped))]
 
     def _extend(self, event: Resumed, at: float) -> list[Command]:
-        self.state.num_rounds = max(self.state.num_rounds, event.num_rounds)
-        return [Publish(events.RunResumed(at, self.state.num_rounds, self.state.round))]
+        s = self.state
+        s.num_rounds = max(s.num_rounds, event.num_rounds)
+        if s.wake_at is not None and s.wanted:
+            s.wake_at = max(s.wake_at, at + RESUME_TIME)
+        return [Publish(events.RunResumed(at, s.num_rounds, s.round))]
 
     def _nothing(self, _: Input, __: float) -> list[Command]:
         return []

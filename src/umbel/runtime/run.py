@@ -1,6 +1,10 @@
-"""The loop of a run: take an input, journal it, hand it to the coordinator, do what it says.
+"""The loop of a run: take an input, hand it to the coordinator, journal it, do what it says.
 
 This is the only wait in a server. Simulation, network, tests and resume all come through here.
+
+Nothing that others can see happens before the journal has what caused it: inputs are written, together, before a task is
+sent, taken back or settled, and before the loop waits. Between two such moments a crash loses what nobody has seen. (One
+transaction for several inputs: a round of two clients needs 6 instead of 11, each 0.2 ms.)
 """
 
 from __future__ import annotations
@@ -26,14 +30,13 @@ from umbel.rounds.messages import (
     Stepped,
     Stopped,
     Summarize,
-    Summarized,
     Ticked,
 )
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History
 from umbel.runtime.owner import Owner
-from umbel.runtime.stores.base import Store
+from umbel.runtime.stores.base import Snapshot, Store
 from umbel.runtime.transports.base import Transport
 
 __all__ = ["Clock", "run"]
@@ -68,8 +71,23 @@ def run(
     Errors of the owner's code and of the store pass through; the journal then ends before them, and the run can be resumed.
     """
     answers: deque[Input] = deque()
+    unwritten: list[tuple[Input, float]] = []
+    step_done = False
+
+    def write() -> None:
+        """Puts into the journal what has been handled; called before anyone outside can see an effect of it."""
+        nonlocal step_done
+        if unwritten:
+            at = unwritten[-1][1]
+            store.write(unwritten, Snapshot(coordinator.state, history.to_bytes(), at) if step_done else None)
+            unwritten.clear()
+            if step_done:
+                model.committed(coordinator.state.version or 0)
+                step_done = False
 
     def do(command: Command) -> None:
+        if isinstance(command, (Dispatch, Cancel, Settle)):
+            write()
         match command:
             case Initialize() | Choose() | Step() | Evaluate() | Summarize():
                 answers.append(_asked(owner, command))
@@ -94,21 +112,20 @@ def run(
         else:
             wake_at = coordinator.wake_at
             until = nag_at if wake_at is None else min(nag_at, wake_at)
+            write()
             event = transport.receive(max(until - clock(), 0.0))
         at = clock()
         if event is None and coordinator.wake_at is not None and at >= coordinator.wake_at:
             event = Ticked()
         if event is not None:
-            store.append(event, at)
+            unwritten.append((event, at))
+            step_done = step_done or isinstance(event, Stepped)
             commands = coordinator.handle(event, at)
             for command in commands:
                 if isinstance(command, Publish):
-                    history.observe(command.event)  # before the snapshot that it belongs to
+                    history.observe(command.event)  # at once: a snapshot has to have it
                     if isinstance(command.event, (CohortChosen, WaitingForClients)):
                         nag_at = at + NAG_EVERY
-            if isinstance(event, (Stepped, Summarized)):
-                store.snapshot(coordinator.state, history.to_bytes(), at)
-                model.committed(coordinator.state.version or 0)
             for command in [*commands, *owed]:
                 do(command)
             owed = []
@@ -116,6 +133,8 @@ def run(
             nag_at = at + NAG_EVERY
             if coordinator.waiting_for:
                 logger.info("Waiting for %s", coordinator.waiting_for)
+    step_done = True
+    write()
 
 
 def _asked(owner: Owner, question: Initialize | Choose | Step | Evaluate | Summarize) -> Input:

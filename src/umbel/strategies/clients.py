@@ -7,6 +7,7 @@ strategy is asked again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 
@@ -109,12 +110,13 @@ class ClientManager(ABC):
 class SimpleClientManager(ClientManager):
     """Samples uniformly, and repeatably: who is drawn depends on the run's seed, the round and the clients' names.
 
-    `rng` is set by the server before each question; on its own a manager draws from fresh entropy.
+    `rng` makes the generator of a draw, and is set by the server before each question; on its own a manager draws from
+    fresh entropy.
     """
 
     def __init__(self) -> None:
         self.clients: dict[str, ClientProxy] = {}
-        self.rng = np.random.RandomState()
+        self.rng: Callable[[], np.random.RandomState] = np.random.RandomState
 
     def __len__(self) -> int:
         return len(self.clients)

@@ -54,8 +54,6 @@ def run_locally(
 
     All clients are there before the first is chosen, so the same arguments give the same run.
 
-    All clients are there before the first is chosen, so the same arguments give the same run.
-
     `coordinator` continues a run from its state; `arrays` is empty where the run ended without a model.
     """
     kept = store or MemoryStore()

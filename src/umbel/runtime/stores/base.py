@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Input
 from umbel.runtime.contents import Contents
 
-__all__ = ["Store"]
+__all__ = ["Snapshot", "Store"]
+
+
+class Snapshot(NamedTuple):
+    """The coordinator's state and the history, at a run time."""
+
+    state: State
+    history: bytes
+    at: float
 
 
 class Store(Protocol):
-    """The journal of one run and its contents. An input counts once `append` has returned."""
+    """The journal of one run and its contents.
+
+    `write` adds inputs with their run times, and the state after the last of them, all or nothing; they count once it has
+    returned.
+    """
 
     contents: Contents
 
-    def append(self, event: Input, at: float) -> None: ...
-    def snapshot(self, state: State, history: bytes, at: float) -> None: ...
+    def write(self, entries: Sequence[tuple[Input, float]], snapshot: Snapshot | None = None) -> None: ...
     def accepted(self, task: str) -> bool: ...
     def finish(self, status: str) -> None: ...
     def close(self) -> None: ...

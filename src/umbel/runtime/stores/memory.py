@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from umbel.rounds.coordinator import State
+from collections.abc import Sequence
+
 from umbel.rounds.messages import Input
 from umbel.runtime.contents import Contents, MemoryContents
+from umbel.runtime.stores.base import Snapshot
 
 __all__ = ["MemoryStore"]
 
@@ -15,10 +17,7 @@ class MemoryStore:
     def __init__(self, contents: Contents | None = None) -> None:
         self.contents: Contents = contents or MemoryContents()
 
-    def append(self, event: Input, at: float) -> None:
-        pass
-
-    def snapshot(self, state: State, history: bytes, at: float) -> None:
+    def write(self, entries: Sequence[tuple[Input, float]], snapshot: Snapshot | None = None) -> None:
         pass
 
     def accepted(self, task: str) -> bool:

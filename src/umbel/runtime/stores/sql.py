@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -17,11 +17,14 @@ from umbel.errors import StoreError
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Input, Replied
 from umbel.runtime.contents import Contents
+from umbel.runtime.stores.base import Snapshot
 from umbel.runtime.stores.codec import decode_input, decode_state, encode
 
 __all__ = ["Database", "RunRow", "SqlStore", "Stored"]
 
 SCHEMA_VERSION = 1
+
+Row = dict[str, object]
 
 _tables = sa.MetaData()
 _meta = sa.Table("umbel_meta", _tables, sa.Column("schema_version", sa.Integer, nullable=False))
@@ -131,23 +134,26 @@ class SqlStore:
         self._connection.commit()
         self._seq: int = last or 0
 
-    def append(self, event: Input, at: float) -> None:
-        self._seq += 1
-        task = event.task if isinstance(event, Replied) else None
-        row = {
-            "run": self._run,
-            "seq": self._seq,
-            "at": at,
-            "type": type(event).__name__,
-            "task": task,
-            "body": encode(event),
-        }
-        self._execute(_journal.insert(), row)
-
-    def snapshot(self, state: State, history: bytes, at: float) -> None:
-        row = {"run": self._run, "seq": self._seq, "at": at, "state": encode(state), "history": history}
-        self._execute(_snapshots.delete().where(_snapshots.c.run == self._run), None, commit=False)
-        self._execute(_snapshots.insert(), row)
+    def write(self, entries: Sequence[tuple[Input, float]], snapshot: Snapshot | None = None) -> None:
+        rows: list[Row] = [
+            {
+                "run": self._run,
+                "seq": seq,
+                "at": at,
+                "type": type(event).__name__,
+                "task": event.task if isinstance(event, Replied) else None,
+                "body": encode(event),
+            }
+            for seq, (event, at) in enumerate(entries, self._seq + 1)
+        ]
+        statements: list[tuple[sa.Executable, Row | list[Row]]] = [(_journal.insert(), rows)] if rows else []
+        if snapshot is not None:
+            mine = _snapshots.c.run == self._run
+            kept = {"seq": self._seq + len(rows), "at": snapshot.at, "history": snapshot.history}
+            row = {"run": self._run, "state": encode(snapshot.state), **kept}
+            statements += [(_snapshots.delete().where(mine), {}), (_snapshots.insert(), row)]
+        self._execute(statements)
+        self._seq += len(rows)
 
     def accepted(self, task: str) -> bool:
         """Whether a reply to this task is in the journal."""
@@ -169,17 +175,18 @@ class SqlStore:
         return Stored(decode_state(row.state), row.history, row.at, entries)
 
     def finish(self, status: str) -> None:
-        self._execute(_runs.update().where(_runs.c.run == self._run).values(status=status), None)
+        self._execute([(_runs.update().where(_runs.c.run == self._run).values(status=status), {})])
 
     def close(self) -> None:
         self._connection.close()
         self._database.close()
 
-    def _execute(self, statement: sa.Executable, row: dict[str, object] | None, *, commit: bool = True) -> None:
+    def _execute(self, statements: Sequence[tuple[sa.Executable, Row | list[Row]]]) -> None:
+        """All of them, or none."""
         try:
-            self._connection.execute(statement, row)
-            if commit:
-                self._connection.commit()
+            for statement, parameters in statements:
+                self._connection.execute(statement, parameters or None)
+            self._connection.commit()
         except sa.exc.SQLAlchemyError as error:
             self._connection.rollback()
             raise StoreError(f"cannot write the journal of run {self._run}: {_cause(error)}") from error

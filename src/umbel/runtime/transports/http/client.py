@@ -13,6 +13,8 @@ import threading
 import time
 import zlib
 
+import numpy as np
+
 from umbel.errors import ServerUnreachable, WireError
 from umbel.params import Params, gather, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind, Verdict
@@ -187,7 +189,7 @@ class _Life:
         """The parameters of a task, as arrays of the client's own; None where the server no longer has them."""
         if head is None:
             return Params.of([])
-        data, received = bytearray(head.size), 0
+        data, received = np.empty(head.size, np.uint8), 0  # not a bytearray, which is zeroed first
         while True:
             try:
                 received = self._link.fetch(head, data, received)

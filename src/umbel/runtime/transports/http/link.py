@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Iterable
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import urllib3
 from urllib3.exceptions import HTTPError
 
@@ -97,15 +99,15 @@ class Link:
     def leave(self) -> None:
         self._answer(self._raw("POST", "/v1/leave", b"", patience=urllib3.Timeout(FAREWELL)))
 
-    def fetch(self, head: ContentHead, into: bytearray, received: int) -> int:
+    def fetch(self, head: ContentHead, into: npt.NDArray[np.uint8], received: int) -> int:
         """Fills `into` from byte `received` on; returns how far it came. Raises `WireError` if the server is damaged."""
         if head.data is not None:
-            into[:] = head.data
+            into[:] = np.frombuffer(head.data, np.uint8)
             return head.size
         response = self._raw("GET", f"/v1/contents/{head.name}", None, {"range": f"bytes={received}-"}, stream=True)
         if response.status >= 400:
             self._answer(response)
-        view = memoryview(into)
+        view = into.data
         try:
             while received < head.size:
                 block = response.read(BLOCK)
@@ -182,11 +184,11 @@ class Link:
         raise RequestRefused(why)
 
 
-def whole(head: ContentHead, data: bytearray) -> Params:
+def whole(head: ContentHead, data: npt.NDArray[np.uint8]) -> Params:
     """The parameters in a fetched content. Raises `WireError` where it was damaged on its way."""
-    if zlib.crc32(data) != head.crc32:
+    if zlib.crc32(data.data) != head.crc32:
         raise WireError(f"the content {head.name} was damaged on its way")
-    return Params.from_bytes(data)
+    return Params.from_bytes(data.data)
 
 
 def _proxy_for(url: str) -> str | None:

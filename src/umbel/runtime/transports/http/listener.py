@@ -161,6 +161,14 @@ def _protocol(disconnected: Callable[[tuple[str, int]], None]) -> type[asyncio.P
             self._head = -1
             super().on_headers_complete()
 
+        def on_body(self, body: bytes) -> None:
+            # uvicorn appends a chunk to an empty buffer and copies that again: 15 % of the server's time for an upload
+            if self.cycle.body or self.cycle.response_complete:
+                super().on_body(body)
+            else:
+                self.cycle.body = body
+                super().on_body(b"")
+
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self._head >= 0:
