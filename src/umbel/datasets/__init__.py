@@ -7,6 +7,13 @@ Light to import: the `datasets` package (`pip install 'umbel[datasets]'`) is imp
 """
 
 from umbel.datasets.federated import FederatedDataset
+from umbel.datasets.heterogeneity import (
+    compute_counts,
+    compute_frequencies,
+    effective_classes,
+    jensen_shannon,
+    mean_total_variation,
+)
 from umbel.datasets.partitioners import (
     ContinuousPartitioner,
     DirichletPartitioner,
@@ -34,12 +41,14 @@ from umbel.datasets.partitioners import (
     VerticalEvenPartitioner,
     VerticalSizePartitioner,
 )
+from umbel.datasets.preprocess import Divider, Merger
 
 __all__ = [
     "ContinuousPartitioner",
     "DirichletPartitioner",
     "DirichletSizePartitioner",
     "DistributionPartitioner",
+    "Divider",
     "DriftPartitioner",
     "ExponentialPartitioner",
     "FeatureNoise",
@@ -53,6 +62,7 @@ __all__ = [
     "LinearPartitioner",
     "LocalSplitPartitioner",
     "LogNormalSizePartitioner",
+    "Merger",
     "NaturalIdPartitioner",
     "Partitioner",
     "PathologicalPartitioner",
@@ -62,4 +72,9 @@ __all__ = [
     "SquarePartitioner",
     "VerticalEvenPartitioner",
     "VerticalSizePartitioner",
+    "compute_counts",
+    "compute_frequencies",
+    "effective_classes",
+    "jensen_shannon",
+    "mean_total_variation",
 ]

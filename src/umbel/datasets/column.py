@@ -26,7 +26,10 @@ def labels_of(dataset: Rows, name: str) -> Labels:
     if isinstance(column, np.ndarray):
         return encoded(column if order is None else column[order], name)
     codes, values = _encoded_text(column)
-    return Labels(codes if order is None else codes[order], values, name)
+    if order is not None:  # some rows only, and perhaps not all values
+        present, codes = np.unique(codes[order], return_inverse=True)
+        values = [values[one] for one in present]
+    return Labels(codes.astype(np.int64, copy=False), values, name)
 
 
 def values_of(dataset: Rows, name: str) -> npt.NDArray[np.generic]:
