@@ -21,6 +21,8 @@ __all__ = ["Door", "ValueCheck"]
 
 # A weighted float64 sum of this times the largest weight, over 10^8 clients, is still finite.
 LARGEST = 1e290
+MAX_METRICS = 1000
+MAX_METRICS_SIZE = 2**20  # bytes of names, texts and numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,12 @@ class Door:
             metrics = scalars(reply.metrics)
         except WireError as error:
             raise Rejected(f"{method} returned metrics that cannot travel: {error}") from None
+        size = sum(len(name) + (len(value) if isinstance(value, (str, bytes)) else 8) for name, value in metrics.items())
+        if len(metrics) > MAX_METRICS or size > MAX_METRICS_SIZE:
+            raise Rejected(
+                f"{method} returned {len(metrics):,} metrics of {size:,} bytes; "
+                f"at most {MAX_METRICS:,} metrics and {MAX_METRICS_SIZE:,} bytes travel"
+            )
         for name, value in metrics.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise Rejected(

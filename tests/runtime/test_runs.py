@@ -90,19 +90,19 @@ def test_a_run_may_become_longer(folder, script):
 
 DIFFERENCES = {
     "a shorter run": (lambda script: mine(num_rounds=2), "num_rounds has shrunk from 3 to 2"),
-    "another seed": (lambda script: mine(seed=1), "the seed was 0 and is 1"),
-    "another port": (lambda script: mine(port=9), "the port was 8080 and is 9"),
+    "another seed": (lambda script: mine(seed=1), "seed: 0 then, 1 now"),
+    "another port": (lambda script: mine(port=9), "port: 8080 then, 9 now"),
     "another keyword": (
         lambda script: mine(FedAvg(fraction_fit=0.5, min_fit_clients=3)),
-        "fraction_fit was 1.0 and is 0.5; min_fit_clients was 2 and is 3",
+        "fraction_fit: 1.0 then, 0.5 now; min_fit_clients: 2 then, 3 now",
     ),
     "another strategy": (
         lambda script: mine(type("Mine", (FedAvg,), {"__module__": "__main__"})()),
-        "the strategy was 'umbel.strategies.fedavg.FedAvg' and is '__main__.Mine'",
+        "strategy: 'umbel.strategies.fedavg.FedAvg' then, '__main__.Mine' now",
     ),
     "another model": (
         lambda script: mine(FedAvg(initial_parameters=ndarrays_to_parameters([np.zeros((2, 3), "float32")]))),
-        "the model schema was None and is [['F32', [2, 3]]]",
+        "model schema: None then, [['F32', [2, 3]]] now",
     ),
     "another script text": (lambda script: (script.write_text("print('bye')"), mine())[1], "the script has changed"),
 }
@@ -115,7 +115,8 @@ def test_what_differs_is_named_and_a_new_run_begins(folder, script, caplog, othe
         again = open_run(folder, other(script), fresh=False)
     assert again.run != name
     assert caplog.messages == [
-        f"Run {name} is unfinished, but this is another one: {words}. Go on with it by: umbel resume {name}"
+        f"Run {name} is unfinished, but this is another one ({words})",
+        f"Go on with it by: umbel resume {name}",
     ]
     again.close()
 

@@ -49,6 +49,9 @@ class OpenedRun:
 
     def close(self) -> None:
         self.store.close()
+        self.unlock()
+
+    def unlock(self) -> None:
         self._closing.close()
 
 
@@ -86,7 +89,6 @@ def open_run(where: str | Path | None, mine: Fingerprint, *, fresh: bool) -> Ope
     folder.mkdir(parents=True, exist_ok=True)
     database = Database(url)
     wanted = os.environ.get(RESUME)
-    unfinished = [row for row in database.runs() if row.status == "running"]
     if wanted:
         row = next((row for row in database.runs() if row.run == wanted), None)
         if row is None:
@@ -94,30 +96,37 @@ def open_run(where: str | Path | None, mine: Fingerprint, *, fresh: bool) -> Ope
         if row.fingerprint.get("rules") != mine["rules"]:  # its journal would not mean what it meant
             raise RunMismatch(f"run {wanted} was made under the rules {row.fingerprint.get('rules')}, not {mine['rules']}")
         return _resumed(database, folder, row.run)
-    if mine["script"] and not fresh and not in_notebook():
-        named = False
-        for row in unfinished:
-            if row.fingerprint.get("script") != mine["script"]:
-                continue
-            differences = _differences(row.fingerprint, mine)
-            if not differences:
-                try:
-                    opened = _resumed(database, folder, row.run)
-                except RunLocked:
-                    continue
-                logger.info("Resuming run %s; start afresh with start_server(fresh=True)", row.run)
-                return opened
-            if not named:
-                named = True
-                logger.info(
-                    "Run %s is unfinished, but this is another one: %s. Go on with it by: umbel resume %s",
-                    row.run,
-                    "; ".join(differences),
-                    row.run,
-                )
+    if mine["script"] and not in_notebook():
+        opened = _continued(database, folder, mine, fresh=fresh)
+        if opened is not None:
+            return opened
     name = _new_name()
     database.add(name, mine)
     return _locked(database, folder, name)
+
+
+def _continued(database: Database, folder: Path, mine: Fingerprint, *, fresh: bool) -> OpenedRun | None:
+    """The unfinished run that this start goes on with, if there is one; `fresh` gives it up instead."""
+    others = []
+    for row in database.runs():
+        if row.status != "running" or row.fingerprint.get("script") != mine["script"]:
+            continue
+        differences = _differences(row.fingerprint, mine)
+        if differences:
+            others.append((row.run, differences))
+            continue
+        with contextlib.suppress(RunLocked):  # another server is at it
+            opened = _resumed(database, folder, row.run)
+            if not fresh:
+                logger.info("Resuming run %s; start afresh with start_server(fresh=True)", row.run)
+                return opened
+            opened.store.finish("abandoned")
+            opened.unlock()
+    if others and not fresh:
+        run, differences = others[0]
+        logger.info("Run %s is unfinished, but this is another one (%s)", run, "; ".join(differences))
+        logger.info("Go on with it by: umbel resume %s", run)
+    return None
 
 
 def places(where: str | Path) -> tuple[str, Path]:
@@ -173,9 +182,9 @@ def _differences(stored: Fingerprint, mine: Fingerprint) -> list[str]:
             found.append("the script has changed")
         elif name == "strategy keywords" and isinstance(before, dict) and isinstance(value, dict):
             changed = [k for k in {**before, **value} if before.get(k) != value.get(k)]
-            found += [f"{key} was {before.get(key)!r} and is {value.get(key)!r}" for key in sorted(changed)]
+            found += [f"{key}: {before.get(key)!r} then, {value.get(key)!r} now" for key in sorted(changed)]
         else:
-            found.append(f"the {name} was {before!r} and is {value!r}")
+            found.append(f"{name}: {before!r} then, {value!r} now")
     return found
 
 

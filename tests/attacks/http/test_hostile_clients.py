@@ -564,7 +564,6 @@ def test_the_same_update_twice_counts_once(federation, reference, strange):
     assert federation.model() == reference("abc", rounds=1)
 
 
-@pytest.mark.xfail(reason="the door sets no limit to metrics, and the console none to what it prints", strict=True)
 def test_metrics_that_nobody_asked_for(federation, reference, strange):
     """Large metrics of a client with a weight of zero: taken or refused, but in words, and not all on the console."""
     many = {
@@ -594,7 +593,6 @@ def test_metrics_that_nobody_asked_for(federation, reference, strange):
     assert len(server.text) < 100_000
 
 
-@pytest.mark.xfail(reason="the console prints control characters as they came", strict=True)
 def test_what_strangers_say_does_not_paint_the_console(federation, strange):
     server = federation.server(rounds=1, clients=3, central=False, keywords={"fraction_evaluate": 0.0})
     server.says("Waiting for clients")

@@ -6,7 +6,7 @@ from umbel.rounds import events
 from umbel.rounds.events import Event
 from umbel.runtime.log import logger
 
-__all__ = ["Console", "shorten"]
+__all__ = ["Console", "printable", "shorten"]
 
 
 class Console:
@@ -46,9 +46,10 @@ class Console:
             case events.TaskSucceeded():
                 logger.debug("%s: client %s answered (%d examples)", event.kind, event.client, event.num_examples)
             case events.TaskFailed():
-                logger.warning("%s: client %s failed (%s): %s", event.kind, event.client, event.reason, event.text)
+                said = printable(event.text, 2000)
+                logger.warning("%s: client %s failed (%s): %s", event.kind, event.client, event.reason, said)
                 if event.detail:
-                    logger.debug("%s", event.detail.rstrip())
+                    logger.debug("%s", "\n".join(printable(line, 500) for line in event.detail.splitlines()))
             case events.ExchangeClosed():
                 counts = event.results, event.failures, event.seconds
                 logger.info("%s: received %d results and %d failures in %.1f s", event.kind, *counts)
@@ -77,6 +78,21 @@ def shorten(names: tuple[str, ...], most: int = 10) -> str:
     return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
-def _measured(loss: object, metrics: dict[str, object]) -> str:
-    shown = ({} if loss is None else {"loss": loss}) | metrics
-    return ", ".join(f"{name} {v:.4f}" if isinstance(v, float) else f"{name} {v}" for name, v in shown.items())
+def printable(text: str, limit: int) -> str:
+    """What a stranger says, on one line and without control characters.
+
+    >>> printable("no\\x1b[2J\\n[SUMMARY]", 20)
+    'no\\\\x1b[2J\\\\n[SUMMARY]'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit])
+    return shown + "…" if len(text) > limit else shown
+
+
+def _measured(loss: object, metrics: dict[str, object], most: int = 20) -> str:
+    shown = list((({} if loss is None else {"loss": loss}) | metrics).items())
+    parts = [f"{printable(name, 40)} {_number(value)}" for name, value in shown[:most]]
+    return ", ".join([*parts, f"and {len(shown) - most} more"] if len(shown) > most else parts)
+
+
+def _number(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else printable(str(value), 40)

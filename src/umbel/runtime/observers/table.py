@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from umbel.runtime.observers.console import printable
 from umbel.runtime.observers.history import History
 
 __all__ = ["aligned", "table"]
 
+MAX_COLUMNS = 12
+
 
 def table(history: History) -> list[str]:
-    """The lines of a table: a header and one line per round that left anything; empty for an empty history."""
+    """The lines of a table: a header and one line per round that left anything; empty for an empty history.
+
+    Losses and the first metrics, twelve columns at most; the History has the rest.
+   """
     columns: dict[str, dict[int, object]] = {}
     for title, series in (("loss", history.losses_distributed), ("central loss", history.losses_centralized)):
         if series:
@@ -20,8 +26,9 @@ def table(history: History) -> list[str]:
     ):
         for name, series in metrics.items():
             columns[prefix + name] = dict(series)
+    columns = dict(list(columns.items())[:MAX_COLUMNS])
     rounds = sorted({number for values in columns.values() for number in values})
-    rows = [["round", *columns]]
+    rows = [["round", *(printable(name, 24) for name in columns)]]
     rows += [[str(number), *(_cell(values.get(number)) for values in columns.values())] for number in rounds]
     return aligned(rows) if rounds else []
 
@@ -39,4 +46,4 @@ def aligned(rows: list[list[str]]) -> list[str]:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)[:24]
+    return f"{value:.4f}" if isinstance(value, float) else printable(str(value), 24)

@@ -94,8 +94,11 @@ class Database:
         if self.engine.dialect.name == "sqlite":
             sa.event.listen(self.engine, "connect", _configure_sqlite)
         try:
-            _tables.create_all(self.engine)
             with self.engine.begin() as connection:
+                for table in _tables.sorted_tables:  # IF NOT EXISTS: two servers may begin at once
+                    connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+                    for index in table.indexes:
+                        connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
                 version = connection.execute(sa.select(_meta.c.schema_version)).scalar()
                 if version is None:
                     connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION))

@@ -115,9 +115,12 @@ async def _coroutine(function: Callable[[], Awaitable[None]]) -> None:
 
 def _bind(host: str, port: int) -> socket.socket:
     if host in ("::", "*", ""):
-        with contextlib.suppress(OSError):  # no IPv6 here: then IPv4 alone
+        try:
             return _listening(socket.AF_INET6, "::", port)
-        host = "0.0.0.0"
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUse(error.errno, f"port {port} is already in use on {host}") from None
+        host = "0.0.0.0"  # no IPv6 here: then IPv4 alone
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return _listening(family, host, port)

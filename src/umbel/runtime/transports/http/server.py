@@ -418,6 +418,8 @@ class HttpTransport:
     async def _submit(self, owed: _Owed, event: Replied | Failed, upload: Upload | None = None) -> Outcome:
         """Hands an answer to the run's loop, or to whoever asked outside of it, and waits for what becomes of it."""
         name = owed.task.id
+        if owed.submitted:  # another request was faster
+            return await self._decision(name)
         owed.submitted = True
         if name in self._asked:
             answer = event.failure if isinstance(event, Failed) else self._answer(event.reply)
