@@ -59,6 +59,19 @@ def mnist_files():
     return FULL.files
 
 
+@pytest.fixture(scope="session")
+def fetched(cache):
+    """Skips a test, loudly, where this machine has not fetched a data set of the catalogue; else gives its entry."""
+    from umbel.datasets.catalogue import CATALOGUE
+
+    def entry(name):
+        if not CATALOGUE[name].files.present():
+            pytest.skip(f"needs the real {name} in {CATALOGUE[name].files.path}: run scripts/fetch-data {name}")
+        return CATALOGUE[name]
+
+    return entry
+
+
 @pytest.fixture
 def offline(tmp_path):
     """An environment for a process that has no hub, no copies from it, and this machine's Umbel cache."""

@@ -102,17 +102,19 @@ def show(
     divided: FederatedDataset, split: str, label: str | None, picture: str | None, heatmap: bool, percent: bool
 ) -> None:
     """Show the parts of DATASET: a name, a file or a folder."""
-    from umbel.datasets.plot import count_labels, plot_label_distributions
+    from umbel.datasets.heterogeneity import compute_counts
+    from umbel.datasets.plot import plot_label_distributions
 
     partitioner = divided.partitioners[split]
     rows = [["part", "rows"]]
     rows += [[str(part), str(len(partitioner.load_partition(part)))] for part in range(partitioner.num_partitions)]
     if label is not None:
-        labels, counts = count_labels(partitioner, label)
-        if len(labels) <= _LABELS:
-            rows[0] += [str(value)[:24] for value in labels]
-            for row, found in zip(rows[1:], counts.tolist(), strict=True):
-                row += map(str, found)
+        table = compute_counts(partitioner, label, verbose_names=True)
+        counts = table.to_numpy()
+        if len(table.columns) <= _LABELS:
+            rows[0] += [str(value)[:24] for value in table.columns]
+            for row, found in zip(rows[1:], counts, strict=True):
+                row += [str(int(number)) for number in found]
         else:
             rows[0].append(f"values of {label}")
             for row, found in zip(rows[1:], counts, strict=True):

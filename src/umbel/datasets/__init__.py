@@ -41,7 +41,13 @@ from umbel.datasets.partitioners import (
     VerticalEvenPartitioner,
     VerticalSizePartitioner,
 )
+from umbel.datasets.plot import (
+    plot_comparison_label_distribution,
+    plot_comparison_label_distributions,
+    plot_label_distributions,
+)
 from umbel.datasets.preprocess import Divider, Merger
+from umbel.datasets.view import View
 
 __all__ = [
     "ContinuousPartitioner",
@@ -72,9 +78,13 @@ __all__ = [
     "SquarePartitioner",
     "VerticalEvenPartitioner",
     "VerticalSizePartitioner",
+    "View",
     "compute_counts",
     "compute_frequencies",
     "effective_classes",
     "jensen_shannon",
     "mean_total_variation",
+    "plot_comparison_label_distribution",
+    "plot_comparison_label_distributions",
+    "plot_label_distributions",
 ]

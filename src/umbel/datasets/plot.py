@@ -1,13 +1,13 @@
-"""Pictures of who has which labels. matplotlib and pandas are imported when a picture is drawn: the extra `plot`."""
+"""Pictures of who has which labels. matplotlib is imported when a picture is drawn: the extra `plot`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from umbel.datasets.heterogeneity import compute_counts
 from umbel.datasets.partitioners import Partitioner
 from umbel.errors import DataError
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = [
-    "count_labels",
     "plot_comparison_label_distribution",
     "plot_comparison_label_distributions",
     "plot_label_distributions",
@@ -26,27 +25,6 @@ __all__ = [
 PlotType: TypeAlias = Literal["bar", "heatmap"]
 SizeUnit: TypeAlias = Literal["absolute", "percent"]
 PartitionAxis: TypeAlias = Literal["x", "y"]
-_Counts: TypeAlias = npt.NDArray[np.int64]
-
-
-def count_labels(
-    partitioner: Partitioner, label_name: str, *, max_num_partitions: int | None = None
-) -> tuple[list[object], _Counts]:
-    """The labels, sorted, and how many rows of each every partition has: (partitions, labels).
-
-    Raises DataError where there is no such column, or a row of it holds more than one value.
-
-    >>> from umbel.datasets import FederatedDataset
-    >>> data = {"y": np.array([0, 0, 1, 1, 1, 1])}
-    >>> fds = FederatedDataset(dataset=data, partitioners={"train": 2}, shuffle=False)
-    >>> count_labels(fds.partitioners["train"], "y")
-    ([0, 1], array([[2, 1],
-           [0, 3]]))
-    """
-    shown = partitioner.num_partitions if max_num_partitions is None else min(max_num_partitions, partitioner.num_partitions)
-    counted = [_count(partitioner.load_partition(number), label_name) for number in range(shown)]
-    labels = sorted({label for counts in counted for label in counts}, key=lambda label: (isinstance(label, str), label))
-    return labels, np.array([[counts.get(label, 0) for label in labels] for counts in counted], np.int64)
 
 
 def plot_label_distributions(
@@ -77,17 +55,14 @@ def plot_label_distributions(
     The DataFrame has a row per partition and a column per label. Raises DataError for a column or a choice that is not
     there, and where matplotlib or pandas is missing.
     """
-    pandas, pyplot = _libraries()
+    pyplot = _pyplot()
     draw = _one_of("plot_type", plot_type, {"bar": _bars, "heatmap": _cells})
-    values = _one_of("size_unit", size_unit, {"absolute": lambda counts: counts, "percent": _percent})
+    in_unit = _one_of("size_unit", size_unit, {"absolute": lambda counts: counts, "percent": _percent})
     across = _one_of("partition_id_axis", partition_id_axis, {"x": True, "y": False})
-    labels, counts = count_labels(partitioner, label_name, max_num_partitions=max_num_partitions)
-    names = _names(partitioner, label_name, labels) if verbose_labels else [str(label) for label in labels]
-    frame = pandas.DataFrame(values(counts), columns=names)
-    frame.index.name = "Partition ID"
+    frame = in_unit(compute_counts(partitioner, label_name, verbose_labels, max_num_partitions))
     drawn: Any = axis
     if axis is None:
-        _, drawn = pyplot.subplots(figsize=figsize or _size(len(counts), across), layout="constrained")
+        _, drawn = pyplot.subplots(figsize=figsize or _size(len(frame), across), layout="constrained")
     draw(drawn, frame, across, cmap, {} if plot_kwargs is None else plot_kwargs)
     what = "Count" if size_unit == "absolute" else "Percent %"
     along, other = "Partition ID", "Label" if plot_type == "heatmap" else what
@@ -121,7 +96,7 @@ def plot_comparison_label_distribution(
 
     `label_name` is one for all, or one each. Raises DataError for lists of different lengths, and as the other does.
     """
-    _, pyplot = _libraries()
+    pyplot = _pyplot()
     count = len(partitioner_list)
     if count == 0:
         raise DataError("partitioner_list is empty: give the partitioners to compare.")
@@ -162,13 +137,12 @@ def plot_comparison_label_distribution(
 plot_comparison_label_distributions = plot_comparison_label_distribution  # both spellings are in use
 
 
-def _libraries() -> tuple[Any, Any]:
+def _pyplot() -> Any:
     try:
-        import pandas
         from matplotlib import pyplot
     except ImportError as error:
-        raise DataError(f"Pictures need {error.name}, which is not installed. Run: pip install 'umbel[plot]'") from error
-    return pandas, pyplot
+        raise DataError("Pictures need matplotlib, which is not installed. Run: pip install 'umbel[plot]'") from error
+    return pyplot
 
 
 def _one_of(setting: str, value: str, choices: Mapping[str, Any]) -> Any:
@@ -177,25 +151,9 @@ def _one_of(setting: str, value: str, choices: Mapping[str, Any]) -> Any:
     return choices[value]
 
 
-def _count(rows: Any, label_name: str) -> dict[object, int]:
-    if label_name not in rows.column_names:
-        raise DataError(f"There is no column {label_name!r} to count. Columns: {', '.join(map(repr, rows.column_names))}.")
-    values = np.asarray((rows.with_format("numpy") if hasattr(rows, "with_format") else rows)[label_name])
-    if values.ndim != 1:
-        raise DataError(f"Column {label_name!r} has {values[0].size} values a row; labels are one. Choose another column.")
-    found, counts = np.unique(values, return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
-
-
-def _names(partitioner: Partitioner, label_name: str, labels: Sequence[object]) -> list[str]:
-    feature = (getattr(partitioner.dataset, "features", None) or {}).get(label_name)
-    name: Callable[[object], object] = getattr(feature, "int2str", str)
-    return [str(name(label)) for label in labels]
-
-
-def _percent(counts: _Counts) -> npt.NDArray[np.float64]:
-    shares: npt.NDArray[np.float64] = 100.0 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return shares
+def _percent(counts: DataFrame) -> DataFrame:
+    rows = counts.sum(axis=1).clip(lower=1)  # a partition without rows has none of anything
+    return 100.0 * counts.div(rows, axis=0)
 
 
 def _size(partitions: int, across: bool) -> tuple[float, float]:
@@ -211,7 +169,7 @@ def _bars(axis: Any, frame: Any, across: bool, cmap: Any, options: Mapping[str, 
     for number, name in enumerate(frame.columns):
         colour = shades(number) if shades.N <= 20 else shades(number / max(frame.shape[1] - 1, 1))
         values = frame.iloc[:, number].to_numpy()
-        settings = {"label": name, "color": colour, **options}
+        settings = {"label": str(name), "color": colour, **options}
         if across:
             axis.bar(where, values, bottom=base, **settings)
         else:
@@ -225,9 +183,9 @@ def _bars(axis: Any, frame: Any, across: bool, cmap: Any, options: Mapping[str, 
 def _cells(axis: Any, frame: Any, across: bool, cmap: object, options: Mapping[str, Any]) -> None:
     values = frame.to_numpy().T if across else frame.to_numpy()
     axis.imshow(values, cmap=cmap or "Greens", **{"aspect": "auto", **options})
-    partitions = [str(number) for number in range(len(frame))]
-    _tick(axis.xaxis, partitions if across else list(frame.columns))
-    _tick(axis.yaxis, list(frame.columns) if across else partitions)
+    partitions, labels = [str(number) for number in range(len(frame))], [str(label) for label in frame.columns]
+    _tick(axis.xaxis, partitions if across else labels)
+    _tick(axis.yaxis, labels if across else partitions)
     if values.size <= 400:  # more do not fit
         for (row, column), value in np.ndenumerate(values):
             dark = value > (values.max() + values.min()) / 2

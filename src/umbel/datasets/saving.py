@@ -28,7 +28,7 @@ def save(rows: Rows, path: Path) -> Path:
         for name, column in columns.items():
             if column.dtype.hasobject:
                 if not all(isinstance(value, str) for value in column.ravel()):
-                    raise DataError(f"Column {name!r} holds Python objects, and an .npz takes none: remove_columns({name!r}).")
+                    raise DataError(f"Column {name!r} holds Python objects, and an .npz takes none: remove the column.")
                 columns[name] = column.astype(str)
         written = io.BytesIO()
         np.savez(written, **columns)  # type: ignore[arg-type]  # numpy's hints take the columns for allow_pickle

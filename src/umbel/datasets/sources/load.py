@@ -33,7 +33,7 @@ def load(dataset: object, subset: str | None, options: Mapping[str, object]) -> 
     nothing in it, or no package to read it.
     """
     name = fspath(dataset) if isinstance(dataset, PathLike) else dataset
-    if name == "":
+    if isinstance(name, str) and not name:
         raise DataError(f"dataset is '' (str). {_ACCEPTED}.")
     if isinstance(name, str) and not _is_ours(name):
         return hub_names.load(name, subset, options)

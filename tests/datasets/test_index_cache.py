@@ -1,0 +1,198 @@
+"""Which rows a client has is worked out once on a machine, and never taken from a file that is not whole or not meant."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import chain
+
+import datasets
+import numpy as np
+import pytest
+
+from umbel.datasets import FederatedDataset, IidPartitioner, RowPartitioner, index_cache
+from umbel.errors import DataError
+
+Y = np.arange(100) % 7
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("UMBEL_DATA", str(tmp_path))
+    return tmp_path / "indices"
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """How often a partition was worked out."""
+    times = []
+    assign = IidPartitioner.assign
+    monkeypatch.setattr(IidPartitioner, "assign", lambda self: times.append(1) or assign(self))
+    return times
+
+
+def federation(**settings):
+    return FederatedDataset(**{"dataset": {"row": np.arange(100), "y": Y}, "partitioners": {"train": 4}} | settings)
+
+
+def rows(fds, number=1, split=None):
+    return fds.load_partition(number, split)["row"].tolist()
+
+
+def test_the_second_asker_computes_nothing_and_gets_the_same(folder, computed):
+    first = [rows(federation(), number) for number in range(4)]
+    assert len(computed) == 1
+    assert first == [rows(federation(), number) for number in range(4)]
+    assert len(computed) == 1
+    assert first == [federation().partitioners["train"].load_partition(n)["row"].tolist() for n in range(4)]
+    assert sorted(chain(*first)) == list(range(100))
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 43},
+        {"shuffle": False},
+        {"partitioners": {"train": 5}},
+        {"dataset": {"row": np.arange(100), "y": Y + 1}},
+        {"dataset": {"row": np.arange(100), "z": Y}},
+        {"dataset": {"row": np.arange(100), "y": Y.astype(np.int32)}},
+        {"dataset": {"train": {"row": np.arange(99), "y": Y[:99]}}},
+    ],
+    ids=str,
+)
+def test_whatever_else_is_asked_is_another_file(folder, computed, other):
+    rows(federation())
+    rows(federation(**other))
+    assert len(computed) == 2
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_hugging_face_datasets_are_known_by_their_fingerprint(folder, computed):
+    source = datasets.Dataset.from_dict({"row": list(range(50))})
+    parts = [FederatedDataset(dataset=source, partitioners={"train": 2}).load_partition(0)[:]["row"] for _ in range(2)]
+    assert parts[0] == parts[1]
+    assert len(computed) == 1
+    changed = source.map(lambda row: {"row": -row["row"]})
+    part = FederatedDataset(dataset=changed, partitioners={"train": 2}).load_partition(0)[:]["row"]
+    assert part == [-row for row in parts[0]]
+    assert len(computed) == 2
+
+
+def test_a_preprocessor_of_hugging_face_data_is_followed(folder, computed):
+    source = datasets.Dataset.from_dict({"row": list(range(50))})
+
+    def of(preprocessor):
+        return FederatedDataset(dataset=source, preprocessor=preprocessor, partitioners={"train": 2}).load_partition(0)[:]
+
+    def first_ten(splits):
+        return datasets.DatasetDict({"train": splits["train"].select(range(10))})
+
+    assert of(first_ten) == of(first_ten)
+    assert len(computed) == 1
+    assert len(of(lambda splits: splits)["row"]) == 25
+    assert len(computed) == 2
+
+
+def test_a_partitioner_of_ones_own_is_asked_every_time(folder):
+    class Reversed(RowPartitioner):
+        num_partitions = 2
+        step = -1
+
+        def assign(self):
+            return [np.arange(len(self.dataset))[:: self.step][part::2] for part in range(2)]
+
+    one = rows(federation(partitioners={"train": Reversed()}, shuffle=False), 0)
+    Reversed.step = 1
+    other = rows(federation(partitioners={"train": Reversed()}, shuffle=False), 0)
+    assert (one[0], other[0]) == (99, 0)
+    assert not folder.exists()
+
+
+def test_data_that_nothing_cheap_identifies_is_not_kept(folder):
+    rows(federation(dataset=[{"row": row} for row in range(100)]))
+    rows(federation(dataset={"row": np.arange(100), "y": np.array([object()] * 100)}))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b"",
+        lambda b: b[:10],
+        lambda b: b[:60],
+        lambda b: b[:-1],
+        lambda b: b"x" + b[1:],
+        lambda b: b[:8] + b"\xff" * 8 + b[16:],
+        lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:],
+        lambda b: b[: 24 + 96] + bytes(byte ^ 1 for byte in b[24 + 96 :]),
+    ],
+)
+def test_a_damaged_file_is_computed_again(folder, computed, damage):
+    expected = [rows(federation(), number) for number in range(4)]
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert [rows(federation(), number) for number in range(4)] == expected
+    assert len(computed) == 2
+    assert file.read_bytes() == whole
+
+
+def test_damage_to_one_part_does_not_concern_the_others(folder, computed):
+    expected = rows(federation(), 0)
+    (file,) = folder.iterdir()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert rows(federation(), 0) == expected
+    assert len(computed) == 1
+
+
+def test_a_disk_that_takes_nothing_only_costs_time(folder, computed):
+    folder.parent.joinpath("indices").write_text("a file where the folder should be")
+    assert rows(federation()) == rows(federation())
+    assert len(computed) == 2
+
+
+def test_the_oldest_make_room(folder, monkeypatch):
+    monkeypatch.setattr(index_cache, "_KEPT", 2500)
+    for seed in range(8):
+        rows(federation(seed=seed))
+    assert 1 <= len(list(folder.iterdir())) <= 2
+
+
+@pytest.mark.parametrize("wrong", [4, -1, "1", 1.0])
+def test_a_wrong_number_is_refused_with_and_without_a_file(folder, wrong):
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"partition_id is"):
+            rows(federation(), wrong)
+        rows(federation())
+
+
+def test_an_npz_of_other_content_is_another_source(tmp_path, folder, computed):
+    for content in (0, 1):
+        np.savez(tmp_path / "rows.npz", row=np.arange(100) + content)
+        assert min(chain(*(rows(federation(dataset=tmp_path / "rows.npz"), number) for number in range(4)))) == content
+    assert len(computed) == 2
+
+
+CLIENT = """
+import sys, numpy as np
+from umbel.datasets import FederatedDataset
+for seed in range(10):
+    fds = FederatedDataset(dataset=sys.argv[1], partitioners={"train": 4}, seed=seed)
+    print(*fds.load_partition(int(sys.argv[2]))["row"])
+"""
+
+
+@pytest.mark.system
+def test_clients_of_one_machine_may_all_be_first(tmp_path, folder):
+    np.savez(tmp_path / "rows.npz", row=np.arange(1000))
+    command = [sys.executable, "-c", CLIENT, str(tmp_path / "rows.npz")]
+    clients = [subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True) for number in range(4)]
+    answers = [client.communicate()[0].splitlines() for client in clients]
+    assert [client.returncode for client in clients] == [0] * 4
+    for seed in range(10):
+        assert sorted(int(row) for answer in answers for row in answer[seed].split()) == list(range(1000))
+    assert len(list(folder.iterdir())) == 10, "one file per seed, and nothing temporary"
