@@ -33,8 +33,7 @@ def alphas(alpha: float | Sequence[float] | npt.NDArray[np.generic], length: int
         vector = np.repeat(vector, length)
     if len(vector) != length:
         raise DataError(
-            f"alpha has {len(vector)} entries, and there are {length} {per}s: give one per {per}, "
-            "or a single number for all."
+            f"alpha has {len(vector)} entries, and must have {length}: give one per {per}, or a single number for all."
         )
     if wrong := np.flatnonzero(~(np.isfinite(vector) & (vector > 0))).tolist():
         raise DataError(
