@@ -47,7 +47,7 @@ def divide(partitioner):
         (lambda: federated.DirichletPartitioner(2, "label", 1.0), r"min_partition_size is 10: 2 partitions need 20 rows"),
         (
             lambda: federated.DirichletPartitioner(6, "label", 0.01, 2),
-            r"min_partition_size is 2, and in 11 tries .* alpha=0.01.* never had more than \d of 12 rows.*raise alpha",
+            r"min_partition_size is 2, and in 11 tries .*alpha=0.01.* never had more than \d of 12 rows.*raise alpha",
         ),
         (lambda: federated.DirichletPartitioner(2, "label", 1.0, seed=None), r"seed is None"),
         (
