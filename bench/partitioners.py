@@ -109,8 +109,10 @@ def _measured(python: str, who: str, name: str, arguments: dict[str, object], *,
     """Seconds and megabytes; `limit` seconds for flwr-datasets where it takes longer."""
     asked = json.dumps([who, name, arguments, ROWS])
     try:
-        done = subprocess.run([python, "-c", PROGRAM, asked], stdout=subprocess.PIPE, text=True, check=True, timeout=limit)
+        done = subprocess.run([python, "-c", PROGRAM, asked], capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
         return limit, 0.0
+    if done.returncode:
+        raise SystemExit(f"{name} failed in {python}:\n{done.stderr[-2000:]}")
     seconds, megabytes = json.loads(done.stdout.splitlines()[-1])
     return seconds, megabytes
