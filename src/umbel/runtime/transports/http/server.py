@@ -17,6 +17,7 @@ import re
 import secrets
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -76,6 +77,7 @@ from umbel.wire import MAX_HEADER, Schema, parse_header
 __all__ = ["HttpTransport"]
 
 FAREWELL = 15.0  # seconds that the end of a run waits for every client to hear of it
+SETTLED = 10_000  # tasks remembered as decided
 PATIENCE = 25.0  # seconds a request may wait for the run's loop before it is told to ask again
 MAX_MESSAGE = MAX_HEADER + 2 * INLINE
 
@@ -101,6 +103,7 @@ class HttpTransport:
         self._inputs: queue.SimpleQueue[Input | BaseException] = queue.SimpleQueue()
         self._owed: dict[str, dict[str, _Owed]] = {}  # by client, by task
         self._holders: dict[str, str] = {}  # task → client
+        self._settled: OrderedDict[str, None] = OrderedDict()  # tasks lately decided: their clients need no word of it
         self._heads: dict[str, ContentHead] = {}
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._asked: dict[str, concurrent.futures.Future[Answer | Failure]] = {}
@@ -244,9 +247,11 @@ class HttpTransport:
 
     def _forget(self, task: Task) -> None:
         owed = self._take_back(task.id)
-        if owed is not None and owed.upload is not None and not owed.submitted:
-            owed.upload.abort()
-            owed.upload = None
+        if owed is not None:
+            self._tell(task.client)
+            if owed.upload is not None and not owed.submitted:
+                owed.upload.abort()
+                owed.upload = None
 
     def _take_back(self, task: str) -> _Owed | None:
         name = self._holders.pop(task, None)
@@ -256,7 +261,6 @@ class HttpTransport:
         owed = mine.pop(task)
         if not mine:
             del self._owed[name]
-        self._tell(name)
         return owed
 
     def _tell(self, name: str) -> None:
@@ -279,7 +283,7 @@ class HttpTransport:
                     self._client(request)  # raises: fenced, or back soon
                 mine = self._owed_to(client)
                 new = [owed for name, owed in mine.items() if name not in have and not owed.submitted]
-                cancelled = [name for name in have if name not in mine]
+                cancelled = [name for name in have if name not in mine and name not in self._settled]
                 left = until - time.monotonic()
                 if self._over is not None or new or cancelled or left <= 0:
                     return _message(Next([self._head(owed) for owed in new], cancelled, self._over))
@@ -443,6 +447,9 @@ class HttpTransport:
         if decided is not None and not decided.done():
             decided.set_result(outcome)
         self._take_back(name)
+        self._settled[name] = None
+        if len(self._settled) > SETTLED:
+            self._settled.popitem(last=False)
 
     def _unwanted(self, name: str) -> Outcome:
         """Why an answer to this task is not taken."""
