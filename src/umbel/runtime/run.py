@@ -72,7 +72,7 @@ def run(
     """
     answers: deque[Input] = deque()
     unwritten: list[tuple[Input, float]] = []
-    step_done = False
+    step_done = True  # the first writing brings a snapshot, so that a run never has to begin without one
 
     def write() -> None:
         """Puts into the journal what has been handled; called before anyone outside can see an effect of it."""

@@ -10,7 +10,7 @@ import ipaddress
 import ssl
 import urllib.request
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -72,11 +72,13 @@ class Link:
         self._patience = urllib3.Timeout(connect=5.0, read=POLL + 25.0)
         options = {"retries": False, "maxsize": 4}
         proxy = _proxy_for(base_url)
-        self._pool: urllib3.PoolManager = (
-            urllib3.ProxyManager(proxy, ssl_context=tls, **options)  # type: ignore[arg-type]
-            if proxy
-            else urllib3.PoolManager(ssl_context=tls, **options)  # type: ignore[arg-type]
-        )
+        self._send: Callable[..., urllib3.BaseHTTPResponse]
+        if proxy:
+            self._manager: urllib3.PoolManager = urllib3.ProxyManager(proxy, ssl_context=tls, **options)  # type: ignore[arg-type]
+            self._send, self._target = self._manager.urlopen, base_url
+        else:  # one server is one pool: going through the manager takes a sixth of a small request's time
+            self._manager = urllib3.PoolManager(ssl_context=tls, **options)  # type: ignore[arg-type]
+            self._send, self._target = self._manager.connection_from_url(base_url).urlopen, ""
 
     def register(self) -> None:
         answer = self._post("/v1/register", encode(Register(VERSION, self._client_id)), Registered)
@@ -122,7 +124,7 @@ class Link:
         return received
 
     def close(self) -> None:
-        self._pool.clear()
+        self._manager.clear()
 
     def _post(self, path: str, body: bytes, type_: type[_T]) -> _T:
         return self._request("POST", path, body, type_)
@@ -153,10 +155,10 @@ class Link:
     ) -> urllib3.BaseHTTPResponse:
         headers = {SESSION: self._session, "content-type": "application/msgpack", **(headers or {})}
         try:
-            return self._pool.request(
+            return self._send(
                 method,
-                self._url + path,
-                body=body,  # type: ignore[arg-type]  # bytes, or views of them
+                self._target + path,
+                body=body,
                 headers=headers,
                 timeout=patience or self._patience,
                 preload_content=not stream,

@@ -21,10 +21,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from umbel.door import Door
@@ -169,7 +168,9 @@ class HttpTransport:
         def route(path: str, handler: Callable[[Request], Awaitable[Response]], method: str) -> Route:
             return Route(path, self._guarded(handler), methods=[method])
 
-        return Starlette(
+        # A bare router: its application would wrap every request in two more layers, which have nothing to do here.
+        return Router(
+            redirect_slashes=False,
             routes=[
                 route("/", self._hello, "GET"),
                 route("/v1/register", self._register, "POST"),
