@@ -41,6 +41,7 @@ from umbel.runtime.transports.base import Transport
 
 __all__ = ["Clock", "run"]
 
+SNAPSHOT_EVERY = 1.0  # seconds between two snapshots at least: as much of the journal is fed again after a resume
 NAG_EVERY = 10.0  # seconds between two lines about whom the run waits for
 
 
@@ -72,15 +73,18 @@ def run(
     """
     answers: deque[Input] = deque()
     unwritten: list[tuple[Input, float]] = []
-    step_done = True  # the first writing brings a snapshot, so that a run never has to begin without one
+    step_done, snapshot_at = True, 0.0
 
     def write() -> None:
         """Puts into the journal what has been handled; called before anyone outside can see an effect of it."""
-        nonlocal step_done
+        nonlocal step_done, snapshot_at
         if unwritten:
             at = unwritten[-1][1]
-            store.write(unwritten, Snapshot(coordinator.state, history.to_bytes(), at) if step_done else None)
+            due = step_done and at >= snapshot_at
+            store.write(unwritten, Snapshot(coordinator.state, history.to_bytes(), at) if due else None)
             unwritten.clear()
+            if due:
+                snapshot_at = at + SNAPSHOT_EVERY
             if step_done:
                 model.committed(coordinator.state.version or 0)
                 step_done = False
@@ -133,7 +137,7 @@ def run(
             nag_at = at + NAG_EVERY
             if coordinator.waiting_for:
                 logger.info("Waiting for %s", coordinator.waiting_for)
-    step_done = True
+    step_done, snapshot_at = True, 0.0
     write()
 
 

@@ -12,6 +12,8 @@ import random
 import threading
 import time
 import zlib
+from collections import deque
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -99,6 +101,8 @@ class _Life:
         self._patience = patience
         self._news: queue.SimpleQueue[TaskHead | BaseException] = queue.SimpleQueue()
         self._have: dict[str, bool] = {}  # tasks taken and not yet acknowledged; True once the answer is on its way
+        self._done: deque[str] = deque(maxlen=64)  # tasks lately decided
+        self._taking = threading.Lock()
         self._stop = threading.Event()
 
     def live(self) -> str:
@@ -136,15 +140,21 @@ class _Life:
                 for name in news.cancelled:
                     if self._have.pop(name, None) is False:
                         logger.info("The server no longer waits for %s", _readable(name))
-                for head in news.tasks:
-                    self._have[head.id] = False
-                    self._news.put(head)
+                self._take(news.tasks)
                 if news.over is not None:
                     self._stop.set()
                     self._news.put(_Over(news.over))
         except Exception as error:  # whatever ends this thread ends the client
             self._stop.set()
             self._news.put(error)
+
+    def _take(self, heads: Iterable[TaskHead]) -> None:
+        """Takes tasks on, from either thread; one that has come before is not done again."""
+        with self._taking:
+            for head in heads:
+                if head.id not in self._have and head.id not in self._done:
+                    self._have[head.id] = False
+                    self._news.put(head)
 
     def _register(self) -> None:
         while not self._stop.is_set():
@@ -179,9 +189,10 @@ class _Life:
                     logger.error("%s", answer.detail.rstrip())
             if head.id in self._have:
                 self._have[head.id] = True
+            seconds = time.monotonic() - started
             verdict = self._tell(head, answer)
             said = "Reported" if isinstance(answer, Failure) else "Sent"
-            logger.info("%s %s after %.1f s: %s", said, _readable(head.id), time.monotonic() - started, verdict)
+            logger.info("%s %s, which took %.1f s: %s", said, _readable(head.id), seconds, verdict)
         finally:
             self._have.pop(head.id, None)
 
@@ -226,13 +237,15 @@ class _Life:
                 continue
             if outcome.verdict in (Verdict.REJECTED, Verdict.STALE) and not isinstance(answer, Failure):
                 logger.warning("The server did not take %s: %s", _readable(head.id), outcome.why)
+            self._done.append(head.id)
+            self._take(outcome.tasks)
             return outcome.verdict
         return "not sent: the run is over"
 
     def _send(self, head: TaskHead, answer: Answer | Failure) -> Outcome:
         if isinstance(answer, Failure):
             report = FailureHead(answer.kind, answer.text, answer.detail)
-            return self._link.offer(head.id, Offer(failure=report))
+            return self._link.offer(head.id, Offer(failure=report, have=[*self._have]))
         schema = schema_of(answer.arrays)
         carries = Kind(head.kind) in (Kind.FIT, Kind.PARAMETERS)
         small = carries and schema.nbytes <= INLINE
@@ -247,6 +260,7 @@ class _Life:
                 size=schema.nbytes,
                 data=data,
                 crc32=zlib.crc32(data or b""),
+                have=[*self._have] if small or not carries else None,  # who sends much is not in a hurry
             ),
         )
         if small and outcome.verdict == GO:  # damaged on its way

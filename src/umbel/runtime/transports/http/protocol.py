@@ -20,6 +20,7 @@ import msgspec
 from umbel.errors import WireError
 
 __all__ = [
+    "FOLLOW",
     "GO",
     "INLINE",
     "PART",
@@ -46,6 +47,7 @@ __all__ = [
 VERSION = 1
 SESSION = "umbel-session"
 POLL = 20.0  # seconds that a poll may stay open
+FOLLOW = 1.0  # seconds that the answer to a reply may wait for the next task
 PART = 8 * 2**20  # most bytes of data in one request
 INLINE = 2**20  # contents up to this size travel inside the message
 
@@ -106,6 +108,7 @@ class Offer(msgspec.Struct, forbid_unknown_fields=True):
     data: bytes | None = None
     crc32: int = 0  # of the data, where it is sent along
     failure: FailureHead | None = None
+    have: list[str] | None = None  # as in Poll, where the answer may wait for the next task and bring it
 
 
 class Commit(msgspec.Struct, forbid_unknown_fields=True):
@@ -116,6 +119,7 @@ class Outcome(msgspec.Struct):
     verdict: str
     why: str = ""
     offset: int = 0
+    tasks: list[TaskHead] = []
 
 
 class Problem(msgspec.Struct):

@@ -47,6 +47,7 @@ from umbel.runtime.contents import Content, write_content
 from umbel.runtime.stores.base import Store
 from umbel.runtime.transports.http.listener import Listener
 from umbel.runtime.transports.http.protocol import (
+    FOLLOW,
     GO,
     INLINE,
     PART,
@@ -90,6 +91,7 @@ class _Owed:
     door: Door
     upload: Upload | None = None
     submitted: bool = False  # its answer is with the run's loop
+    told_at: float = 0.0  # when the answer to another reply brought it; a poll from before need not
 
 
 class HttpTransport:
@@ -275,7 +277,7 @@ class HttpTransport:
     async def _next(self, request: Request) -> Response:
         client = self._client(request)
         have = set(decode(await _body(request, MAX_MESSAGE), Poll).have)
-        session, until = client.session, time.monotonic() + POLL
+        session, started = client.session, time.monotonic()
         client.polls += 1
         try:
             while True:
@@ -283,15 +285,34 @@ class HttpTransport:
                 if client.session != session or self._away:
                     self._client(request)  # raises: fenced, or back soon
                 mine = self._owed_to(client)
-                new = [owed for name, owed in mine.items() if name not in have and not owed.submitted]
+                new = [] if client.following else self._new(client, have, before=started)
                 cancelled = [name for name in have if name not in mine and name not in self._settled]
-                left = until - time.monotonic()
+                left = started + POLL - time.monotonic()
                 if self._over is not None or new or cancelled or left <= 0:
                     return _message(Next([self._head(owed) for owed in new], cancelled, self._over))
                 await _wait(client.news, left)
         finally:
             client.polls -= 1
             client.seen_at = time.monotonic()
+
+    async def _next_tasks(self, client: Present, have: set[str]) -> list[TaskHead]:
+        """What the client is owed next, as soon as there is something; it saves a small round its poll."""
+        session, until = client.session, time.monotonic() + FOLLOW
+        while self._over is None and not self._away and client.session == session:
+            client.news.clear()
+            new = self._new(client, have, before=until)
+            left = until - time.monotonic()
+            if new or left <= 0:
+                for owed in new:
+                    owed.told_at = time.monotonic()
+                return [self._head(owed) for owed in new]
+            await _wait(client.news, left)
+        return []
+
+    def _new(self, client: Present, have: set[str], *, before: float) -> list[_Owed]:
+        """What the client is owed, does not have, and was not told since `before`."""
+        mine = self._owed_to(client).items()
+        return [o for name, o in mine if name not in have and not o.submitted and o.told_at <= before]
 
     def _head(self, owed: _Owed) -> TaskHead:
         task = owed.task
@@ -328,16 +349,29 @@ class HttpTransport:
         client, name = self._client(request), request.path_params["task"]
         offer = decode(await _body(request, MAX_MESSAGE), Offer)
         owed = self._owed_to(client).get(name)
+        if offer.have is None:
+            return _message(await self._replied(owed, name, offer))
+        client.following += 1
+        try:
+            outcome = await self._replied(owed, name, offer)
+            if outcome.verdict not in (GO, WORKING):
+                outcome.tasks = await self._next_tasks(client, set(offer.have))
+        finally:
+            client.following -= 1
+            client.news.set()  # a poll may have held back
+        return _message(outcome)
+
+    async def _replied(self, owed: _Owed | None, name: str, offer: Offer) -> Outcome:
         if owed is None:
-            return _message(self._unwanted(name))
+            return self._unwanted(name)
         if owed.submitted:
-            return _message(await self._decision(name))
+            return await self._decision(name)
         if offer.failure is not None:
             if owed.upload is not None:  # it had begun to send an answer
                 owed.upload.abort()
                 owed.upload = None
             failure = Failure(_failure_kind(offer.failure.kind), offer.failure.text[:4000], offer.failure.detail[:40_000])
-            return _message(await self._submit(owed, Failed(name, failure)))
+            return await self._submit(owed, Failed(name, failure))
         return await self._checked(owed, lambda: self._take(owed, offer))
 
     async def _take(self, owed: _Owed, offer: Offer) -> Outcome:
@@ -385,7 +419,7 @@ class HttpTransport:
                 upload.feed(chunk)
             return Outcome(GO, offset=upload.received)
 
-        return await self._checked(owed, take, request)
+        return _message(await self._checked(owed, take, request))
 
     async def _commit(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
@@ -398,21 +432,21 @@ class HttpTransport:
         if owed.upload is None:
             return _message(Outcome(GO, "make an offer first", 0))
         upload = owed.upload
-        return await self._checked(owed, lambda: self._finish(owed, upload, message.crc32))
+        return _message(await self._checked(owed, lambda: self._finish(owed, upload, message.crc32)))
 
     async def _checked(
         self, owed: _Owed, take: Callable[[], Awaitable[Outcome]], request: Request | None = None
-    ) -> Response:
+    ) -> Outcome:
         """Does `take`; a reply that may not come in becomes a failed task, and the sender hears why."""
         try:
-            return _message(await take())
+            return await take()
         except (Rejected, WireError) as error:
             if owed.upload is not None:
                 owed.upload.abort()
                 owed.upload = None
             if request is not None:
                 await _drain(request)
-            return _message(await self._submit(owed, Failed(owed.task.id, Failure(FailureKind.REJECTED, str(error)))))
+            return await self._submit(owed, Failed(owed.task.id, Failure(FailureKind.REJECTED, str(error))))
 
     async def _finish(self, owed: _Owed, upload: Upload, crc32: int) -> Outcome:
         if not upload.commit(crc32):

@@ -37,6 +37,7 @@ class Present:
     seen_at: float = 0.0
     grace: float = GRACE
     polls: int = 0  # open ones
+    following: int = 0  # replies of its that wait for the next task
     connections: set[Peer] = field(default_factory=set)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
