@@ -8,12 +8,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PORT ?= 8080
 
-.PHONY: demo demo-mxnet test test-fast test-system test-tutorial check bench data clean
+.PHONY: demo test test-fast test-system test-tutorial check bench data more-data clean
 
 demo: $(VENV)/demo data  ## a server and three MLX clients on real MNIST, three rounds
 	PYTHON=$(CURDIR)/$(PY) PORT=$(PORT) bash examples/quickstart-mlx/run.sh
 
-test: test-fast test-system test-tutorial  ## everything
+test: data more-data test-fast test-system test-tutorial  ## everything
 
 test-fast: $(VENV)/dev  ## seconds
 	$(PY) -m pytest -q -m "not system and not tutorial"
@@ -35,6 +35,9 @@ bench: $(VENV)/dev  ## every figure as a ratio to a floor; FLWR=path/to/python a
 data: $(VENV)/base  ## MNIST into the local cache
 	$(PY) scripts/fetch-data mnist
 
+more-data: $(VENV)/base  ## the other data sets with names; the tests of one that cannot be had here are skipped, and say so
+	-$(PY) scripts/fetch-data all
+
 clean:
 	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -50,5 +53,5 @@ $(VENV)/demo: $(VENV)/base examples/quickstart-mlx/requirements.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(PY) -m pip install --quiet --group test --group check
+	$(PY) -m pip install --quiet -e '.[datasets,plot]' --group test --group check polars scikit-learn
 	@touch $@
