@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -32,16 +33,18 @@ class Writer(Protocol):
     def abort(self) -> None: ...
 
 
-class Content:
+class Content(ABC):
     """A complete content, read at random. Base of both kinds: what differs is `read_into`."""
 
     size: int
 
+    @abstractmethod
     def read_into(self, offset: int, out: memoryview) -> None:
         """Fills `out` with the file's bytes from `offset` on."""
-        raise NotImplementedError
 
-    def close(self) -> None: ...
+    @abstractmethod
+    def close(self) -> None:
+        """Gives back what reading needed."""
 
     def read(self, offset: int, size: int) -> bytes:
         buffer = bytearray(size)
@@ -266,3 +269,6 @@ class _MemoryContent(Content):
 
     def read_into(self, offset: int, out: memoryview) -> None:
         out[:] = self._data[offset : offset + len(out)]
+
+    def close(self) -> None:
+        pass

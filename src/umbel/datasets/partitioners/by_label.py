@@ -6,6 +6,7 @@ the same `seed`. The definitions, their papers and what they raise are in `umbel
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -40,9 +41,9 @@ class LabelPartitioner(CountedPartitioner):
     _shuffle: bool
     _seed: int
 
+    @abstractmethod
     def divide(self, labels: Labels) -> list[IndexArray]:
         """The rows of each partition, class by class."""
-        raise NotImplementedError
 
     def assign(self) -> list[IndexArray]:
         at_most_rows(self._num_partitions, len(self.dataset))

@@ -385,9 +385,9 @@ class HttpTransport:
         reply = Reply(offer.num_examples, offer.loss, offer.metrics, content)
         owed.door.admit(reply, schema)
         if content is None:
-            return await self._submit(owed, Replied(task.id, reply), None)
+            return await self._submit(owed, Replied(task.id, reply))
         upload = owed.upload
-        if upload is None or upload.schema != schema or _same(upload.reply, reply) is False:
+        if upload is None or upload.schema != schema or not _same(upload.reply, reply):
             if upload is not None:
                 upload.abort()
             upload = owed.upload = Upload(self._contents, content, schema, reply, owed.door.value_check(schema))
@@ -452,9 +452,9 @@ class HttpTransport:
         if not upload.commit(crc32):
             owed.upload = None
             return Outcome(GO, "the data was damaged on its way", 0)
-        return await self._submit(owed, Replied(owed.task.id, upload.reply), upload)
+        return await self._submit(owed, Replied(owed.task.id, upload.reply))
 
-    async def _submit(self, owed: _Owed, event: Replied | Failed, upload: Upload | None = None) -> Outcome:
+    async def _submit(self, owed: _Owed, event: Replied | Failed) -> Outcome:
         """Hands an answer to the run's loop, or to whoever asked outside of it, and waits for what becomes of it."""
         name = owed.task.id
         if owed.submitted:  # another request was faster
