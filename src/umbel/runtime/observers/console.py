@@ -12,9 +12,6 @@ __all__ = ["Console", "printable", "shorten"]
 class Console:
     """Says what happens, in sections [INIT], [ROUND n/N] and [SUMMARY]."""
 
-    def __init__(self) -> None:
-        self._started_at = 0.0
-
     def observe(self, event: Event) -> None:
         """Writes the lines for one event."""
         match event:
