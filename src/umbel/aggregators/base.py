@@ -26,7 +26,8 @@ class Aggregator(NamedTuple):
     - `init(dtype)` → an empty partial result for blocks of the model's `dtype`
     - `add(acc, block, weight)` → adds one update's block, shape `(n,)`, any real dtype, into `acc` and returns it
     - `merge(acc, other)` → adds the partial result `other`, of later tasks, into `acc` and returns it
-    - `finish(acc)` → the combined block, shape `(n,)`, in the model's dtype
+    - `finish(acc, dtype)` → the combined block, shape `(n,)`, of `dtype`: the model's, or float64 for integers that every
+      update answered with floats
 
     The accumulator is the aggregator's own; nobody else looks inside.
     """
@@ -34,7 +35,7 @@ class Aggregator(NamedTuple):
     init: Callable[[DType], Any]
     add: Callable[[Any, NDArray, float], Any]
     merge: Callable[[Any, Any], Any]
-    finish: Callable[[Any], NDArray]
+    finish: Callable[[Any, DType], NDArray]
 
 
 def chunk_size(cohort: int) -> int:
@@ -70,4 +71,4 @@ def fold(
             total = part if total is None else aggregator.merge(total, part)
             part, current = aggregator.init(dtype), index // chunk
         part = aggregator.add(part, block, weight)
-    return aggregator.finish(part if total is None else aggregator.merge(total, part))
+    return aggregator.finish(part if total is None else aggregator.merge(total, part), dtype)

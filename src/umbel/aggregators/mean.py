@@ -73,23 +73,23 @@ def _merge(acc: _Sum, other: _Sum) -> _Sum:
     return acc
 
 
-def _finish(acc: _Sum) -> NDArray:
+def _finish(acc: _Sum, dtype: DType) -> NDArray:
     if acc.values is None or not acc.weight > 0:
         raise ValueError("the mean of updates without weight: every num_examples is 0")
-    if acc.dtype == np.bool_:
+    if dtype == np.bool_:
         return np.asarray(2 * acc.values > acc.weight)
-    if not _is_integer(acc.dtype):
-        return np.asarray(acc.values / acc.weight).astype(acc.dtype)
+    if not _is_integer(dtype):
+        return np.asarray(acc.values / acc.weight).astype(dtype)
     if acc.values.dtype == np.float64:
-        limits = np.iinfo(acc.dtype)
+        limits = np.iinfo(dtype)
         rounded = np.rint(acc.values / acc.weight)
         inside = np.clip(rounded, limits.min, limits.max).astype(object)  # object: float64 cannot hold 2^63 - 1
-        return np.array([min(int(x), limits.max) for x in inside], dtype=acc.dtype)
+        return np.array([min(int(x), limits.max) for x in inside], dtype=dtype)
     whole = int(acc.weight)
     values = acc.values if 2 * whole <= _EXACT else acc.values.astype(object)  # twice the rest must fit, too
     quotient, rest = values // whole, values % whole
     up = (2 * rest > whole) | ((2 * rest == whole) & (quotient % 2 == 1))
-    return np.asarray(quotient + up.astype(quotient.dtype)).astype(acc.dtype)
+    return np.asarray(quotient + up.astype(quotient.dtype)).astype(dtype)
 
 
 def _is_integer(dtype: DType) -> bool:
