@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from umbel.population import Clients
 
 __all__ = ["Selector", "sample", "uniform"]
 
@@ -31,13 +33,21 @@ def uniform(*, fraction: float, min_clients: int, min_available: int) -> Selecto
     return Selector(size, sample)
 
 
-def sample(clients: Sequence[str], size: int, rng: Callable[[], np.random.RandomState]) -> list[str]:
-    """`size` of the clients without repetition, sorted; the order of `clients` does not matter.
+def sample(clients: Iterable[str], size: int, rng: Callable[[], np.random.RandomState]) -> list[str]:
+    """`size` of the clients without repetition, in a population's order; the order of `clients` does not matter.
+
+    Robert Floyd's algorithm: as many draws as clients are wanted, however many there are (100 of a million: 0.2 ms, where a
+    permutation takes 20 ms).
 
     >>> sample(["c", "a", "b"], 3, np.random.RandomState)
     ['a', 'b', 'c']
     """
-    ordered = sorted(clients)
+    ordered = clients if isinstance(clients, Clients) else Clients(0, clients)
     if size >= len(ordered):
-        return ordered
-    return [ordered[i] for i in sorted(rng().permutation(len(ordered))[:size])]
+        return list(ordered)
+    chosen: set[int] = set()
+    first = len(ordered) - size
+    for last, draw in enumerate(rng().random_sample(size).tolist(), first):
+        pick = int(draw * (last + 1))
+        chosen.add(last if pick in chosen else pick)
+    return [ordered[i] for i in sorted(chosen)]

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from umbel.pace import Pace
+from umbel.population import Clients
 from umbel.rounds import events
 from umbel.rounds.coordinator import SEED_RETRY, TRANSITIONS, Coordinator, Phase, Rules, State
 from umbel.rounds.messages import (
@@ -31,9 +32,11 @@ from umbel.rounds.messages import (
     Kind,
     Left,
     Member,
+    Populated,
     Publish,
     Replied,
     Reply,
+    Reported,
     Resumed,
     Settle,
     Started,
@@ -48,6 +51,7 @@ from umbel.rounds.messages import (
 )
 from umbel.runtime.stores.codec import decode_state, encode
 
+AB = Clients(0, ["a", "b"])
 CLASSIC = Pace(quorum=0, retries=0)
 EXERCISED: set[tuple[Phase, type[Input]]] = set()
 
@@ -270,20 +274,20 @@ def test_a_round_waits_for_enough_clients_and_then_asks_whom():
     story.say(Joined("b"))
     assert story.say(Joined("a")) == [
         Publish(events.ClientJoined(0.0, "a", 2)),
-        Choose(1, Kind.FIT, 0, 0, ("a", "b")),
+        Choose(1, Kind.FIT, 0, 0, AB),
     ]
 
 
 def test_a_round_with_enough_clients_does_not_wait():
     story = Story()
     story.say(Started(), Initialized(True), Joined("a"), Joined("b"))
-    assert story.say(Evaluated()) == [Publish(events.RoundStarted(0.0, 1, 1)), Choose(1, Kind.FIT, 0, 0, ("a", "b"))]
+    assert story.say(Evaluated()) == [Publish(events.RoundStarted(0.0, 1, 1)), Choose(1, Kind.FIT, 0, 0, AB)]
 
 
 def test_a_strategy_that_needs_more_clients_is_asked_again_when_they_are_there():
     story = Story().to(Phase.CHOOSING)
     assert story.say(Chosen(needs=3)) == [Publish(events.WaitingForClients(0.0, 1, 2, 3))]
-    assert story.say(Joined("c"))[-1] == Choose(1, Kind.FIT, 0, 0, ("a", "b", "c"))
+    assert story.say(Joined("c"))[-1] == Choose(1, Kind.FIT, 0, 0, Clients(0, ["a", "b", "c"]))
 
 
 def test_a_strategy_that_needs_fewer_clients_than_there_are_is_not_asked_in_a_loop():
@@ -431,7 +435,7 @@ def test_everyone_left_but_a_new_cohort_can_be_chosen_so_the_attempt_is_void():
     commands = story.say(Joined("c"), at=3.0)
     assert [type(command) for command in commands] == [Publish, Cancel, Publish, Cancel, Publish]
     assert (story.state.phase, story.state.attempt, story.coordinator.wake_at) == (Phase.WAITING, 1, 4.0)
-    assert story.say(Ticked(), at=4.0) == [Choose(1, Kind.FIT, 1, 0, ("c",))]
+    assert story.say(Ticked(), at=4.0) == [Choose(1, Kind.FIT, 1, 0, Clients(0, ["c"]))]
 
 
 def test_the_pause_between_attempts_grows_to_five_seconds_and_stays_there():
@@ -451,7 +455,7 @@ def test_a_pause_is_not_shortened_by_clients_that_join():
     story = Story(pace=Pace(quorum=1, retries=1)).to(Phase.FIT)
     story.say(failed("fit", 0), failed("fit", 1))
     assert story.say(Joined("c"), at=0.5) == [Publish(events.ClientJoined(0.5, "c", 3))]
-    assert story.say(Ticked(), at=1.0) == [Choose(1, Kind.FIT, 1, 0, ("a", "b", "c"))]
+    assert story.say(Ticked(), at=1.0) == [Choose(1, Kind.FIT, 1, 0, Clients(0, ["a", "b", "c"]))]
 
 
 def test_too_few_updates_void_the_attempt_and_what_came_is_not_kept():
@@ -523,7 +527,7 @@ def test_after_the_central_evaluation_comes_the_clients_own():
     story = Story().to(Phase.TESTING)
     assert story.say(Evaluated(0.5)) == [
         Publish(events.CentrallyEvaluated(0.0, 1, 0.5, {})),
-        Choose(1, Kind.EVALUATE, 0, 1, ("a", "b")),
+        Choose(1, Kind.EVALUATE, 0, 1, AB),
     ]
 
 
@@ -544,7 +548,7 @@ def test_the_evaluations_are_summarized_in_task_order_and_the_run_is_over():
 
 def test_after_one_round_comes_the_next():
     story = Story(rounds=2).to(Phase.SUMMARIZING)
-    assert story.say(Summarized())[1:] == [Publish(events.RoundStarted(0.0, 2, 2)), Choose(2, Kind.FIT, 0, 1, ("a", "b"))]
+    assert story.say(Summarized())[1:] == [Publish(events.RoundStarted(0.0, 2, 2)), Choose(2, Kind.FIT, 0, 1, AB)]
 
 
 def test_the_evaluation_closes_with_what_came():
@@ -667,6 +671,73 @@ def test_a_long_list_of_names_is_cut():
     assert story.coordinator.waiting_for.endswith("c09 and 2 more")
 
 
+# ---- a population, and a worker's report of several tasks
+
+
+def test_a_million_clients_are_there_at_once_and_nobody_is_named():
+    story = Story(min_available=1_000_000)
+    story.say(Started(), Initialized(True), Evaluated())
+    joined, choose = story.say(Populated(1_000_000))
+    assert joined == Publish(events.PopulationJoined(0.0, 1_000_000, 1_000_000))
+    assert choose == Choose(1, Kind.FIT, 0, 0, Clients(1_000_000))
+    assert len(encode(story.state)) < 1000
+
+
+def test_a_population_can_have_names_and_comes_only_once():
+    story = Story()
+    story.say(Started(), Initialized(True), Evaluated())
+    assert story.say(Populated(names=("b", "a"))) == [
+        Publish(events.PopulationJoined(0.0, 2, 2)),
+        Choose(1, Kind.FIT, 0, 0, AB),
+    ]
+    assert story.say(Populated(names=("b", "a"))) == []
+
+
+def test_without_parameters_the_first_of_a_population_is_asked():
+    story = Story()
+    story.say(Started(), Initialized(False))
+    assert [command.task.client for command in story.say(Populated(5)) if isinstance(command, Dispatch)] == ["0"]
+
+
+def report(kind: str = "fit", *indices: int, content: str | None = None) -> Reported:
+    return Reported(tuple((task(kind, index).id, Reply(10 + index, 0.5, {}, content, "sum")) for index in indices))
+
+
+def test_a_report_answers_several_tasks_and_closes_the_exchange():
+    story = Story().to(Phase.FIT)
+    commands = story.say(report("fit", 0, 1))
+    assert commands[:2] == [Publish(events.TaskSucceeded(0.0, 1, Kind.FIT, name, 10 + i)) for i, name in enumerate("ab")]
+    assert isinstance(commands[2], Step)
+    assert [(asked.index, answer.partial) for asked, answer in commands[2].results] == [(0, "sum"), (1, "sum")]
+
+
+def test_a_report_on_part_of_the_cohort_leaves_the_rest_wanted():
+    story = Story().to(Phase.FIT)
+    story.say(report("fit", 1))
+    assert [asked.index for asked in story.coordinator.pending] == [0]
+
+
+def test_of_a_report_all_counts_or_nothing():
+    story = Story().to(Phase.FIT)
+    story.say(reply("fit", 0))
+    assert story.say(report("fit", 0, 1, content="late")) == [Discard("late"), Discard("late")]
+    assert [asked.index for asked in story.coordinator.pending] == [1]
+
+
+def test_a_report_on_a_closed_exchange_is_thrown_away():
+    story = Story().to(Phase.STEPPING)
+    assert story.say(report("fit", 0, 1, content="late")) == [Discard("late"), Discard("late")]
+    assert story.say(report("fit", 0, content=f"content {task().id}")) == []  # it is what counts already
+
+
+@pytest.mark.parametrize("phase", list(Phase)[1:])
+def test_populations_and_reports_may_come_at_any_time(phase):
+    story = Story().to(phase)
+    story.say(Reported((("stranger", Reply()),)))
+    story.say(Populated(2))
+    assert len(story.state.pool) >= 2
+
+
 # ---- the table
 
 
@@ -674,10 +745,12 @@ EXAMPLES: dict[type[Input], Input] = {
     Started: Started(),
     Resumed: Resumed(1),
     Joined: Joined("a"),
+    Populated: Populated(2),
     Left: Left("a"),
     Initialized: Initialized(True),
     Chosen: Chosen(),
     Replied: Replied("x", Reply()),
+    Reported: Reported((("x", Reply()),)),
     Failed: Failed("x", Failure(FailureKind.RAISED, "x")),
     Ticked: Ticked(),
     Stepped: Stepped(1),

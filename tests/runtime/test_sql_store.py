@@ -9,6 +9,7 @@ import pytest
 
 from umbel.common import ndarrays_to_parameters
 from umbel.errors import StoreError
+from umbel.population import Population
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
 from umbel.rounds.messages import Failed, Failure, FailureKind, Joined, Publish, Replied, Reply, Started, Ticked
 from umbel.runtime.contents import FileContents
@@ -67,10 +68,10 @@ def test_a_snapshot_replaces_the_journal_before_it(opened):
     store.write([(Started(), 0.0)])
     store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING), b"history 1", 0.0))
     store.write([(Joined("a"), 1.0)])
-    store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING, pool={"a": None}), b"history 2", 1.0))
+    store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING, pool=Population(3, {"a": None})), b"history 2", 1.0))
     store.write([(Ticked(), 2.0)])
     stored = opened().load()
-    assert stored.state == State(num_rounds=3, phase=Phase.WAITING, pool={"a": None})
+    assert stored.state == State(num_rounds=3, phase=Phase.WAITING, pool=Population(3, {"a": None}))
     assert (stored.history, stored.at) == (b"history 2", 1.0)
     assert list(stored.entries) == [(Ticked(), 2.0)]
 
@@ -127,7 +128,7 @@ def test_a_database_of_another_version_is_left_alone(url, tmp_path):
     connection.execute("UPDATE umbel_meta SET schema_version = 99")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="has schema version 99, this Umbel writes 1; use the Umbel that wrote it"):
+    with pytest.raises(StoreError, match="has schema version 99, this Umbel writes 2; use the Umbel that wrote it"):
         Database(url)
 
 

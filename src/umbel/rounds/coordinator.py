@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from umbel.pace import Pace
+from umbel.population import Population
 from umbel.rounds import events
 from umbel.rounds.messages import (
     Cancel,
@@ -40,9 +41,11 @@ from umbel.rounds.messages import (
     Kind,
     Left,
     Member,
+    Populated,
     Publish,
     Replied,
     Reply,
+    Reported,
     Resumed,
     Settle,
     Started,
@@ -91,7 +94,7 @@ class State:
 
     num_rounds: int
     phase: Phase = Phase.NEW
-    pool: dict[str, None] = field(default_factory=dict)  # present clients, by arrival
+    pool: Population = field(default_factory=Population)  # present clients
     round: int = 0
     kind: Kind = Kind.PARAMETERS  # of the open exchange
     attempt: int = 0
@@ -111,8 +114,10 @@ class State:
 # is expected and changes nothing; an input that is missing here cannot happen.
 _ALWAYS = {
     Joined: "_joined",
+    Populated: "_joined",
     Left: "_left",
     Replied: "_late",
+    Reported: "_late_report",
     Failed: "_late_failure",
     Ticked: "_nothing",
     Resumed: "_extend",
@@ -120,8 +125,10 @@ _ALWAYS = {
 }
 _OPEN = _ALWAYS | {
     Joined: "_open_joined",
+    Populated: "_open_joined",
     Left: "_open_left",
     Replied: "_open_replied",
+    Reported: "_open_reported",
     Failed: "_open_failed",
     Ticked: "_open_ticked",
 }
@@ -131,12 +138,13 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Input], str]] = {
     Phase.SEEDING: _ALWAYS
     | {
         Joined: "_seed_joined",
+        Populated: "_seed_joined",
         Left: "_seed_left",
         Replied: "_seed_replied",
         Failed: "_seed_failed",
         Ticked: "_seed_ticked",
     },
-    Phase.WAITING: _ALWAYS | {Joined: "_waiting_joined", Ticked: "_waiting_ticked"},
+    Phase.WAITING: _ALWAYS | {Joined: "_waiting_joined", Populated: "_waiting_joined", Ticked: "_waiting_ticked"},
     Phase.CHOOSING: _ALWAYS | {Chosen: "_chosen"},
     Phase.FIT: _OPEN,
     Phase.STEPPING: _ALWAYS | {Stepped: "_stepped"},
@@ -234,17 +242,19 @@ class Coordinator:
     def _seed(self, at: float) -> list[Command]:
         """Asks the next client for its parameters, once enough clients are there to make the choice repeatable."""
         s = self.state
-        able = sorted(client for client in s.pool if client not in s.refused)
+        first = next((client for client in s.pool if client not in s.refused), None)
         self._forget()
-        if len(s.pool) < s.needed or not able:
+        if len(s.pool) < s.needed or first is None:
+            able = len(s.pool) - sum(client in s.pool for client in s.refused)
             s.wake_at = at + SEED_RETRY if s.refused else None
-            return [Publish(events.WaitingForClients(at, 0, len(able), max(s.needed, len(s.pool) + 1)))]
+            return [Publish(events.WaitingForClients(at, 0, able, max(s.needed, len(s.pool) + 1)))]
         s.attempt += 1
-        return self._open(Kind.PARAMETERS, (Member(able[0]),), at)
+        return self._open(Kind.PARAMETERS, (Member(first),), at)
 
-    def _seed_joined(self, event: Joined, at: float) -> list[Command]:
+    def _seed_joined(self, event: Joined | Populated, at: float) -> list[Command]:
         joined = self._joined(event, at)
-        self.state.refused.pop(event.client, None)
+        if isinstance(event, Joined):
+            self.state.refused.pop(event.client, None)
         return joined if self.state.wanted else joined + self._seed(at)
 
     def _seed_left(self, event: Left, at: float) -> list[Command]:
@@ -279,28 +289,32 @@ class Coordinator:
 
     # ---- the pool
 
-    def _joined(self, event: Joined, at: float) -> list[Command]:
-        s = self.state
-        if event.client in s.pool:
-            return []
-        s.pool[event.client] = None
-        return [Publish(events.ClientJoined(at, event.client, len(s.pool)))]
+    def _joined(self, event: Joined | Populated, at: float) -> list[Command]:
+        pool = self.state.pool
+        before = len(pool)
+        if isinstance(event, Joined):
+            pool.add(event.client)
+            return [Publish(events.ClientJoined(at, event.client, len(pool)))] if len(pool) > before else []
+        pool.add_range(event.numbered)
+        for name in event.names:
+            pool.add(name)
+        return [Publish(events.PopulationJoined(at, len(pool) - before, len(pool)))] if len(pool) > before else []
 
     def _left(self, event: Left, at: float) -> list[Command]:
         s = self.state
         if event.client not in s.pool:
             return []
-        del s.pool[event.client]
+        s.pool.remove(event.client)
         return [Publish(events.ClientLeft(at, event.client, len(s.pool), event.why))]
 
-    def _waiting_joined(self, event: Joined, at: float) -> list[Command]:
+    def _waiting_joined(self, event: Joined | Populated, at: float) -> list[Command]:
         return self._joined(event, at) + self._choose_if_enough(at)
 
     def _waiting_ticked(self, _: Ticked, at: float) -> list[Command]:
         self.state.wake_at = None
         return self._choose_if_enough(at)
 
-    def _open_joined(self, event: Joined, at: float) -> list[Command]:
+    def _open_joined(self, event: Joined | Populated, at: float) -> list[Command]:
         return self._joined(event, at) + self._progress(at)
 
     def _open_left(self, event: Left, at: float) -> list[Command]:
@@ -333,7 +347,7 @@ class Coordinator:
     def _choose(self) -> Choose:
         s = self.state
         assert s.version is not None
-        return Choose(s.round, s.kind, s.attempt, s.version, tuple(sorted(s.pool)))
+        return Choose(s.round, s.kind, s.attempt, s.version, s.pool.present())
 
     def _chosen(self, event: Chosen, at: float) -> list[Command]:
         s = self.state
@@ -373,6 +387,17 @@ class Coordinator:
     def _open_replied(self, event: Replied, at: float) -> list[Command]:
         return self._reply(event, at) + self._progress(at)
 
+    def _open_reported(self, event: Reported, at: float) -> list[Command]:
+        s = self.state
+        if any(task not in s.wanted for task, _ in event.replies):
+            return self._late_report(event, at)
+        commands: list[Command] = []
+        for name, reply in event.replies:
+            task = s.tasks[s.wanted.pop(name)]
+            s.results[task.index] = reply
+            commands.append(Publish(events.TaskSucceeded(at, task.round, task.kind, task.client, reply.num_examples)))
+        return commands + self._progress(at)
+
     def _open_failed(self, event: Failed, at: float) -> list[Command]:
         return self._failure(event, at) + self._progress(at)
 
@@ -410,6 +435,11 @@ class Coordinator:
         if content is None or (event.task in counted and content == counted[event.task].content):
             return [settle]
         return [Discard(content), settle]
+
+    def _late_report(self, event: Reported, _: float) -> list[Command]:
+        counted = {reply.content for reply in self.state.results.values()}
+        contents = [reply.content for _, reply in event.replies]
+        return [Discard(content) for content in contents if content is not None and content not in counted]
 
     def _late_failure(self, event: Failed, _: float) -> list[Command]:
         return [Settle(event.task, Verdict.STALE, event.failure.text)]

@@ -15,6 +15,7 @@ __all__ = [
     "Event",
     "ExchangeClosed",
     "ModelInitialized",
+    "PopulationJoined",
     "RoundStarted",
     "RunFinished",
     "RunResumed",
@@ -42,6 +43,13 @@ class RunResumed:
 class ClientJoined:
     at: float
     client: str
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class PopulationJoined:
+    at: float
+    clients: int
     available: int
 
 
@@ -144,6 +152,7 @@ Event = (
     RunStarted
     | RunResumed
     | ClientJoined
+    | PopulationJoined
     | ClientLeft
     | ModelInitialized
     | WaitingForClients

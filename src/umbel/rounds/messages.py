@@ -28,9 +28,11 @@ __all__ = [
     "Kind",
     "Left",
     "Member",
+    "Populated",
     "Publish",
     "Replied",
     "Reply",
+    "Reported",
     "Resumed",
     "Settle",
     "Started",
@@ -44,6 +46,7 @@ __all__ = [
     "Verdict",
 ]
 
+from umbel.population import Clients
 from umbel.rounds.events import Event
 
 
@@ -63,6 +66,7 @@ class FailureKind(StrEnum):
     REJECTED = "rejected"  # the server's door refused the reply
     LATE = "late"  # the exchange closed first
     LEFT = "left"  # the client went away
+    DIED = "died"  # the worker that ran the client died, twice
 
 
 class Verdict(StrEnum):
@@ -99,12 +103,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a client answered, without its arrays: they are in the content file named `content`."""
+    """What a client answered, without its arrays: they are in the content named `content`, or added up with others' in the
+    partial sum named `partial`.
+    """
 
     num_examples: int = 0
     loss: float = 0.0
     metrics: dict[str, object] = field(default_factory=dict)
     content: str | None = None
+    partial: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,14 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Populated:
+    """A whole population is there: the clients 0 to `numbered` - 1, and those with names."""
+
+    numbered: int = 0
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     client: str
     why: str = ""
@@ -161,6 +176,13 @@ class Chosen:
 class Replied:
     task: str
     reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A worker's answers to several tasks at once, of which all count or none."""
+
+    replies: tuple[tuple[str, Reply], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +230,12 @@ Input = (
     Started
     | Resumed
     | Joined
+    | Populated
     | Left
     | Initialized
     | Chosen
     | Replied
+    | Reported
     | Failed
     | Ticked
     | Stepped
@@ -231,13 +255,13 @@ class Initialize:
 
 @dataclass(frozen=True, slots=True)
 class Choose:
-    """Question: who of `available` (sorted) takes part?"""
+    """Question: who of `available` takes part?"""
 
     round: int
     kind: Kind
     attempt: int
     version: int
-    available: tuple[str, ...]
+    available: Clients
 
 
 @dataclass(frozen=True, slots=True)

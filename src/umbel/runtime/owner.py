@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from umbel.errors import ClientFailed, StrategyError, WireError
 from umbel.exchange import Code, EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters, Place, Status, as_text, scalars
+from umbel.population import Clients
 from umbel.rng import frozen_stream
 from umbel.rounds.messages import (
     Choose,
@@ -32,10 +33,12 @@ from umbel.runtime.contents import as_parameters, write_content
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.stores.codec import writable
 from umbel.strategies.base import FailedResult, Strategy
-from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, SimpleClientManager
+from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
 from umbel.wire import Schema
 
 __all__ = ["Owner", "Question"]
+
+MAX_PROXIES = 100_000  # more than that are not kept from round to round
 
 Question = Initialize | Choose | Step | Evaluate | Summarize
 
@@ -80,7 +83,7 @@ class Owner:
                 evaluated = self._strategy.evaluate(number, self._model.parameters(version))
                 return Evaluated() if evaluated is None else Evaluated(*_loss_and_metrics("evaluate", evaluated))
             case Summarize():
-                results = [(self._client(task), _evaluate_res(reply)) for task, reply in question.results]
+                results = [(self._client(task.client), _evaluate_res(reply)) for task, reply in question.results]
                 summary = self._strategy.aggregate_evaluate(question.round, results, _failed(question.failures))
                 self._model.spend(*_own_contents(question))
                 return Summarized(*_loss_and_metrics("aggregate_evaluate", summary))
@@ -136,7 +139,8 @@ class Owner:
             assert reply.content is not None
             self._model.adopt(0, reply.content)
             return Stepped(0)
-        results = [(self._client(task), self._fit_res(question.version, task, reply)) for task, reply in question.results]
+        version = question.version
+        results = [(self._client(task.client), self._fit_res(version, task, reply)) for task, reply in question.results]
         returned = self._strategy.aggregate_fit(question.round, results, _failed(question.failures))
         try:
             parameters, metrics = returned
@@ -157,23 +161,31 @@ class Owner:
         place = Place(task.index, task.cohort, base.schema, base.source)
         return FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), place)
 
-    def _client(self, task: Task) -> ClientProxy:
-        if task.client not in self._proxies:
-            self._proxies[task.client] = self._proxy(task.client)
-        return self._proxies[task.client]
+    def _client(self, name: str) -> ClientProxy:
+        if name not in self._proxies:
+            self._proxies[name] = self._proxy(name)
+        return self._proxies[name]
 
-    def _present(self, available: Sequence[str]) -> None:
+    def _present(self, available: Clients) -> None:
         """Brings the client manager up to who is there now."""
-        present = set(available)
-        for name in [name for name in self._proxies if name not in present]:
-            self._manager.unregister(self._proxies.pop(name))
+        if len(self._proxies) > MAX_PROXIES:
+            self._proxies = {}
+        gone = [self._proxies.pop(name) for name in list(self._proxies) if name not in available]
+        if isinstance(self._manager, SimpleClientManager) and _registers_plainly(self._manager):
+            self._manager.clients = Proxies(available, self._client)  # nothing is made for who is not sampled
+            return
+        for proxy in gone:
+            self._manager.unregister(proxy)
         for name in available:
-            if name not in self._proxies:
-                self._proxies[name] = self._proxy(name)
-            self._manager.register(self._proxies[name])
+            self._manager.register(self._client(name))
 
 
 _OK = Status(Code.OK, "Success")
+
+
+def _registers_plainly(manager: SimpleClientManager) -> bool:
+    mine, plain = type(manager), SimpleClientManager
+    return mine.register is plain.register and mine.unregister is plain.unregister
 
 
 def _evaluate_res(reply: Reply) -> EvaluateRes:

@@ -7,7 +7,7 @@ strategy is asked again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -22,9 +22,10 @@ from umbel.exchange import (
     GetPropertiesRes,
     Properties,
 )
+from umbel.population import Clients
 from umbel.selectors import sample
 
-__all__ = ["ClientManager", "ClientProxy", "Criterion", "NotEnoughClients", "SimpleClientManager"]
+__all__ = ["ClientManager", "ClientProxy", "Criterion", "NotEnoughClients", "Proxies", "SimpleClientManager"]
 
 
 class NotEnoughClients(BaseException):
@@ -107,6 +108,28 @@ class ClientManager(ABC):
         """`num_clients` different clients."""
 
 
+class Proxies(Mapping[str, ClientProxy]):
+    """The proxies of everybody who is there, each made when somebody asks for it."""
+
+    def __init__(self, present: Clients, proxy: Callable[[str], ClientProxy]) -> None:
+        self.present = present
+        self._proxy = proxy
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.present)
+
+    def __contains__(self, cid: object) -> bool:
+        return cid in self.present
+
+    def __getitem__(self, cid: str) -> ClientProxy:
+        if cid not in self.present:
+            raise KeyError(cid)
+        return self._proxy(cid)
+
+
 class SimpleClientManager(ClientManager):
     """Samples uniformly, and repeatably: who is drawn depends on the run's seed, the round and the clients' names.
 
@@ -115,7 +138,7 @@ class SimpleClientManager(ClientManager):
     """
 
     def __init__(self) -> None:
-        self.clients: dict[str, ClientProxy] = {}
+        self.clients: Mapping[str, ClientProxy] = {}
         self.rng: Callable[[], np.random.RandomState] = np.random.RandomState
 
     def __len__(self) -> int:
@@ -125,10 +148,13 @@ class SimpleClientManager(ClientManager):
         return len(self.clients)
 
     def register(self, client: ClientProxy) -> bool:
-        return self.clients.setdefault(client.cid, client) is client
+        if client.cid in self.clients:
+            return False
+        self.clients = {**self.clients, client.cid: client}
+        return True
 
     def unregister(self, client: ClientProxy) -> None:
-        self.clients.pop(client.cid, None)
+        self.clients = {cid: other for cid, other in self.clients.items() if cid != client.cid}
 
     def all(self) -> dict[str, ClientProxy]:
         return dict(self.clients)
@@ -141,9 +167,13 @@ class SimpleClientManager(ClientManager):
     def sample(
         self, num_clients: int, min_num_clients: int | None = None, criterion: Criterion | None = None
     ) -> list[ClientProxy]:
-        """`num_clients` of those that meet the criterion, sorted by name; empty where fewer do."""
+        """`num_clients` of those that meet the criterion, in a population's order; empty where fewer do."""
         self.wait_for(num_clients if min_num_clients is None else min_num_clients)
-        able = [cid for cid, client in self.clients.items() if criterion is None or criterion.select(client)]
-        if num_clients > len(able):
-            return []
+        able: Iterable[str] = self.clients
+        if isinstance(self.clients, Proxies):
+            able = self.clients.present
+        if criterion is not None:
+            able = [cid for cid, client in self.clients.items() if criterion.select(client)]
+            if num_clients > len(able):
+                return []
         return [self.clients[cid] for cid in sample(able, num_clients, self.rng)]

@@ -21,6 +21,8 @@ class Console:
                 logger.info("Resumed in round %d of %d", max(event.round, 1), event.num_rounds)
             case events.ClientJoined():
                 logger.info("client %s joined (%d available)", event.client, event.available)
+            case events.PopulationJoined():
+                logger.info("%s clients (%s available)", f"{event.clients:,}", f"{event.available:,}")
             case events.ClientLeft():
                 logger.warning("client %s left: %s (%d available)", event.client, event.why, event.available)
             case events.ModelInitialized(source=None):

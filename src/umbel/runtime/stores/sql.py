@@ -23,7 +23,7 @@ from umbel.runtime.stores.codec import decode_input, decode_state, encode
 
 __all__ = ["Database", "RunRow", "SqlStore", "Stored"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: a population in the snapshot's state
 
 Row = dict[str, object]
 
