@@ -54,6 +54,13 @@ def test_format_is_set_as_in_datasets(ours):
 
 MADE = {
     "select": lambda d: d.select([3, 1, 2]),
+    "select by array": lambda d: d.select(np.array([3, 1, 2])),
+    "select twice": lambda d: d.select(np.array([30, 10, 20, 5])).select(np.array([2, 0, 1])),
+    "select a run": lambda d: d.select(np.arange(7, 19)),
+    "select by bytes": lambda d: d.select(np.array([3, 1, 2], np.uint8)),
+    "select nothing": lambda d: d.select(np.array([], np.int64)),
+    "select and map": lambda d: d.select(np.array([3, 1, 2])).map(lambda row: {"twice": 2 * row["row"]}),
+    "select and split": lambda d: d.select(np.arange(50)[::-1]).train_test_split(test_size=0.25, seed=1)["test"],
     "shuffle": lambda d: d.shuffle(seed=1),
     "shard": lambda d: d.shard(num_shards=4, index=1),
     "sort": lambda d: d.sort("label"),

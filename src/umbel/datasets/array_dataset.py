@@ -2,20 +2,26 @@
 
 `datasets` 3 answers `ds["label"]` with an array; from 4.0 on the answer is a lazy `Column`, which has no `.astype` and
 which array libraries cannot read. Tutorials are full of the former. A subclass gives it back for our partitions alone
-and leaves `datasets` as it is for everybody else. It also maps functions of one image faster.
+and leaves `datasets` as it is for everybody else. It also maps functions of one image, and selects rows, faster.
 
 Knows no partitions and no sources. Importing this file imports `datasets` (1 s): do so where it is needed.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datasets.table import InMemoryTable
 
 __all__ = ["ArrayDataset", "as_arrays"]
 
@@ -45,6 +51,17 @@ class ArrayDataset(datasets.Dataset):  # type: ignore[misc]  # datasets has no t
         except _NotColumns:
             return as_arrays(map_as_is())
 
+    def select(self, indices: object, *args: object, **kwargs: object) -> ArrayDataset:
+        """As in `datasets`; rows in an array of numpy's, as a partition is, are looked at in 0.1 ms instead of 5 ms."""
+        if args or kwargs or not isinstance(indices, np.ndarray) or not _scattered(indices, len(self)):
+            return as_arrays(super().select(indices, *args, **kwargs))
+        view = as_arrays(self)
+        view._info = copy.copy(self._info)
+        rows = (indices if self._indices is None else self._indices.column(0).to_numpy()[indices]).astype(np.uint64)
+        view._indices = InMemoryTable(pa.table({"indices": rows}))
+        view._fingerprint = hashlib.blake2b(rows.data, key=self._fingerprint.encode()[:64], digest_size=8).hexdigest()
+        return view
+
     def _maps_images(self, call: Mapping[str, Any]) -> bool:
         """Whether batches would give what rows give.
 
@@ -60,6 +77,17 @@ class ArrayDataset(datasets.Dataset):  # type: ignore[misc]  # datasets has no t
             and not inspect.iscoroutinefunction(call["function"])
             and not (call["batched"] or call["with_indices"] or call["with_rank"])
         )
+
+
+def _scattered(rows: npt.NDArray[Any], size: int) -> bool:
+    """Whether these are some of `size` rows, and not one run of them, which `datasets` slices."""
+    return (
+        rows.ndim == 1
+        and rows.dtype.kind == "i"
+        and len(rows) > 1
+        and bool(rows.min() >= 0 and rows.max() < size)
+        and bool(rows[-1] - rows[0] != len(rows) - 1 or (np.diff(rows) != 1).any())
+    )
 
 
 class _NotColumns(Exception):
@@ -113,7 +141,7 @@ def _kept(method: Callable[..., object]) -> Callable[..., object]:
 
 # The methods that build a new dataset. The others (set_format, with_format, rename_column, ...) copy the one they have.
 for _name in (
-    "add_column", "add_item", "cast", "class_encode_column", "filter", "flatten_indices", "repeat", "select",
+    "add_column", "add_item", "cast", "class_encode_column", "filter", "flatten_indices", "repeat",
     "shard", "shuffle", "skip", "sort", "take", "train_test_split",
 ):  # fmt: skip
     if hasattr(datasets.Dataset, _name):
