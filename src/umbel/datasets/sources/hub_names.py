@@ -45,7 +45,9 @@ def load(name: str, subset: str | None, options: Mapping[str, object]) -> Datase
             raise DataError(f"There is no file {name!r} (seen from {Path.cwd()}). Give the path of a file that is there.")
         return _load_dataset(reader, subset, {"data_files": str(path), **options})
     if path.is_dir() and any((path / saved).is_file() for saved in ("dataset_dict.json", "state.json")):
-        return _saved(path)
+        from umbel.datasets.sources import saved
+
+        return saved.load(path)
     return _by_name(name, subset, options)
 
 
@@ -71,19 +73,6 @@ def in_memory(dataset: object) -> DatasetDict | None:
             )
         case _:
             return None
-
-
-def _saved(path: Path) -> DatasetDict:
-    """What `save_to_disk` wrote, mapped and not read."""
-    import datasets
-
-    try:
-        found = in_memory(datasets.load_from_disk(str(path)))
-    except Exception as error:  # a damaged folder shows as errors of json, pyarrow, datasets or the file system
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}. Save it again with save_to_disk.") from error
-    assert found is not None
-    return found
 
 
 def _installed(module: str) -> bool:
