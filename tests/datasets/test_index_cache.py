@@ -10,7 +10,16 @@ import datasets
 import numpy as np
 import pytest
 
-from umbel.datasets import FederatedDataset, IidPartitioner, RowPartitioner, index_cache
+from umbel.datasets import (
+    DriftPartitioner,
+    FederatedDataset,
+    HierarchicalPartitioner,
+    IidPartitioner,
+    LocalSplitPartitioner,
+    NaturalIdPartitioner,
+    RowPartitioner,
+    index_cache,
+)
 from umbel.errors import DataError
 
 Y = np.arange(100) % 7
@@ -107,6 +116,40 @@ def test_a_partitioner_of_ones_own_is_asked_every_time(folder):
     Reversed.step = 1
     other = rows(federation(partitioners={"train": Reversed()}, shuffle=False), 0)
     assert (one[0], other[0]) == (99, 0)
+    assert not folder.exists()
+
+
+COMPOSED = {
+    "drift": lambda: DriftPartitioner(IidPartitioner(4), IidPartitioner(4), 10).at_round(3),
+    "regions": lambda: HierarchicalPartitioner(IidPartitioner(2), 3),
+    "regions of their own": lambda: HierarchicalPartitioner(IidPartitioner(2), lambda region: IidPartitioner(region + 1)),
+    "natural regions": lambda: HierarchicalPartitioner(NaturalIdPartitioner("y"), 2),
+    "splits of clients": lambda: LocalSplitPartitioner(IidPartitioner(4), {"train": 0.5, "test": 0.5}).of("test"),
+}
+OTHERS = {
+    "drift": lambda: DriftPartitioner(IidPartitioner(4), IidPartitioner(4), 10).at_round(4),
+    "regions": lambda: HierarchicalPartitioner(IidPartitioner(2), 4),
+    "regions of their own": lambda: HierarchicalPartitioner(IidPartitioner(2), lambda region: IidPartitioner(region + 2)),
+    "natural regions": lambda: HierarchicalPartitioner(NaturalIdPartitioner("y"), 3),
+    "splits of clients": lambda: LocalSplitPartitioner(IidPartitioner(4), {"train": 0.5, "test": 0.5}),
+}
+
+
+@pytest.mark.parametrize("kind", COMPOSED)
+def test_partitions_made_of_partitions_are_kept_too(folder, computed, kind):
+    first = rows(federation(partitioners={"train": COMPOSED[kind]()}))
+    (kept,) = folder.iterdir()
+    times = len(computed)
+    assert rows(federation(partitioners={"train": COMPOSED[kind]()})) == first
+    assert len(computed) == times > 0
+    rows(federation(partitioners={"train": OTHERS[kind]()}))
+    assert len(computed) > times
+    assert {kept} < set(folder.iterdir())
+
+
+def test_what_only_a_function_says_once_the_data_is_there_is_not_kept(folder):
+    tree = HierarchicalPartitioner(NaturalIdPartitioner("y"), lambda region: IidPartitioner(2))
+    rows(federation(partitioners={"train": tree}))
     assert not folder.exists()
 
 

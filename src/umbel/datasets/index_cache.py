@@ -132,6 +132,8 @@ def _text(value: object) -> str | None:
             pairs = [(_text(name), _text(item)) for name, item in value.items()]
             known = all(None not in pair for pair in pairs)
             return f"{{{', '.join(f'{name}: {item}' for name, item in pairs)}}}" if known else None
+        case Partitioner():
+            return settings(value)
         case _:
             return None
 
@@ -139,7 +141,9 @@ def _text(value: object) -> str | None:
 @cache
 def _code() -> str:
     """Changes with the partitioners' files, so that indices of another version of Umbel are not taken for this one's."""
-    folder = Path(__file__).parent
-    files = sorted([*folder.glob("partition*.py"), *folder.glob("partition*/*.py")])
-    states = [(path.name, path.stat()) for path in files]
-    return repr([(name, state.st_size, state.st_mtime_ns) for name, state in states])
+    home = Path(__file__).parent
+    states = []
+    for folder in (home / "partition", home / "partitioners"):
+        with os.scandir(folder) as files:
+            states += [(file.path, file.stat()) for file in files if file.name.endswith(".py")]
+    return repr(sorted((path, state.st_size, state.st_mtime_ns) for path, state in states))

@@ -15,7 +15,7 @@ from umbel.datasets.partition.composed import divided, drifted, nested
 from umbel.datasets.partition.draws import normal
 from umbel.datasets.partition.rows import IndexArray
 from umbel.datasets.partitioners.arguments import between, count, seed_of
-from umbel.datasets.partitioners.base import Partitioner, RowPartitioner, checked_id
+from umbel.datasets.partitioners.base import CountedPartitioner, Partitioner, RowPartitioner, checked_id
 from umbel.datasets.partitioners.by_size import IidPartitioner
 from umbel.errors import DataError
 from umbel.rng import frozen_stream
@@ -70,7 +70,8 @@ class DriftPartitioner(RowPartitioner):
 class HierarchicalPartitioner(RowPartitioner):
     """Regions of clients: `regions` divides the data, and `clients(r)` makes the partitioner of region r's share.
 
-    Partitions count through the regions: those of region 0 first. `clients` may be a number: so many IID clients each.
+    Partitions count through the regions: those of region 0 first. `clients` may be a number: so many IID clients each. As a
+    function it is asked once per region: at once, where `regions` knows how many it makes, else when the data is there.
     Client-edge-cloud federations, as in Liu et al. (2020), arXiv:1905.06641.
 
     >>> from umbel.datasets.view import View
@@ -87,14 +88,16 @@ class HierarchicalPartitioner(RowPartitioner):
             count(
                 "clients", clients, of="how many clients a region has; or a function from a region's number to a partitioner"
             )
-        self._clients = clients
+        # As partitioners they have settings by which their rows are found again; a function has none.
+        known = callable(clients) and isinstance(regions, CountedPartitioner)
+        self._clients = [_clients_of(region, clients) for region in range(regions.num_partitions)] if known else clients
 
     @cached_property
     def _tree(self) -> list[list[IndexArray]]:
         tree = []
         for region, rows in enumerate(_indices(self._regions, self.dataset)):
-            inner = self._clients(region) if callable(self._clients) else IidPartitioner(self._clients)
-            tree.append(nested(rows, _indices(_of_rows(f"clients({region})", inner), self.dataset.select(rows))))
+            inner = self._clients[region] if isinstance(self._clients, list) else _clients_of(region, self._clients)
+            tree.append(nested(rows, _indices(inner, self.dataset.select(rows))))
         return tree
 
     @property
@@ -233,6 +236,10 @@ class FeatureNoise:
             return {self._column: (clean + deviation * normal(rng, clean.size).reshape(clean.shape)).astype(np.float32)}
 
         return rows.map(noisy, batched=True, batch_size=1000, with_indices=True, load_from_cache_file=False)
+
+
+def _clients_of(region: int, clients: int | Callable[[int], RowPartitioner]) -> RowPartitioner:
+    return _of_rows(f"clients({region})", clients(region)) if callable(clients) else IidPartitioner(clients)
 
 
 def _of_rows(name: str, partitioner: object) -> RowPartitioner:
