@@ -18,23 +18,25 @@ from umbel.datasets.cache import data_dir
 pytestmark = pytest.mark.system
 
 SCRIPT = """
-import sys, time
+import json, sys, time
 import datasets
 from umbel.datasets import FederatedDataset
 started = time.monotonic()
 try:
-    print(len(FederatedDataset(dataset=sys.argv[1], partitioners={"train": 3}).load_partition(0)))
+    options = json.loads(sys.argv[2])
+    print(len(FederatedDataset(dataset=sys.argv[1], partitioners={"train": 3}, **options).load_partition(0)))
 except Exception as error:
     print(type(error).__name__, str(error).replace('\\n', ' / '))
 print(time.monotonic() - started)
 """
 
 
-def load(name, folder, **environment):
+def load(name, folder, options=None, **environment):
     """What a plain script prints, what it says on stderr, and the seconds it took."""
     env = {variable: value for variable, value in os.environ.items() if not variable.startswith("HF_")}
     env |= {"HF_HOME": str(folder), "UMBEL_DATA": str(data_dir()), "NO_PROXY": "127.0.0.1"} | environment
-    done = subprocess.run([sys.executable, "-c", SCRIPT, name], env=env, capture_output=True, text=True)
+    command = [sys.executable, "-c", SCRIPT, name, json.dumps(options or {})]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     printed, seconds = done.stdout.splitlines()
     return printed, done.stderr, float(seconds)
 
@@ -138,12 +140,32 @@ def test_a_name_that_the_hub_does_not_know(tmp_path):
     assert printed.startswith("DataError There is no dataset 'tiny/letters': ")
 
 
+@contextlib.contextmanager
+def listener(heard):
+    """Notes who connects, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server.getsockname()[1]
+        with contextlib.suppress(BlockingIOError):
+            heard.append(server.accept()[1])
+
+
+@pytest.mark.parametrize("name", ["mnist", "ylecun/mnist"])
+def test_what_the_cache_has_whole_is_taken_without_asking_anyone(mnist_files, tmp_path, name):
+    heard = []
+    with listener(heard) as port:
+        printed, said, seconds = load(name, tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{port}")
+    assert (printed, said, heard) == ("20000", "", [])
+    assert seconds < 2
+
+
+# An option is for the hub's own copy, so the hub is asked.
 @pytest.mark.parametrize(
     ("hub", "name"), [(nobody, "mnist"), (nobody, "ylecun/mnist"), (silence, "mnist"), (trouble, "mnist")]
 )
 def test_without_hub_the_cache_is_used_and_one_line_says_so(mnist_files, tmp_path, hub, name):
     with hub() as port:
-        printed, said, seconds = load(name, tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{port}")
+        printed, said, seconds = load(name, tmp_path, {"revision": "main"}, HF_ENDPOINT=f"http://127.0.0.1:{port}")
     assert printed == "20000"
     assert said.count("\n") == 1, said
     assert f"Hugging Face hub not reachable (http://127.0.0.1:{port}: " in said
@@ -152,7 +174,7 @@ def test_without_hub_the_cache_is_used_and_one_line_says_so(mnist_files, tmp_pat
 
 
 def test_told_to_stay_offline_it_does_not_try(mnist_files, tmp_path):
-    printed, said, seconds = load("mnist", tmp_path, HF_HUB_OFFLINE="1")
+    printed, said, seconds = load("mnist", tmp_path, {"revision": "main"}, HF_HUB_OFFLINE="1")
     assert printed == "20000"
     assert said.count("\n") == 1
     assert "not reachable (HF_HUB_OFFLINE is set)" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from umbel.datasets import mnist
@@ -38,6 +39,38 @@ def test_every_pixel_is_that_of_the_original_files(loaded, mnist_files, split, n
     assert rows["image"].dtype == np.uint8
     assert np.array_equal(rows["image"], pixels[::37])
     assert np.array_equal(rows["label"], labels[::37])
+
+
+def test_a_second_process_maps_what_the_first_one_made(mnist_files, tmp_path, monkeypatch, loaded):
+    (tmp_path / "mnist").symlink_to(mnist_files.path)
+    monkeypatch.setenv("UMBEL_DATA", str(tmp_path))
+    mnist.load(FULL)
+    train, test = sorted((tmp_path / "tables").iterdir(), reverse=True)
+    (tmp_path / "mnist").unlink()
+    before = pa.total_allocated_bytes()
+    again = mnist.load(FULL)
+    assert pa.total_allocated_bytes() - before < 1e6, "47 MB of pictures stay on the disk"
+    for split, rows in again.items():
+        assert rows.data.table.equals(loaded[split].data.table)
+        assert rows._fingerprint == loaded[split]._fingerprint
+        assert rows.cache_files == [], "map keeps nothing beside it"
+    for damage in (b"", train.read_bytes()[:-1000], test.read_bytes()):
+        train.unlink()  # what is mapped stays as it was
+        train.write_bytes(damage)
+        with pytest.raises(DataError, match=r"train-images-idx3-ubyte cannot be read"):
+            mnist.load(FULL)
+
+
+def test_one_version_of_a_table_is_kept(mnist_files, tmp_path, monkeypatch):
+    (tmp_path / "mnist").symlink_to(mnist_files.path)
+    (tmp_path / "tables").mkdir()
+    old = tmp_path / "tables" / "mnist-train-0123456789abcdef.arrow"
+    for name in (old.name, "mnist-test-extra-0123456789abcdef.arrow", "mnist-train.npz"):
+        (tmp_path / "tables" / name).write_bytes(b"")
+    monkeypatch.setenv("UMBEL_DATA", str(tmp_path))
+    mnist.load(FULL)
+    assert not old.exists()
+    assert len(list((tmp_path / "tables").iterdir())) == 4
 
 
 def test_a_damaged_file_is_refused_with_the_remedy(mnist_files, tmp_path, monkeypatch):

@@ -111,9 +111,11 @@ def test_fashion_mnist_comes_from_the_cache_where_there_is_no_hub(fetched, monke
     fetched("fashion-mnist")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    part = FederatedDataset(dataset="fashion_mnist", partitioners={"train": 6}).load_partition(0)
-    assert len(part) == 10_000
-    assert "using Fashion-MNIST from" in caplog.text
+    for options in ({}, {"revision": "main"}):
+        assert "using Fashion-MNIST from" not in caplog.text
+        part = FederatedDataset(dataset="fashion_mnist", partitioners={"train": 6}, **options).load_partition(0)
+        assert len(part) == 10_000
+    assert "using Fashion-MNIST from" in caplog.text, "where an option is for the hub's own copy"
     monkeypatch.setenv("UMBEL_DATA", str(tmp_path))
     with pytest.raises(DataError, match=r"Run scripts/fetch-data fashion-mnist, or .*out of a Debian package"):
         FederatedDataset(dataset="fashion_mnist", partitioners={"train": 6}).load_partition(0)

@@ -10,13 +10,13 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from umbel.errors import DataError
 
-__all__ = ["KnownFiles", "data_dir", "replace_file"]
+__all__ = ["KnownFiles", "data_dir", "keep_table", "replace_file", "table_path"]
 
 
 def data_dir() -> Path:
@@ -93,12 +93,35 @@ class KnownFiles:
             )
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def table_path(stem: str, suffix: str, files: KnownFiles, code: Iterable[Path]) -> Path:
+    """Where is kept what `code` read from `files`: elsewhere for other files, or another way to read them."""
+    digest = hashlib.blake2b(repr(sorted(files.sha256.items())).encode(), digest_size=8)
+    for path in sorted(code):
+        digest.update(path.read_bytes())
+    return data_dir() / "tables" / f"{stem}-{digest.hexdigest()}{suffix}"
+
+
+def keep_table(path: Path, content: bytes | memoryview) -> bool:
+    """Put a table in a `table_path`, in place of one of another version; False where the disk does not take it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+        for other in path.parent.glob(f"{path.stem.rpartition('-')[0]}-????????????????{path.suffix}"):
+            if other != path:
+                other.unlink(missing_ok=True)
+    except OSError:  # a full or read-only disk costs time, and nothing else
+        return False
+    return True
+
+
+def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Put a file in its place whole, by a rename; its folder must be there. Raises OSError, with what was there kept."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a machine that loses power may keep the name and not the content
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

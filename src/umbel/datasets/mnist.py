@@ -5,26 +5,49 @@ Knows no network and no partitions. Importing this file imports `datasets`.
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import datasets
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from umbel.datasets.idx import read_idx
+from umbel.datasets import idx
+from umbel.datasets.cache import keep_table, table_path
 from umbel.datasets.mnist_files import TEST, TRAIN, Edition
 
 __all__ = ["load"]
 
+
 def load(edition: Edition) -> datasets.DatasetDict:
-    """Splits `train` and `test` with `image` (28×28, mode L) and `label`. Raises DataError for a damaged file."""
-    return datasets.DatasetDict({"train": _split("train", TRAIN, edition), "test": _split("test", TEST, edition)})
+    """Splits `train` and `test` with `image` (28×28, mode L) and `label`.
+
+    What was read once is kept as an Arrow file that later processes map: 0.3 s to read, 3 ms to map. Raises DataError for a
+    damaged file, where there is nothing kept.
+    """
+    return datasets.DatasetDict(
+        {
+            "train": _split("train", TRAIN, edition.train, edition),
+            "test": _split("test", TEST, edition.test, edition),
+        }
+    )
 
 
-def _split(name: str, files: tuple[str, str], edition: Edition) -> datasets.Dataset:
-    images, labels = (read_idx(edition.files.read(file)) for file in files)
-    table = pa.table({"image": _as_pgm(images), "label": pa.array(labels.astype(np.int64))})
+def _split(name: str, files: tuple[str, str], rows: int, edition: Edition) -> datasets.Dataset:
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(edition.classes))})
+    kept = table_path(f"{edition.files.folder}-{name}", ".arrow", edition.files, [Path(__file__), Path(idx.__file__)])
+    table = _mapped(kept, features.arrow_schema, rows)
+    if table is None:
+        images, labels = (idx.read_idx(edition.files.read(file)) for file in files)
+        table = pa.table({"image": _as_pgm(images), "label": pa.array(labels.astype(np.int64))})
+        written = pa.BufferOutputStream()
+        with pa.ipc.new_file(written, table.schema) as file:
+            file.write_table(table)
+        if keep_table(kept, memoryview(written.getvalue())):
+            table = _mapped(kept, features.arrow_schema, rows) or table
     return datasets.Dataset(
+        # Not as a MemoryMappedTable, beside whose file `map` would keep all that it makes, for ever.
         datasets.table.InMemoryTable(table),
         info=datasets.DatasetInfo(features=features),
         split=datasets.NamedSplit(name),
@@ -33,11 +56,19 @@ def _split(name: str, files: tuple[str, str], edition: Edition) -> datasets.Data
     )
 
 
+def _mapped(path: Path, schema: pa.Schema, rows: int) -> pa.Table | None:
+    """The table in a file, on disk until it is looked at; None where there is no such file, or not all of it."""
+    with contextlib.suppress(OSError, pa.ArrowInvalid):
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        if table.num_rows == rows and table.schema == schema:
+            return table
+    return None
+
+
 def _as_pgm(images: npt.NDArray[np.uint8]) -> pa.StructArray:
     """Each image as a PGM file, which is a line of text and then the pixels: a `datasets.Image` column.
 
-    60,000 take 0.1 s to make, so there is no second cache to keep and to lock; as PNG they take 8 s. They also decode
-    faster: 16,000 in 1.5 s instead of 2.0 s.
+    60,000 take 0.1 s to make; as PNG they take 8 s. They also decode faster: 16,000 in 1.5 s instead of 2.0 s.
     """
     count, height, width = images.shape
     header = np.frombuffer(f"P5 {width} {height} 255\n".encode(), np.uint8)

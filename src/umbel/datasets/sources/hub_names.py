@@ -1,7 +1,8 @@
 """Hugging Face data: a name, a folder, a file or an object becomes the splits of a data set.
 
-A name is asked of the hub first; where that cannot be reached, of the copy that `datasets` keeps; then of Umbel's own
-cache. Knows no partitions.
+MNIST and Fashion-MNIST are taken from Umbel's own cache where they are there, whole and checked: nobody is asked. Any other
+name is asked of the hub; where that cannot be reached, of the copy that `datasets` keeps; then of what Umbel's cache has of
+it. Knows no partitions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umbel.datasets.catalogue import CATALOGUE
+from umbel.datasets.mnist_files import EDITIONS, FASHION, Edition
 from umbel.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _log = logging.getLogger("umbel.datasets")
 # The hub's older name, and its name.
 _MNIST = ("mnist", "ylecun/mnist")
 _FASHION = ("fashion_mnist", "zalando-datasets/fashion_mnist")
+# What Umbel's own cache may have of them, the whole first.
+_EDITIONS: dict[tuple[str, ...], tuple[Edition, ...]] = {_MNIST: EDITIONS, _FASHION: (FASHION,)}
 _READERS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 
 
@@ -83,11 +87,17 @@ def _installed(module: str) -> bool:
 
 
 def _by_name(name: str, subset: str | None, options: Mapping[str, object]) -> DatasetDict:
-    from umbel.datasets import hub
+    from umbel.datasets import hub, mnist
 
     # A folder, or a format with files of its own ("csv", data_files=…), has no business with the hub.
     if Path(name).exists() or ("/" not in name and ("data_files" in options or "data_dir" in options)):
         return _load_dataset(name, subset, options)
+    names = _names(name, subset)
+    editions = _EDITIONS.get(names)
+    if editions and editions[0].files.present() and not options:
+        whole = editions[0]
+        _log.info("%r: %s, from %s; the Hugging Face hub is not asked.", name, whole, whole.files.path)
+        return mnist.load(whole)
     obstacle = hub.why_unreachable()
     if obstacle is None:
         try:
@@ -95,6 +105,11 @@ def _by_name(name: str, subset: str | None, options: Mapping[str, object]) -> Da
         except ConnectionError as error:
             obstacle = str(error)
     return _without_hub(name, subset, options, obstacle)
+
+
+def _names(name: str, subset: str | None) -> tuple[str, ...]:
+    """All names of what `name` names."""
+    return next((names for names in _EDITIONS if name in names and subset in (None, names[0])), (name,))
 
 
 def _load_dataset(name: str, subset: str | None, options: Mapping[str, object]) -> DatasetDict:
@@ -115,18 +130,13 @@ def _load_dataset(name: str, subset: str | None, options: Mapping[str, object]) 
 
 def _without_hub(name: str, subset: str | None, options: Mapping[str, object], obstacle: str) -> DatasetDict:
     from umbel.datasets import hub, mnist
-    from umbel.datasets.mnist_files import FASHION, edition_here
 
-    names = next((names for names in (_MNIST, _FASHION) if name in names and subset in (None, names[0])), (name,))
+    names = _names(name, subset)
     for alias in names:
         if (copy := hub.cached_copy(alias, subset, options)) is not None:
             _log.warning("Hugging Face hub not reachable (%s): using the copy of %r it left here.", obstacle, name)
             return copy
-    edition = None
-    if names == _MNIST:
-        edition = edition_here()
-    elif names == _FASHION and FASHION.files.present():
-        edition = FASHION
+    edition = next((edition for edition in _EDITIONS.get(names, ()) if edition.files.present()), None)
     if edition is not None:
         loaded = mnist.load(edition)
         title = "Fashion-MNIST" if edition is FASHION else "MNIST"
