@@ -8,9 +8,11 @@ python=${PYTHON:-python3}
 port=${PORT:-8080}
 export HF_DATASETS_DISABLE_PROGRESS_BARS=${HF_DATASETS_DISABLE_PROGRESS_BARS:-1} # three at once are unreadable
 
+failures=$(mktemp) # a line for each; signals that come together count as one
 failed=0
 one_failed() {
-  failed=$((failed + 1))
+  [ "$failed" -eq 3 ] && return
+  failed=$(($(wc -l <"$failures")))
   # With no client left, the server would wait for ever.
   if [ "$failed" -eq 3 ]; then
     echo "run.sh: all three clients failed; their messages are above. Stopping the server." >&2
@@ -18,7 +20,9 @@ one_failed() {
   fi
 }
 client() {
-  "$python" "$here/client.py" --node-id "$1" --server-address "127.0.0.1:$port" "${@:2}" || kill -USR1 $$
+  "$python" "$here/client.py" --node-id "$1" --server-address "127.0.0.1:$port" "${@:2}" && return
+  echo "$1" >>"$failures"
+  kill -USR1 $$
 }
 
 "$python" "$here/server.py" --server-address "127.0.0.1:$port" &
@@ -54,5 +58,6 @@ fi
   done
   wait
 } 2>/dev/null
+rm -f "$failures"
 [ "$failed" -eq 3 ] && code=1
 exit "$code"
