@@ -17,7 +17,7 @@ import pytest
 import umbel
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(umbel.__path__, "umbel."))
-OPTIONAL = {"mxnet", "datasets", "PIL", "pyarrow"}
+OPTIONAL = {"mxnet", "datasets", "PIL", "pyarrow", "cloudpickle", "threadpoolctl", "tqdm", "ray"}
 
 
 def load(name):

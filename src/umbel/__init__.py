@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-__all__ = ["client", "common", "datasets", "errors", "frameworks", "server"]
+__all__ = ["client", "common", "datasets", "errors", "frameworks", "server", "simulation"]
 __version__ = "0.1.0"
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "RunLocked",
     "RunMismatch",
     "ServerUnreachable",
+    "SimulationError",
     "StoreError",
     "StrategyError",
     "UmbelError",
@@ -43,6 +44,10 @@ class QuorumNotMet(UmbelError, RuntimeError):
 
 class StrategyError(UmbelError, RuntimeError):
     """A strategy, or a function given to one, answered something that no round can use."""
+
+
+class SimulationError(UmbelError, ValueError):
+    """A simulation that cannot begin: its clients, resources or workers are not what it needs."""
 
 
 class ServerUnreachable(UmbelError, ConnectionError):

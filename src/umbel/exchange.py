@@ -10,8 +10,10 @@ from enum import IntEnum
 import numpy as np
 
 from umbel.combine import Source, in_memory
-from umbel.errors import WireError
+from umbel.errors import StrategyError, WireError
+from umbel.folding import PartialSum
 from umbel.params import NDArray, NDArrays, Params, as_arrays, gather, schema_of
+from umbel.rng import stream
 from umbel.wire import Schema, short
 
 __all__ = [
@@ -100,12 +102,13 @@ class Parameters:
     made only when somebody asks for them.
     """
 
-    __slots__ = ("_arrays", "_lazy", "_tensors", "tensor_type")
+    __slots__ = ("_arrays", "_lazy", "_tensors", "summed", "tensor_type")
 
     def __init__(self, tensors: Sequence[bytes], tensor_type: str = "numpy.ndarray") -> None:
         self._tensors: list[bytes] | None = list(tensors)
         self._arrays: NDArrays | None = None
         self._lazy: tuple[Schema, Callable[[], Iterator[memoryview]], Source | None] | None = None
+        self.summed: PartialSum | None = None
         self.tensor_type = tensor_type
 
     @classmethod
@@ -127,6 +130,13 @@ class Parameters:
         parameters._tensors, parameters._lazy = None, (schema, blocks, source)
         return parameters
 
+    @classmethod
+    def part_of(cls, total: PartialSum) -> Parameters:
+        """An update that is not there by itself any more: its worker has folded it into `total` with others."""
+        parameters = cls([])
+        parameters._tensors, parameters.summed = None, total
+        return parameters
+
     @property
     def tensors(self) -> list[bytes]:
         if self._tensors is None:
@@ -135,6 +145,8 @@ class Parameters:
 
     def arrays(self) -> NDArrays:
         """One array per tensor. Raises `WireError` where `tensors` are not what `numpy.save` writes."""
+        if self.summed is not None:
+            raise StrategyError("this update was folded into a sum by the worker that made it; it cannot be read by itself")
         if self._arrays is None and self._lazy is not None:
             params, begin = Params.empty(self._lazy[0]), 0
             for block in self._lazy[1]():
@@ -282,9 +294,24 @@ class EvaluateRes:
 
 @dataclass
 class Context:
-    """Where a client runs. `node_id` is its name, `state` is its own to keep between rounds."""
+    """Where a client runs. `node_id` is its name; `state` is its own to keep between rounds: arrays, numbers, text, bytes.
+
+    `seed` and `round` are the place in the run that its draws belong to; None where the client has no lasting name.
+    """
 
     node_id: str
     node_config: dict[str, Scalar] = field(default_factory=dict)
     run_config: dict[str, Scalar] = field(default_factory=dict)
     state: dict[str, object] = field(default_factory=dict)
+    seed: int | None = field(default=None, compare=False)
+    round: int = field(default=0, compare=False)
+
+    def rng(self) -> np.random.Generator:
+        """A generator for this task: the same draws whenever the same client does the same round of the same run."""
+        return np.random.default_rng() if self.seed is None else stream(self.seed, "client", self.node_id, self.round)
+
+    def jax_key(self) -> object:
+        """A JAX random key for this task, as `jax.random.key` makes it."""
+        import jax
+
+        return jax.random.key(int(self.rng().integers(2**63)))

@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-__all__ = ["frozen_stream", "stream"]
+__all__ = ["frozen_stream", "key", "stream"]
 
 
 def stream(seed: int, *path: int | str) -> np.random.Generator:
@@ -35,10 +35,19 @@ def frozen_stream(seed: int, *path: int | str) -> np.random.RandomState:
     return np.random.RandomState(_philox(seed, path))
 
 
-def _philox(seed: int, path: tuple[int | str, ...]) -> np.random.Philox:
+def key(seed: int, *path: int | str) -> int:
+    """128 bits for one place in a run, for generators of others' making. Costs 2 µs.
+
+    >>> key(7, "client", "a", 3) == key(7, "client", "a", 3) != key(7, "client", "a", 4)
+    True
+    """
     digest = blake2b(digest_size=16, person=b"umbel.rng.1")
     for part in (seed, *path):
         kind, text = ("i", str(int(part))) if isinstance(part, (int, np.integer)) else ("s", part)
         encoded = text.encode()
         digest.update(f"{kind}{len(encoded)}:".encode() + encoded)  # length first: ("ab", "c") is not ("a", "bc")
-    return np.random.Philox(key=int.from_bytes(digest.digest(), "little"))
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _philox(seed: int, path: tuple[int | str, ...]) -> np.random.Philox:
+    return np.random.Philox(key=key(seed, *path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import operator
 import traceback
+from bdb import BdbQuit
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -35,7 +36,7 @@ from umbel.exchange import (
 from umbel.params import NDArrays, as_arrays
 from umbel.rounds.messages import Failure, FailureKind, Kind
 
-__all__ = ["Answer", "Client", "ClientFn", "NumPyClient", "make_client", "run_task"]
+__all__ = ["Answer", "Client", "ClientFn", "NumPyClient", "client_maker", "make_client", "run_task"]
 
 
 class Client:
@@ -139,17 +140,36 @@ ClientFn = Callable[[Context], Client | NumPyClient] | Callable[[str], Client | 
 
 
 def make_client(source: Client | NumPyClient | ClientFn, context: Context) -> Client:
-    """A `Client` from whatever people hand in: an instance of either class, or a function of a context or of a cid.
+    """A `Client` from whatever people hand in: an instance of either class, or a function of a context or of a cid."""
+    return client_maker(source)(context)
 
-    The classic `client_fn(cid: str)` is recognised by its parameter's name or annotation.
+
+def client_maker(source: object) -> Callable[[Context], Client]:
+    """How to make a `Client`, found out once for many.
+
+    The classic `client_fn(cid: str)` is recognised by its parameter's name or annotation. Raises `TypeError`, at once for
+    what can make no client, and when it is used for a function that returns something else.
     """
-    if not isinstance(source, (Client, NumPyClient)) and not hasattr(source, "to_client"):
-        if not callable(source):
-            raise TypeError(f"a client is a NumPyClient, a Client or a function that makes one; got {type(source).__name__}")
-        first = next(iter(inspect.signature(source).parameters.values()), None)
-        by_cid = first is not None and (first.name == "cid" or first.annotation in (str, "str"))
-        source = source(context.node_id if by_cid else context)  # type: ignore[arg-type]  # told apart just above
-    client = source.to_client()
+    if isinstance(source, (Client, NumPyClient)) or hasattr(source, "to_client"):
+        return lambda context: _with_context(source, context)
+    if not callable(source):
+        raise TypeError(f"a client is a NumPyClient, a Client or a function that makes one; got {type(source).__name__}")
+    first = next(iter(inspect.signature(source).parameters.values()), None)
+    if first is None:
+        raise TypeError("client_fn takes no argument; it is given a Context, or the client's name as cid: str")
+    make = source
+    if first.name == "cid" or first.annotation in (str, "str"):
+        return lambda context: _with_context(make(context.node_id), context)
+    return lambda context: _with_context(make(context), context)
+
+
+def _with_context(made: object, context: Context) -> Client:
+    if isinstance(made, type) or not hasattr(made, "to_client"):
+        shown = f"the class {made.__name__}" if isinstance(made, type) else f"a {type(made).__name__}"
+        raise TypeError(f"client_fn returned {shown}; return a NumPyClient or a Client, made")
+    client = made.to_client()
+    if not isinstance(client, Client):
+        raise TypeError(f"to_client() returned a {type(client).__name__}; it returns a Client")
     if client.context is None:
         client.context = context
     return client
@@ -165,17 +185,22 @@ class Answer:
     metrics: Metrics = field(default_factory=dict)
 
 
-def run_task(client: Client, kind: Kind, arrays: NDArrays, config: Mapping[str, object]) -> Answer | Failure:
+def run_task(
+    client: Client | Callable[[], Client], kind: Kind, arrays: NDArrays, config: Mapping[str, object]
+) -> Answer | Failure:
     """Does one task. Whatever the user's code does wrong comes back as a `Failure`; nothing is raised.
 
-    `arrays` become the client's own. KeyboardInterrupt and SystemExit pass through.
+    `client` may be made for the task; making it is part of it. `arrays` become the client's own. KeyboardInterrupt and
+    SystemExit pass through.
     """
     try:
-        return _run(client, kind, arrays, scalars(config))
+        return _run(client if isinstance(client, Client) else client(), kind, arrays, scalars(config))
     except Rejected as error:
         return Failure(FailureKind.REJECTED, str(error))
     except ClientFailed as error:
         return Failure(FailureKind.RAISED, as_text(error))
+    except BdbQuit:  # somebody at a debugger's prompt has had enough
+        raise KeyboardInterrupt from None
     except Exception as error:  # user code raises what it likes; all of it is reported to the server
         text = f"{kind} raised {type(error).__name__}: {_said(error)}"
         return Failure(FailureKind.RAISED, text[:2000], as_text(_traceback(error))[-20_000:])

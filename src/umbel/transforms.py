@@ -18,4 +18,7 @@ class Transform(NamedTuple):
 
 def identity() -> Transform:
     """Values as the client sent them."""
-    return Transform(lambda block: block)
+    return _IDENTITY
+
+
+_IDENTITY = Transform(lambda block: block)

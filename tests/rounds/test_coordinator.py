@@ -699,6 +699,14 @@ def test_without_parameters_the_first_of_a_population_is_asked():
     assert [command.task.client for command in story.say(Populated(5)) if isinstance(command, Dispatch)] == ["0"]
 
 
+def test_a_report_brings_the_first_parameters():
+    story = Story()
+    story.say(Started(), Populated(2), Initialized(False))
+    _, step = story.say(Reported((("run.0.parameters.1.0", Reply(content="seed")),)))
+    assert isinstance(step, Step)
+    assert story.state.phase is Phase.STEPPING
+
+
 def report(kind: str = "fit", *indices: int, content: str | None = None) -> Reported:
     return Reported(tuple((task(kind, index).id, Reply(10 + index, 0.5, {}, content, "sum")) for index in indices))
 

@@ -10,7 +10,7 @@ import pytest
 
 from umbel.common import EvaluateIns, FitIns, GetPropertiesIns, ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.errors import StrategyError
-from umbel.rounds.messages import Verdict
+from umbel.rounds.events import ModelInitialized
 from umbel.runtime.contents import FileContents, MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import Criterion
@@ -73,7 +73,7 @@ def test_two_clients_average_their_models_by_examples():
 def test_without_initial_parameters_the_first_client_by_name_gives_them():
     run = run_locally(FedAvg(), {"b": Learner(3.0), "a": Learner(1.0)}, num_rounds=1)
     assert run.arrays[0].tolist() == [[2.0] * 3] * 4
-    assert run.verdicts["run.0.parameters.1.0"] == (Verdict.ACCEPTED, "")
+    assert [event.source for event in run.events if isinstance(event, ModelInitialized)] == ["a"]
 
 
 def test_a_client_without_parameters_is_passed_over():
@@ -171,9 +171,6 @@ def test_a_refused_reply_is_told_why_and_leaves_no_trace_in_the_model(answer, wo
     notes = [note for note in run.history.failures if note.client == "evil" and note.kind == "fit"]
     assert [note.round for note in notes] == [1, 2]
     assert all(note.reason == "rejected" and words in note.text for note in notes)
-    assert {verdict for task, (verdict, _) in run.verdicts.items() if ".fit." in task and task.endswith(".2")} == {
-        Verdict.REJECTED
-    }
 
 
 def test_a_client_that_raises_stays_for_the_next_round():

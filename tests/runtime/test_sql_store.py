@@ -277,4 +277,4 @@ def test_a_run_that_dies_anywhere_and_goes_on_ends_with_the_same_bits(tmp_path):
         while run is None:
             deaths, run = deaths + 1, attempt(folder, left + 4)
         assert bits(run) == whole
-        assert deaths or left > 30
+        assert deaths or left > 15

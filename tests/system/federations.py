@@ -24,18 +24,9 @@ sys.path.insert(0, str(PROGRAMS))  # the in-process run uses the very clients th
 from member import Gates, Member, initial  # noqa: E402
 
 from umbel.common import ndarrays_to_parameters  # noqa: E402
-from umbel.rounds.coordinator import Coordinator, Rules, State  # noqa: E402
-from umbel.rounds.messages import Started  # noqa: E402
-from umbel.runtime.contents import MemoryContents  # noqa: E402
-from umbel.runtime.model import GlobalModel  # noqa: E402
-from umbel.runtime.observers.history import History  # noqa: E402
-from umbel.runtime.owner import Owner  # noqa: E402
-from umbel.runtime.run import Clock, run  # noqa: E402
-from umbel.runtime.stores.memory import MemoryStore  # noqa: E402
-from umbel.runtime.transports.base import Proxy  # noqa: E402
-from umbel.runtime.transports.local import LocalTransport  # noqa: E402
+from umbel.params import Params  # noqa: E402
 from umbel.server.strategy import FedAvg  # noqa: E402
-from umbel.strategies.clients import SimpleClientManager  # noqa: E402
+from umbel.testing import run_locally  # noqa: E402
 
 __all__ = ["Federation", "Program", "Relay", "free_port", "in_process", "together", "wait_for"]
 
@@ -199,26 +190,8 @@ def in_process(folder: Path, names: list[str], *, rounds: int = 3, size: int = 1
         on_evaluate_config_fn=lambda number: {"round": number},
         initial_parameters=ndarrays_to_parameters(initial(size)) if given else None,
     )
-    contents = MemoryContents()
-    members = {name: Member(name, Gates(folder, name, []), size=size).to_client() for name in names}
-    transport = LocalTransport({name: lambda name=name: members[name] for name in names}, contents)
-    model = GlobalModel(contents, free_form=False, max_examples=10**9, max_bytes=2**40)
-    owner = Owner(strategy, SimpleClientManager(), model, seed=0, proxy=lambda name: Proxy(name, transport))
-    rules = Rules(run="in-process", min_available=strategy.min_available_clients, pace=strategy.pace)
-    coordinator = Coordinator(rules, State(num_rounds=rounds))
-    run(
-        coordinator=coordinator,
-        owner=owner,
-        model=model,
-        store=MemoryStore(contents),
-        transport=transport,
-        history=History(),
-        observers=[],
-        clock=Clock(),
-        first=Started(),
-    )
-    content = model.at(coordinator.state.version)
-    return content.read(0, content.size)
+    members = {name: Member(name, Gates(folder, name, []), size=size) for name in names}
+    return Params.of(run_locally(strategy, members, num_rounds=rounds).arrays).to_bytes()
 
 
 class Relay:

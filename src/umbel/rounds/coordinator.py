@@ -141,6 +141,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type[Input], str]] = {
         Populated: "_seed_joined",
         Left: "_seed_left",
         Replied: "_seed_replied",
+        Reported: "_seed_reported",
         Failed: "_seed_failed",
         Ticked: "_seed_ticked",
     },
@@ -170,6 +171,14 @@ class Coordinator:
     def wake_at(self) -> float | None:
         """Run time at which a `Ticked` is due; None while nothing waits for time."""
         return self.state.wake_at
+
+    @property
+    def between_rounds(self) -> bool:
+        """Whether everything before this moment is in the model, the history and the state: nothing is under way."""
+        s = self.state
+        return s.phase is Phase.DONE or (
+            s.phase in (Phase.WAITING, Phase.CHOOSING) and s.kind is Kind.FIT and s.attempt == 0
+        )
 
     @property
     def pending(self) -> tuple[Task, ...]:
@@ -263,11 +272,16 @@ class Coordinator:
         return commands + self._seed_again(at, FailureKind.LEFT) if asked else commands
 
     def _seed_replied(self, event: Replied, at: float) -> list[Command]:
-        commands = self._reply(event, at)
-        if self.state.results:
-            self.state.phase, self.state.wake_at = Phase.STEPPING, None
-            commands.append(self._step())
-        return commands
+        return self._reply(event, at) + self._seeded()
+
+    def _seed_reported(self, event: Reported, at: float) -> list[Command]:
+        return self._report(event, at) + self._seeded()
+
+    def _seeded(self) -> list[Command]:
+        if not self.state.results:
+            return []
+        self.state.phase, self.state.wake_at = Phase.STEPPING, None
+        return [self._step()]
 
     def _seed_failed(self, event: Failed, at: float) -> list[Command]:
         commands = self._failure(event, at)
@@ -388,6 +402,9 @@ class Coordinator:
         return self._reply(event, at) + self._progress(at)
 
     def _open_reported(self, event: Reported, at: float) -> list[Command]:
+        return self._report(event, at) + self._progress(at)
+
+    def _report(self, event: Reported, at: float) -> list[Command]:
         s = self.state
         if any(task not in s.wanted for task, _ in event.replies):
             return self._late_report(event, at)
@@ -396,7 +413,7 @@ class Coordinator:
             task = s.tasks[s.wanted.pop(name)]
             s.results[task.index] = reply
             commands.append(Publish(events.TaskSucceeded(at, task.round, task.kind, task.client, reply.num_examples)))
-        return commands + self._progress(at)
+        return commands
 
     def _open_failed(self, event: Failed, at: float) -> list[Command]:
         return self._failure(event, at) + self._progress(at)

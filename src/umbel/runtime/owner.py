@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from umbel.errors import ClientFailed, StrategyError, WireError
 from umbel.exchange import Code, EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters, Place, Status, as_text, scalars
+from umbel.folding import PartialSum
 from umbel.population import Clients
 from umbel.rng import frozen_stream
 from umbel.rounds.messages import (
@@ -31,6 +32,7 @@ from umbel.rounds.messages import (
 )
 from umbel.runtime.contents import as_parameters, write_content
 from umbel.runtime.model import GlobalModel
+from umbel.runtime.seeding import seed_generators
 from umbel.runtime.stores.codec import writable
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
@@ -54,19 +56,27 @@ class Owner:
         *,
         seed: int,
         proxy: Callable[[str], ClientProxy],
+        population: int | None = None,
+        summed: Callable[[str], PartialSum] | None = None,
     ) -> None:
+        """`summed` gives the sum of an exchange, where workers fold updates. `population` is how many clients there can ever
+        be, where that is known.
+        """
         self._strategy = strategy
         self._manager = manager
         self._model = model
         self._seed = seed
         self._proxy = proxy
         self._proxies: dict[str, ClientProxy] = {}
+        self._population = population
+        self._summed = summed
         self.busy = False  # user code may be running
 
     def answer(self, question: Question) -> Input:
         """The input that answers a question. What the user's code raises passes through."""
         self.busy = True
         try:
+            seed_generators(self._seed, "server", type(question).__name__, getattr(question, "round", 0))
             return self._ask(question)
         finally:
             self.busy = False
@@ -112,6 +122,10 @@ class Owner:
             chosen = configure(question.round, parameters, self._manager)
             return Chosen(self._members(question, parameters, chosen or ()))  # None skips, too, as ever
         except NotEnoughClients as wish:
+            if self._population is not None and wish.needed > self._population:
+                raise StrategyError(
+                    f"configure_{question.kind}() asks for {wish.needed} clients, there are {self._population}"
+                ) from None
             return Chosen(needs=wish.needed)
 
     def _members(
@@ -155,11 +169,18 @@ class Owner:
         return Stepped(question.round, _named(metrics), _widened(before, after))
 
     def _fit_res(self, version: int, task: Task, reply: Reply) -> FitRes:
-        assert reply.content is not None
         base = self._model.at(version)
-        parameters = as_parameters(self._model.contents.open(reply.content))
+        if reply.partial is not None:
+            parameters = Parameters.part_of(self._sum(reply.partial))
+        else:
+            assert reply.content is not None
+            parameters = as_parameters(self._model.contents.open(reply.content))
         place = Place(task.index, task.cohort, base.schema, base.source)
         return FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), place)
+
+    def _sum(self, exchange: str) -> PartialSum:
+        assert self._summed is not None
+        return self._summed(exchange)
 
     def _client(self, name: str) -> ClientProxy:
         if name not in self._proxies:

@@ -55,7 +55,7 @@ class OpenedRun:
         self._closing.close()
 
 
-def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, port: int, num_rounds: int) -> Fingerprint:
+def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, port: int | None = None) -> Fingerprint:
     """What makes two starts the same run. Values of the initial parameters do not, their schema does."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     initial = getattr(strategy, "initial_parameters", None)

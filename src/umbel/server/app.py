@@ -8,11 +8,11 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from umbel.config import ServerConfig
 from umbel.errors import QuorumNotMet
-from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
-from umbel.rounds.messages import Input, Publish, Resumed, Started, Stopped
+from umbel.rounds.coordinator import Phase, Rules
+from umbel.rounds.messages import Input, Resumed, Started, Stopped
 from umbel.runtime.interactive import exit_code, is_script
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel
@@ -23,6 +23,7 @@ from umbel.runtime.observers.outcome import Outcome
 from umbel.runtime.observers.table import table
 from umbel.runtime.owner import Owner
 from umbel.runtime.process import prepare
+from umbel.runtime.resume import restored
 from umbel.runtime.run import Clock, run
 from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, fingerprint, open_run
 from umbel.runtime.signals import Terminated, signals
@@ -34,24 +35,7 @@ from umbel.strategies.classic import combines_by_itself
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 
-if TYPE_CHECKING:
-    from umbel.runtime.stores.sql import Stored
-
 __all__ = ["Server", "ServerApp", "ServerConfig", "start_server"]
-
-
-@dataclass(frozen=True)
-class ServerConfig:
-    """`num_rounds` of training; `round_timeout` is the time in seconds after which a cohort is waited for no longer."""
-
-    num_rounds: int = 1
-    round_timeout: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.num_rounds < 0:
-            raise ValueError(f"num_rounds={self.num_rounds}; it must be 0 or more")
-        if self.round_timeout is not None and not self.round_timeout > 0:
-            raise ValueError(f"round_timeout={self.round_timeout} seconds; it must be above 0, or None for no limit")
 
 
 @dataclass(frozen=True)
@@ -133,8 +117,8 @@ def _serve(
     max_examples: int,
     max_bytes: int,
 ) -> History:
-    coordinator, history, at = _restored(opened.stored, rules, settings)
-    first: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
+    coordinator, history, at = restored(opened.stored, rules, settings.num_rounds)
+    begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
     store = opened.store
     by_itself = combines_by_itself(strategy)
     model = GlobalModel(store.contents, free_form=by_itself, max_examples=max_examples, max_bytes=max_bytes)
@@ -172,7 +156,7 @@ def _serve(
                 history=history,
                 observers=[outcome.observe, Console().observe],
                 clock=Clock(at),
-                first=first,
+                first=[begin],
             )
         over = True
         store.finish(outcome.status)
@@ -193,22 +177,6 @@ def _serve(
         logger.info("%s", history)
         raise SystemExit(130)
     return history
-
-
-def _restored(stored: Stored | None, rules: Rules, settings: ServerConfig) -> tuple[Coordinator, History, float]:
-    """The coordinator and the history as they were when the journal ended, and the run time of its last entry."""
-    history, at = History(), 0.0
-    coordinator = Coordinator(rules, State(num_rounds=settings.num_rounds))
-    if stored is not None:
-        if stored.state is not None:
-            coordinator = Coordinator(rules, stored.state)
-            history, at = History.from_bytes(stored.history), stored.at
-        for event, moment in stored.entries:
-            at = moment
-            for command in coordinator.handle(event, at):
-                if isinstance(command, Publish):
-                    history.observe(command.event)
-    return coordinator, history, at
 
 
 def _listen(address: str, certificates: tuple[bytes, bytes, bytes] | None) -> Listener:

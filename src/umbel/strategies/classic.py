@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from umbel.aggregators import Aggregator
+from umbel.pace import Pace
 from umbel.strategies.base import Strategy
+from umbel.strategies.fedavg import FedAvg
+from umbel.transforms import identity
 
-__all__ = ["combines_by_itself"]
+__all__ = ["combines_by_itself", "summing"]
 
 
 def combines_by_itself(strategy: Strategy) -> bool:
@@ -22,3 +26,17 @@ def combines_by_itself(strategy: Strategy) -> bool:
             if code is None or "aggregate_fit" not in code.co_names:
                 return True
     return True
+
+
+def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
+    """The aggregator by which workers may fold updates before anyone has seen them; None where each is needed by itself.
+
+    A strategy needs each that has an `aggregate_fit` of its own, a transform, or a rule that is no sum; and so does a pace
+    that may close a round before all have answered.
+    """
+    if not isinstance(strategy, FedAvg) or type(strategy).aggregate_fit is not FedAvg.aggregate_fit:
+        return None
+    parts = strategy.parts
+    whole_cohort = pace.goal is None and pace.deadline is None
+    plain = parts.transform is identity() and isinstance(parts.aggregator, Aggregator)
+    return parts.aggregator if whole_cohort and plain else None

@@ -202,6 +202,10 @@ def _aggregate_metrics(function: MetricsAggregationFn | None, metrics: list[tupl
 
 
 def _combined(parts: Parts, results: list[tuple[ClientProxy, FitRes]]) -> Parameters:
+    first = results[0][1]
+    total, place = first.parameters.summed, first.place
+    if total is not None and place is not None:  # the workers have added them up: all of them, or none
+        return Parameters.lazy(total.schema(), lambda: total.blocks(place.base, parts.optimizer))
     readers = [res.parameters.reader() for _, res in results]
     # Programs that call aggregate_fit by themselves have no places: then the order is the list's, the model the first's.
     places = [res.place or Place(i, len(results), *readers[0]) for i, (_, res) in enumerate(results)]

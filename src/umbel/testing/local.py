@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from umbel.exchange import Context
 from umbel.params import NDArrays
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
 from umbel.rounds.events import Event
-from umbel.rounds.messages import Resumed, Started, Verdict
+from umbel.rounds.messages import Populated, Resumed, Started
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History
 from umbel.runtime.owner import Owner
@@ -17,7 +17,10 @@ from umbel.runtime.run import Clock, run
 from umbel.runtime.stores.base import Store
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.runtime.transports.base import Proxy
-from umbel.runtime.transports.local import LocalTransport
+from umbel.runtime.transports.simulated.inline import InlineCrew
+from umbel.runtime.transports.simulated.pieces import Work
+from umbel.runtime.transports.simulated.states import States
+from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.strategies.base import Strategy
 from umbel.strategies.classic import combines_by_itself
 from umbel.strategies.clients import ClientManager, SimpleClientManager
@@ -28,13 +31,12 @@ __all__ = ["LocalRun", "run_locally"]
 
 @dataclass(slots=True)
 class LocalRun:
-    """What is left of a run: its history, the final model, every event, and what each reply was told."""
+    """What is left of a run: its history, the final model, and every event."""
 
     history: History
     arrays: NDArrays
     coordinator: Coordinator
     events: list[Event] = field(default_factory=list)
-    verdicts: dict[str, tuple[Verdict, str]] = field(default_factory=dict)
 
 
 def run_locally(
@@ -52,19 +54,31 @@ def run_locally(
 ) -> LocalRun:
     """Runs `num_rounds` of `strategy` with these clients, one task after another; raises what the strategy raises.
 
-    All clients are there before the first is chosen, so the same arguments give the same run.
+    All clients are there before the first is chosen, so the same arguments give the same run. Unlike in a simulation, each
+    client is one object for the whole run.
 
     `coordinator` continues a run from its state; `arrays` is empty where the run ended without a model.
     """
     kept = store or MemoryStore()
     everybody = max(strategy.min_available_clients, len(clients))
-    rules = Rules(run="run", min_available=everybody, pace=strategy.pace.within(round_timeout))
+    pace = strategy.pace.within(round_timeout)
+    rules = Rules(run="run", min_available=everybody, pace=pace)
     coordinator = coordinator or Coordinator(rules, State(num_rounds=num_rounds))
     model = GlobalModel(
         kept.contents, free_form=combines_by_itself(strategy), max_examples=max_examples, max_bytes=max_bytes
     )
     made = {name: make_client(source, Context(node_id=name)) for name, source in clients.items()}
-    transport = LocalTransport({name: _returning(client) for name, client in made.items()}, kept.contents)
+    work = Work(lambda context: made[context.node_id], seed, len(made), None)
+    everyone = Populated(0, tuple(made))
+    transport = SimulatedTransport(
+        everyone,
+        InlineCrew(work, kept.contents),
+        kept.contents,
+        states=States(),
+        folds=False,
+        singly=True,
+        deadline=pace.deadline,
+    )
     history, seen = History(), list[Event]()
     run(
         coordinator=coordinator,
@@ -81,12 +95,8 @@ def run_locally(
         history=history,
         observers=[seen.append],
         clock=Clock(),
-        first=Started() if coordinator.state.phase is Phase.NEW else Resumed(num_rounds),
+        first=[Started() if coordinator.state.phase is Phase.NEW else Resumed(num_rounds), everyone],
     )
     version = coordinator.state.version
     arrays = [] if version is None else model.arrays(version)
-    return LocalRun(history, arrays, coordinator, seen, transport.verdicts)
-
-
-def _returning(client: Client) -> Callable[[], Client]:
-    return lambda: client
+    return LocalRun(history, arrays, coordinator, seen)

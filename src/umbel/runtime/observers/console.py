@@ -6,7 +6,7 @@ from umbel.rounds import events
 from umbel.rounds.events import Event
 from umbel.runtime.log import logger
 
-__all__ = ["Console", "printable", "shorten"]
+__all__ = ["Console", "measured", "printable", "shorten"]
 
 
 class Console:
@@ -52,14 +52,13 @@ class Console:
             case events.ExchangeClosed():
                 counts = event.results, event.failures, event.seconds
                 logger.info("%s: received %d results and %d failures in %.1f s", event.kind, *counts)
-                measured = _measured(event.loss, event.metrics)
-                if measured:
-                    logger.info("%s: %s", event.kind, measured)
+                said = measured(event.loss, event.metrics)
+                if said:
+                    logger.info("%s: %s", event.kind, said)
                 if event.note:
                     logger.warning("%s: %s", event.kind, event.note)
             case events.CentrallyEvaluated():
-                measured = _measured(event.loss, event.metrics)
-                logger.info("central evaluation after round %d: %s", event.round, measured)
+                logger.info("central evaluation after round %d: %s", event.round, measured(event.loss, event.metrics))
             case events.RunFinished():
                 logger.info("")
                 logger.info("[SUMMARY]")
@@ -87,7 +86,8 @@ def printable(text: str, limit: int) -> str:
     return shown + "…" if len(text) > limit else shown
 
 
-def _measured(loss: object, metrics: dict[str, object], most: int = 20) -> str:
+def measured(loss: object, metrics: dict[str, object], most: int = 20) -> str:
+    """A loss and metrics in a few words."""
     shown = list((({} if loss is None else {"loss": loss}) | metrics).items())
     parts = [f"{printable(name, 40)} {_number(value)}" for name, value in shown[:most]]
     return ", ".join([*parts, f"and {len(shown) - most} more"] if len(shown) > most else parts)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Input
 from umbel.runtime.contents import Contents
 
-__all__ = ["Snapshot", "Store"]
+__all__ = ["Snapshot", "Store", "Unit"]
+
+
+class Unit(Enum):
+    """What is committed together."""
+
+    INPUT = "inputs, before anybody can see what they caused"
+    ROUND = "a round: what is lost of an unfinished one is done again, and comes out the same"
+    NOTHING = "nothing is kept"
 
 
 class Snapshot(NamedTuple):
@@ -28,6 +37,7 @@ class Store(Protocol):
     """
 
     contents: Contents
+    unit: Unit
 
     def write(self, entries: Sequence[tuple[Input, float]], snapshot: Snapshot | None = None) -> None: ...
     def accepted(self, task: str) -> bool: ...

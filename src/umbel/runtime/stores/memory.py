@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 from umbel.rounds.messages import Input
 from umbel.runtime.contents import Contents, MemoryContents
-from umbel.runtime.stores.base import Snapshot
+from umbel.runtime.stores.base import Snapshot, Unit
 
 __all__ = ["MemoryStore"]
 
 
 class MemoryStore:
     """No journal; contents in memory, or wherever it is told."""
+
+    unit = Unit.NOTHING
 
     def __init__(self, contents: Contents | None = None) -> None:
         self.contents: Contents = contents or MemoryContents()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from umbel.errors import StoreError
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Input, Replied
 from umbel.runtime.contents import Contents
-from umbel.runtime.stores.base import Snapshot
+from umbel.runtime.stores.base import Snapshot, Unit
 from umbel.runtime.stores.codec import decode_input, decode_state, encode
 
 __all__ = ["Database", "RunRow", "SqlStore", "Stored"]
@@ -64,6 +64,13 @@ _snapshots = sa.Table(
     sa.Column("at", sa.Float, nullable=False),  # its run time, s
     sa.Column("state", sa.LargeBinary, nullable=False),
     sa.Column("history", sa.LargeBinary, nullable=False),
+)
+_states = sa.Table(
+    "umbel_client_states",
+    _tables,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("client", sa.String(255), primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
 )
 
 
@@ -129,6 +136,8 @@ class Database:
 class SqlStore:
     """The journal of one run. The loop's thread writes; `accepted` may be asked from any thread."""
 
+    unit = Unit.INPUT
+
     def __init__(self, database: Database, run: str, contents: Contents) -> None:
         self.contents = contents
         self._database = database
@@ -139,7 +148,13 @@ class SqlStore:
         self._connection.commit()
         self._seq: int = last or 0
 
-    def write(self, entries: Sequence[tuple[Input, float]], snapshot: Snapshot | None = None) -> None:
+    def write(
+        self,
+        entries: Sequence[tuple[Input, float]],
+        snapshot: Snapshot | None = None,
+        states: Iterable[tuple[str, bytes]] = (),
+    ) -> None:
+        """`states` are what simulated clients keep, by name: they are part of the same transaction."""
         rows: list[Row] = [
             {
                 "run": self._run,
@@ -158,6 +173,10 @@ class SqlStore:
                 self._connection.execute(_snapshots.delete().where(_snapshots.c.run == self._run))
                 kept = {"seq": self._seq + len(rows), "at": snapshot.at, "history": snapshot.history}
                 self._connection.execute(_snapshots.insert(), {"run": self._run, "state": encode(snapshot.state), **kept})
+            for client, body in states:
+                mine = {"run": self._run, "client": client}
+                self._connection.execute(_states.delete().where(_states.c.run == self._run, _states.c.client == client))
+                self._connection.execute(_states.insert(), {**mine, "body": body})
         self._seq += len(rows)
 
     def _insert_journal(self, rows: list[Row]) -> None:
@@ -174,6 +193,13 @@ class SqlStore:
         query = sa.select(_journal.c.seq).where(_journal.c.run == self._run, _journal.c.task == task)
         with self._database.engine.begin() as connection:
             return connection.execute(query).first() is not None
+
+    def state_of(self, client: str) -> bytes:
+        """What a simulated client has kept, b"" for nothing."""
+        query = sa.select(_states.c.body).where(_states.c.run == self._run, _states.c.client == client)
+        body: bytes | None = self._connection.execute(query).scalar()
+        self._connection.commit()
+        return body or b""
 
     def load(self) -> Stored:
         """The newest snapshot, and the journal after it."""

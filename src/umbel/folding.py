@@ -1,0 +1,177 @@
+"""A sum of updates that grows: whole updates are folded in one after another, and sums of later updates are merged in.
+
+Knows schemas, arrays and a mergeable aggregator; knows no files, clients or rounds. This is how a simulation's worker adds
+up the updates of a chunk, and how the chunks' sums become one. Coordinate by coordinate it does what `combine` does over
+files, in the same order, so the bits are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from umbel.aggregators import Aggregator
+from umbel.combine import Source, stepped_schema
+from umbel.optimizers import Optimizer
+from umbel.params import DType, NDArray, NDArrays
+from umbel.wire import Schema, TensorSpec, dtype_of
+
+__all__ = ["PartialSum", "Plan", "plan"]
+
+# Coordinates per block: a block of float64 stays in the second-level cache while it is multiplied and added.
+BLOCK = 1 << 16
+
+
+class _Piece(NamedTuple):
+    """Part of one tensor."""
+
+    position: int
+    start: int
+    stop: int
+
+
+class _Block(NamedTuple):
+    """Neighbouring coordinates of one dtype, in layout order."""
+
+    dtype: DType
+    begin: int  # first byte in the model's data
+    size: int
+    pieces: tuple[_Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model is cut into blocks. Floating tensors that lie side by side share them; others have their own, because
+    each of them may become float64.
+    """
+
+    model: Schema
+    blocks: tuple[_Block, ...]
+
+
+def plan(model: Schema) -> Plan:
+    """Cuts a model of this schema into blocks.
+
+    >>> spec = TensorSpec("", "F32", (3,))
+    >>> [block.size for block in plan(Schema((spec._replace(name="a"), spec._replace(name="b")))).blocks]
+    [6]
+    """
+    blocks: list[_Block] = []
+    for position in model.layout:
+        spec, begin = model.specs[position], model.offsets[position]
+        dtype = dtype_of(spec.dtype)
+        start = 0
+        last = blocks[-1] if blocks else None
+        if last is not None and spec.is_float and last.dtype == dtype and last.size < BLOCK:
+            start = min(spec.size, BLOCK - last.size)
+            pieces = (*last.pieces, _Piece(position, 0, start))
+            blocks[-1] = last._replace(size=last.size + start, pieces=pieces)
+        while start < spec.size:
+            stop = min(start + BLOCK, spec.size)
+            blocks.append(_Block(dtype, begin + start * dtype.itemsize, stop - start, (_Piece(position, start, stop),)))
+            start = stop
+    return Plan(model, tuple(block for block in blocks if block.size))
+
+
+class PartialSum:
+    """The updates of consecutive tasks, folded together. What `add` and `merge` are given must come in task order.
+
+    >>> from umbel.aggregators import mean
+    >>> from umbel.optimizers import sgd
+    >>> from umbel.params import schema_of
+    >>> one, three = [np.array([1.0, 2.0])], [np.array([5.0, 6.0])]
+    >>> total = PartialSum(mean(), plan(schema_of(one)))
+    >>> total.add(one, 1)
+    >>> total.add(three, 3)
+    >>> np.frombuffer(next(total.blocks(None, sgd()))).tolist()
+    [4.0, 5.0]
+    """
+
+    def __init__(self, aggregator: Aggregator, plan: Plan) -> None:
+        self.updates = 0
+        self._aggregator = aggregator
+        self._plan = plan
+        self._accs: list[Any] = []
+        self._whole: set[int] = set()  # positions that some update answered with integers
+
+    @property
+    def nbytes(self) -> int:
+        """About the size of the accumulators."""
+        return 8 * sum(block.size for block in self._plan.blocks)
+
+    def state(self) -> object:
+        """What `restored` needs besides the aggregator and the plan."""
+        return self.updates, self._accs, self._whole
+
+    @classmethod
+    def restored(cls, aggregator: Aggregator, plan: Plan, state: object) -> PartialSum:
+        """The sum whose `state` this is, in another process."""
+        total = cls(aggregator, plan)
+        total.updates, total._accs, total._whole = state  # type: ignore[misc]  # what `state` returned
+        return total
+
+    def add(self, arrays: NDArrays, weight: float) -> None:
+        """Folds one update in, in place. `arrays` are row-major and have the model's shapes."""
+        add, blocks = self._aggregator.add, self._plan.blocks
+        if not self._accs:
+            self._accs = [self._aggregator.init(block.dtype) for block in blocks]
+        for i, block in enumerate(blocks):
+            self._accs[i] = add(self._accs[i], _take(arrays, block), weight)
+        self._whole.update(i for i, array in enumerate(arrays) if array.dtype.kind in "iub")
+        self.updates += 1
+
+    def merge(self, other: PartialSum) -> None:
+        """Adds a sum of later tasks, in place."""
+        if not self._accs:
+            self._accs = other._accs
+        elif other._accs:
+            merge = self._aggregator.merge
+            self._accs = [merge(mine, theirs) for mine, theirs in zip(self._accs, other._accs, strict=True)]
+        self._whole |= other._whole
+        self.updates += other.updates
+
+    def schema(self) -> Schema:
+        """Of the next version: integers that every update answered with floats become float64."""
+        model = self._plan.model
+        answered = Schema(
+            tuple(
+                spec if spec.is_float or i in self._whole else TensorSpec(spec.name, "F64", spec.shape)
+                for i, spec in enumerate(model.specs)
+            )
+        )
+        return stepped_schema(model, [answered] if self.updates else [])
+
+    def blocks(self, base: Source | None, optimizer: Optimizer) -> Iterator[memoryview]:
+        """The next version's data bytes in layout order, each view valid until the next.
+
+        `base` reads the version that the clients started from.
+        """
+        schema = self.schema()
+        place = {position: place for place, position in enumerate(schema.layout)}
+        order = sorted(range(len(self._accs)), key=lambda i: (place[self._plan.blocks[i].pieces[0].position], i))
+        for i in order:
+            block = self._plan.blocks[i]
+            dtype = dtype_of(schema.specs[block.pieces[0].position].dtype)
+
+            def old(block: _Block = block) -> NDArray:
+                assert base is not None
+                values = np.empty(block.size, block.dtype)
+                base(block.begin, values.view(np.uint8).data)
+                return values
+
+            combined = self._aggregator.finish(self._accs[i], dtype)
+            new = optimizer.step(old, combined) if base is not None and dtype.kind in "fV" else combined
+            yield np.ascontiguousarray(new, dtype).view(np.uint8).data
+
+
+def _take(arrays: NDArrays, block: _Block) -> NDArray:
+    if len(block.pieces) == 1:
+        ((position, start, stop),) = block.pieces
+        return arrays[position].reshape(-1)[start:stop]
+    parts = [arrays[position].reshape(-1)[start:stop] for position, start, stop in block.pieces]
+    if any(part.dtype != parts[0].dtype for part in parts):  # integers that were sent for floats, say
+        parts = [part.astype(np.float64) for part in parts]
+    return np.concatenate(parts)

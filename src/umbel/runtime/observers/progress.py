@@ -1,0 +1,72 @@
+"""A run as one line that moves: rounds, clients, losses, time to go. For a terminal or a notebook."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from umbel.rounds import events
+from umbel.rounds.events import Event
+from umbel.runtime.interactive import in_notebook
+from umbel.runtime.log import logger
+from umbel.runtime.observers.console import measured, printable
+
+__all__ = ["Progress", "somebody_watches"]
+
+
+def somebody_watches() -> bool:
+    """Whether there is somebody to show a bar to: at a terminal, or in a notebook."""
+    return sys.stderr.isatty() or in_notebook()
+
+
+class Progress:
+    """A bar over the rounds, and what was measured last. Warnings appear above it. Used as a context."""
+
+    def __init__(self, num_rounds: int) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(total=num_rounds, unit="round", dynamic_ncols=True, smoothing=0.1)
+        self._cohort = 0
+        self._answered = 0
+        self._said = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def observe(self, event: Event) -> None:
+        """Moves on with one event."""
+        match event:
+            case events.RunResumed():
+                self._bar.total = event.num_rounds
+                self._bar.update(max(event.round - 1, 0) - self._bar.n)
+            case events.CohortChosen():
+                self._cohort, self._answered = len(event.clients), 0
+                self._show(event.kind)
+            case events.TaskSucceeded() | events.TaskFailed():
+                self._answered += 1
+                if isinstance(event, events.TaskFailed):
+                    said = printable(event.text, 2000)
+                    logger.warning("%s of round %d: client %s failed: %s", event.kind, event.round, event.client, said)
+                self._show(event.kind)
+            case events.ExchangeClosed() | events.CentrallyEvaluated():
+                self._said = measured(event.loss, event.metrics, most=4) or self._said
+                if isinstance(event, events.ExchangeClosed) and event.note:
+                    logger.warning("%s: %s", event.kind, event.note)
+            case events.RoundStarted():
+                self._bar.update(event.round - 1 - self._bar.n)
+            case events.RunFinished():
+                self._bar.update(event.rounds - self._bar.n)
+                self._bar.set_postfix_str(self._said)
+            case _:
+                pass
+
+    def _show(self, kind: str) -> None:
+        # not refreshed here: the bar draws itself ten times a second at most
+        self._bar.set_postfix_str(f"{kind} {self._answered}/{self._cohort} {self._said}".rstrip(), refresh=False)
+        self._bar.update(0)

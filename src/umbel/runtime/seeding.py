@@ -1,0 +1,69 @@
+"""Seeds the generators that users' code draws from, so that ordinary code repeats. The only place that touches global ones.
+
+Knows which libraries have one; imports none of them: a library that is not imported yet has drawn nothing yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from umbel.rng import key
+
+__all__ = ["kept_generators", "seed_generators"]
+
+
+def seed_generators(seed: int, *path: int | str) -> None:
+    """Seeds `random`, numpy's global generator and, where they are imported, torch, tensorflow, mlx and mxnet.
+
+    14 µs for the first two. JAX has no global generator: `Context.jax_key()` gives a client its key.
+    """
+    number = key(seed, *path)
+    random.seed(number)
+    np.random.seed(number & 0xFFFFFFFF)
+    for name, seed_library in _LIBRARIES.items():
+        if name in sys.modules:
+            seed_library(sys.modules[name], number)
+
+
+def _torch(torch: object, number: int) -> None:
+    torch.manual_seed(number & (2**63 - 1))  # type: ignore[attr-defined]  # the module; CUDA's and MPS's generators too
+
+
+def _tensorflow(tensorflow: object, number: int) -> None:
+    tensorflow.random.set_seed(number & (2**63 - 1))  # type: ignore[attr-defined]  # the module
+
+
+def _mlx(mlx: object, number: int) -> None:
+    mlx.random.seed(number & (2**63 - 1))  # type: ignore[attr-defined]  # the module
+
+
+def _mxnet(mxnet: object, number: int) -> None:
+    mxnet.random.seed(number & (2**31 - 1))  # type: ignore[attr-defined]  # the module
+
+
+_LIBRARIES: dict[str, Callable[[object, int], None]] = {
+    "torch": _torch,
+    "tensorflow": _tensorflow,
+    "mlx.core": _mlx,
+    "mxnet": _mxnet,
+}
+
+
+@contextlib.contextmanager
+def kept_generators() -> Iterator[None]:
+    """Whatever is seeded inside, `random`, numpy's global generator and torch's go on afterwards where they were before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    torch = sys.modules.get("torch")
+    state = None if torch is None else torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        if torch is not None:
+            torch.set_rng_state(state)

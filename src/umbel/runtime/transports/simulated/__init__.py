@@ -1,0 +1,1 @@
+"""Clients that are simulated: in this process, in worker processes, or on a Ray cluster."""

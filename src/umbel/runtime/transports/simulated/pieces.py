@@ -1,0 +1,108 @@
+"""What a worker is asked at once, and what it answers. Plain values, which travel between processes of one simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from umbel.aggregators import Aggregator
+from umbel.door import Door
+from umbel.folding import PartialSum
+from umbel.params import NDArrays
+from umbel.rounds.messages import Failure, Kind, Reply
+from umbel.wire import Schema
+
+__all__ = ["Asked", "Crew", "Done", "Keep", "Lost", "Piece", "Work"]
+
+Keep = Callable[[str, Schema, NDArrays], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every worker of a simulation knows: how to make a client, and where in the run it is."""
+
+    client_fn: object  # what a user handed in: a ClientFn, unless it is something else
+    seed: int
+    population: int
+    aggregator: Aggregator | None  # folds updates where it is there; otherwise each travels by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One task of a piece."""
+
+    index: int
+    client: str
+    position: int  # of the client in the population
+    round: int
+    config: dict[str, object]
+    into: str | None = None  # the name that its parameters get
+    state: bytes = b""  # what the client has kept, encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive tasks of one exchange, whose answers come together.
+
+    `content` names the parameters that go to all of them. Where `folds`, their updates are folded in task order.
+    """
+
+    number: int
+    kind: Kind
+    tasks: tuple[Asked, ...]
+    content: str | None
+    door: Door
+    folds: bool
+    until: float | None = None  # monotonic seconds of the transport's process: later, no answer counts
+
+
+@dataclass(slots=True)
+class Done:
+    """A piece's answers by task index. `total` is the sum of its updates, where they were folded."""
+
+    number: int
+    answers: dict[int, Reply | Failure]
+    states: dict[int, bytes] = field(default_factory=dict)  # of those whose state has changed
+    total: PartialSum | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The worker of a piece has died, at the task with index `at` if it is known."""
+
+    number: int
+    at: int | None
+    why: str
+
+
+class Crew(Protocol):
+    """Workers that do pieces.
+
+    A content must stay where it is while a piece names it. Parameters that come back are put into the contents that the
+    crew was given.
+    """
+
+    @property
+    def slots(self) -> int:
+        """How many pieces can be done at once."""
+
+    @property
+    def here(self) -> bool:
+        """Whether the pieces are done by the thread that waits for them."""
+
+    def free(self) -> bool:
+        """Whether another piece would be taken on without much waiting."""
+
+    def start(self, piece: Piece) -> None: ...
+
+    def wait(self, timeout: float | None) -> Done | Lost | None:
+        """The next outcome; None after `timeout` seconds, or when `wake` was called."""
+
+    def wake(self) -> None:
+        """Ends a `wait`, from any thread or a signal handler."""
+
+    def drop(self, number: int) -> None:
+        """Gives a piece up: no outcome of it comes any more."""
+
+    def close(self) -> None: ...

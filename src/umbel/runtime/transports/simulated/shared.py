@@ -1,0 +1,154 @@
+"""Bytes that several processes read without copying them: files without a name, which are gone with the last process.
+
+In memory (`memfd`) where the system has that, otherwise in the folder for temporary files. Nothing has to be cleaned up, not
+even after SIGKILL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import pickle
+import tempfile
+from collections.abc import Iterable, Sequence
+
+from umbel.errors import StoreError
+from umbel.runtime.contents import Content, Writer
+
+__all__ = ["SharedContents", "anonymous_file", "dump_shared", "load_shared", "map_file", "write_all"]
+
+
+
+def anonymous_file() -> int:
+    """An empty file without a name, open for reading and writing."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("umbel", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile(prefix="umbel-") as file:
+        return os.dup(file.fileno())
+
+
+def write_all(fd: int, views: Iterable[memoryview | bytes]) -> None:
+    """Appends everything. Raises `StoreError`, where memory is full for example."""
+    for data in views:
+        view = memoryview(data).cast("B")
+        while view:
+            try:
+                view = view[os.write(fd, view) :]
+            except OSError as error:
+                raise StoreError(error.errno, f"cannot write shared memory: {error.strerror}") from error
+
+
+def map_file(fd: int, *, writable: bool = False) -> memoryview:
+    """The whole file. `writable` makes changes private: nobody else sees them, and a page is copied when it is written."""
+    size = os.fstat(fd).st_size
+    if size == 0:
+        return memoryview(b"")
+    return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY if writable else mmap.ACCESS_READ))
+
+
+def dump_shared(value: bytes, buffers: Sequence[pickle.PickleBuffer]) -> int:
+    """A file with a pickle and the arrays that it left out, each on a page of its own."""
+    fd = anonymous_file()
+    views = [buffer.raw() for buffer in buffers]
+    head = pickle.dumps((len(value), [view.nbytes for view in views]), 5)
+    write_all(fd, [len(head).to_bytes(8, "little"), head, value])
+    for view in views:
+        os.lseek(fd, _next_page(os.lseek(fd, 0, os.SEEK_END)), os.SEEK_SET)
+        write_all(fd, [view])
+    return fd
+
+
+def load_shared(fd: int) -> object:
+    """What `dump_shared` wrote. Its arrays are mapped: those that nobody writes to exist once for all processes."""
+    data = map_file(fd, writable=True)
+    begin = 8 + int.from_bytes(data[:8], "little")
+    size, sizes = pickle.loads(data[8:begin])
+    end = begin + size
+    buffers = []
+    for length in sizes:
+        start = _next_page(end)
+        end = start + length
+        buffers.append(data[start:end])
+    return pickle.loads(data[begin : begin + size], buffers=buffers)
+
+
+def _next_page(offset: int) -> int:
+    return -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+class SharedContents:
+    """Contents that other processes can be handed as open files."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, int] = {}
+
+    def create(self, name: str) -> Writer:
+        return _SharedWriter(self, name)
+
+    def open(self, name: str) -> Content:
+        return _SharedContent(os.dup(self.file(name)))
+
+    def file(self, name: str) -> int:
+        """The open file with this content; it stays the contents' own."""
+        try:
+            return self._files[name]
+        except KeyError:
+            raise StoreError(f"the content {name!r} is missing") from None
+
+    def adopt(self, name: str, fd: int) -> None:
+        """Takes a complete file over."""
+        self.remove(name)
+        self._files[name] = fd
+
+    def remove(self, name: str) -> None:
+        fd = self._files.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+
+    def rename(self, old: str, new: str) -> None:
+        fd = self._files.pop(old)
+        self.adopt(new, fd)
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        kept = set(names)
+        for name in [name for name in self._files if name not in kept]:
+            self.remove(name)
+
+    def close(self) -> None:
+        self.keep_only(())
+
+
+class _SharedWriter:
+    def __init__(self, contents: SharedContents, name: str) -> None:
+        self._contents, self._name, self._fd = contents, name, anonymous_file()
+
+    def write(self, data: bytes | memoryview) -> None:
+        write_all(self._fd, [data])
+
+    def commit(self, crc32: int | None = None) -> None:
+        self._contents.adopt(self._name, self._fd)
+
+    def abort(self) -> None:
+        os.close(self._fd)
+
+
+class _SharedContent(Content):
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.size = os.fstat(fd).st_size
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        while out:
+            got = os.preadv(self._fd, [out], offset)
+            if not got:
+                raise StoreError(f"a shared content ends at byte {offset}")
+            out, offset = out[got:], offset + got
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
+
+    __del__ = close

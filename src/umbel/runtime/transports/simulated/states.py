@@ -1,0 +1,132 @@
+"""What clients keep between rounds, as bytes. Arrays, numbers, text, bytes, and lists and dicts of them; never code.
+
+Only the state of clients that have one is held, and beyond a size it lies in files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from tempfile import TemporaryFile
+from typing import IO, NamedTuple
+
+import msgspec
+import numpy as np
+
+from umbel.errors import WireError
+from umbel.params import NDArray
+from umbel.wire import dtype_of, tag_of
+
+__all__ = ["States", "decode_state", "encode_state"]
+
+IN_MEMORY = 64 * 2**20  # bytes of states that are held in memory; the rest is in a file
+_ARRAY = 1
+
+
+def encode_state(state: dict[str, object]) -> bytes:
+    """The state as bytes, b"" for an empty one. Raises `WireError` naming what cannot be kept.
+
+    >>> decode_state(encode_state({"steps": 3, "momentum": np.ones(2, "float32")}))["momentum"].tolist()
+    [1.0, 1.0]
+    """
+    if not state:
+        return b""
+    try:
+        return _encoder.encode(state)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise WireError(
+            f"context.state holds what cannot be kept ({error}); it takes arrays, numbers, text, bytes, "
+            "and lists and dicts of them"
+        ) from None
+
+
+def decode_state(data: bytes) -> dict[str, object]:
+    """What `encode_state` wrote; arrays are writable copies."""
+    return _decoder.decode(data) if data else {}
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        array: NDArray = np.asarray(value, order="C")
+        head = msgspec.msgpack.encode((tag_of(array.dtype), array.shape))
+        return msgspec.msgpack.Ext(_ARRAY, len(head).to_bytes(4, "little") + head + array.tobytes())
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def _decode(code: int, data: memoryview) -> object:
+    if code != _ARRAY:
+        raise WireError(f"a client's state has a part of unknown kind {code}")
+    begin = 4 + int.from_bytes(data[:4], "little")
+    tag, shape = msgspec.msgpack.decode(data[4:begin], type=tuple[str, tuple[int, ...]])
+    return np.frombuffer(bytearray(data[begin:]), dtype_of(tag)).reshape(shape)
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode)
+_decoder = msgspec.msgpack.Decoder(dict[str, object], ext_hook=_decode)
+
+
+class _Place(NamedTuple):
+    """Where a state lies in the file; a shorter one overwrites it."""
+
+    offset: int
+    size: int
+    room: int
+
+
+class States:
+    """Every client's state, by name. `stored` finds what an earlier process of the run has kept.
+
+    >>> states = States(lambda client: b"old" if client == "a" else b"")
+    >>> states.put("b", b"new")
+    >>> states.get("a"), states.get("b"), states.get("c"), dict(states.take_changed())
+    (b'old', b'new', b'', {'b': b'new'})
+    """
+
+    def __init__(self, stored: Callable[[str], bytes] = lambda _: b"", *, in_memory: int = IN_MEMORY) -> None:
+        self._stored = stored
+        self._in_memory = in_memory
+        self._held: dict[str, bytes] = {}
+        self._size = 0
+        self._places: dict[str, _Place] = {}
+        self._file: IO[bytes] | None = None
+        self._changed: dict[str, None] = {}
+
+    def get(self, client: str) -> bytes:
+        if client in self._held:
+            return self._held[client]
+        if client in self._places and self._file is not None:
+            place = self._places[client]
+            self._file.seek(place.offset)
+            return self._file.read(place.size)
+        return self._stored(client)
+
+    def put(self, client: str, state: bytes) -> None:
+        self._changed[client] = None
+        self._size += len(state) - len(self._held.pop(client, b""))
+        if self._size <= self._in_memory:
+            self._held[client] = state
+        else:
+            self._size -= len(state)
+            self._write(client, state)
+
+    def _write(self, client: str, state: bytes) -> None:
+        if self._file is None:
+            self._file = TemporaryFile(prefix="umbel-states-")  # noqa: SIM115  # closed with the states
+        place = self._places.get(client)
+        if place is None or place.room < len(state):
+            place = _Place(self._file.seek(0, io.SEEK_END), 0, len(state))
+        self._file.seek(place.offset)
+        self._file.write(state)
+        self._places[client] = place._replace(size=len(state))
+
+    def take_changed(self) -> Iterator[tuple[str, bytes]]:
+        """The states that have changed since they were last taken."""
+        changed, self._changed = self._changed, {}
+        for client in changed:
+            yield client, self.get(client)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()

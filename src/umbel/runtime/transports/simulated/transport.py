@@ -1,0 +1,297 @@
+"""Clients that are simulated, as a transport: cuts a cohort's tasks into pieces and hands them to a crew.
+
+Knows pieces, crews and the order in which sums are merged; knows no processes. Where updates are folded a piece is a chunk
+(docs/architecture.md, "Order"), and the sums of chunks become one in chunk order, whatever the order in which they come: at
+most so many of them wait for an earlier one that memory does not grow with the cohort.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from umbel.aggregators import chunk_size
+from umbel.door import Door
+from umbel.exchange import Parameters
+from umbel.folding import PartialSum
+from umbel.rounds.messages import (
+    Failed,
+    Failure,
+    FailureKind,
+    Input,
+    Kind,
+    Populated,
+    Reply,
+    Reported,
+    Stopped,
+    Task,
+    Verdict,
+)
+from umbel.runtime.contents import Contents, as_parameters, write_content
+from umbel.runtime.transports.simulated.pieces import Asked, Crew, Done, Lost, Piece
+from umbel.runtime.transports.simulated.states import States
+from umbel.training import Answer
+
+__all__ = ["SimulatedTransport", "Sums"]
+
+WAITING_SUMS = 256 * 2**20  # bytes of sums that may wait for an earlier one
+TRIES = 2  # so often a task is tried whose worker dies
+
+
+class Sums:
+    """The sum of the open exchange, and the chunks' sums that wait for an earlier one."""
+
+    def __init__(self) -> None:
+        self._exchange = ""
+        self._total: PartialSum | None = None
+        self._waiting: dict[int, PartialSum | None] = {}
+        self.next = 0  # the chunk that is merged next
+
+    def open(self, exchange: str) -> None:
+        """Begins anew, for the exchange of this name."""
+        self._exchange, self._total, self._waiting, self.next = exchange, None, {}, 0
+
+    def put(self, chunk: int, part: PartialSum | None) -> None:
+        """Takes the sum of a chunk; None for one without any update."""
+        self._waiting[chunk] = part
+        while self.next in self._waiting:
+            part = self._waiting.pop(self.next)
+            self.next += 1
+            if part is None or not part.updates:
+                continue
+            if self._total is None:
+                self._total = part
+            else:
+                self._total.merge(part)
+
+    def take(self, exchange: str) -> PartialSum:
+        """The sum of the whole exchange."""
+        if exchange != self._exchange or self._waiting or self._total is None:
+            raise RuntimeError(f"the sum of {exchange} is not complete")
+        return self._total
+
+
+@dataclass(slots=True)
+class _Job:
+    """A piece as the transport follows it: its tasks, and which chunk of the sum it is, if it is one."""
+
+    piece: Piece
+    tasks: dict[int, Task]
+    chunk: int | None = None
+    deaths: dict[int | None, int] = field(default_factory=dict)
+
+
+class SimulatedTransport:
+    """`folds` tells whether the strategy takes sums instead of updates.
+
+    `singly` sends every task by itself, for a pace that may close an exchange before all have answered; `deadline` is after
+    how many seconds it does.
+    """
+
+    def __init__(
+        self,
+        clients: Populated,
+        crew: Crew,
+        contents: Contents,
+        *,
+        states: States,
+        folds: bool,
+        singly: bool,
+        deadline: float | None = None,
+    ) -> None:
+        self._positions = {name: i for i, name in enumerate(clients.names)}
+        self._crew = crew
+        self._contents = contents
+        self._states = states
+        self._folds = folds
+        self._singly = singly
+        self._deadline = deadline
+        self._closes: float | None = None
+        self.in_user_code = False
+        self._inputs: deque[Input | BaseException] = deque()
+        self._dispatched: list[tuple[Task, str | None, Door]] = []
+        self._ready: deque[_Job] = deque()
+        self._away: dict[int, _Job] = {}
+        self._numbers = count()
+        self.sums = Sums()
+
+    # ---- what the loop asks
+
+    def receive(self, timeout: float | None) -> Input | None:
+        if self._dispatched:
+            self._cut()
+        while not self._inputs:
+            self._feed()
+            try:
+                self.in_user_code = self._crew.here
+                outcome = self._crew.wait(timeout)
+            except KeyboardInterrupt:
+                return Stopped("stopped by Ctrl-C")
+            finally:
+                self.in_user_code = False
+            if outcome is None:
+                break
+            self._take(outcome)
+        event = self._inputs.popleft() if self._inputs else None
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    def put(self, event: Input | BaseException) -> None:
+        """Adds an input, or an exception that `receive` raises, from any thread or a signal handler."""
+        self._inputs.append(event)
+        self._crew.wake()
+
+    def dispatch(self, task: Task, content: str | None, door: Door) -> None:
+        self._dispatched.append((task, content, door))
+
+    def cancel(self, task: Task) -> None:
+        self._dispatched = [entry for entry in self._dispatched if entry[0].id != task.id]
+        for job in [*self._ready, *self._away.values()]:
+            if job.tasks.get(task.index) == task:
+                del job.tasks[task.index]
+        self._ready = deque(job for job in self._ready if job.tasks)
+        for number in [number for number, job in self._away.items() if not job.tasks]:
+            del self._away[number]
+            self._crew.drop(number)
+
+    def settle(self, task: str, verdict: Verdict, why: str) -> None:
+        pass  # a simulated client hears nothing of it
+
+    def ask(
+        self, client: str, kind: Kind, parameters: Parameters | None, config: Mapping[str, object], timeout: float
+    ) -> Answer | Failure:
+        """Asks a client between the rounds; `timeout` is not kept, a simulated client answers or fails."""
+        number = next(self._numbers)
+        into = f"asked-{number}" if kind in (Kind.FIT, Kind.PARAMETERS) else None
+        given = f"ask-{number}" if parameters is not None else None
+        if parameters is not None and given is not None:
+            write_content(self._contents, given, *parameters.stream())
+        asked = Asked(0, client, self._position(client), 0, {**config}, into, self._states.get(client))
+        crew = self._crew
+        crew.start(Piece(number, kind, (asked,), given, Door(kind, None, 2**63, 2**62), folds=False))
+        while True:
+            outcome = crew.wait(None)
+            if outcome is not None and outcome.number == number:
+                break
+            if outcome is not None:
+                self._take(outcome)
+        if given is not None:
+            self._contents.remove(given)
+        if isinstance(outcome, Lost):
+            return Failure(FailureKind.DIED, outcome.why)
+        answer = outcome.answers[0]
+        if isinstance(answer, Failure):
+            return answer
+        arrays = []
+        if answer.content is not None:
+            content = self._contents.open(answer.content)
+            arrays = as_parameters(content).arrays()
+            content.close()
+            self._contents.remove(answer.content)
+        return Answer(arrays, answer.num_examples, answer.loss, answer.metrics)  # type: ignore[arg-type]  # scalars, checked
+
+    def close(self, why: str, *, over: bool) -> None:
+        self._crew.close()
+
+    # ---- pieces
+
+    def _cut(self) -> None:
+        """Makes pieces of what has been dispatched: chunks of consecutive tasks that get the same parameters."""
+        tasks, self._dispatched = self._dispatched, []
+        first = tasks[0][0]
+        self._closes = None if self._deadline is None else time.monotonic() + self._deadline
+        chunk = 1 if self._singly else chunk_size(first.cohort)
+        alike = all(content == tasks[0][1] for _, content, _ in tasks)
+        folds = self._folds and first.kind is Kind.FIT and alike
+        if folds:
+            self.sums.open(_exchange(first))
+        run: list[tuple[Task, str | None, Door]] = []
+        for entry in tasks:
+            if run and (entry[0].index // chunk != run[0][0].index // chunk or entry[1] != run[0][1]):
+                self._ready.append(self._job(run, folds, chunk))
+                run = []
+            run.append(entry)
+        self._ready.append(self._job(run, folds, chunk))
+
+    def _job(self, run: list[tuple[Task, str | None, Door]], folds: bool, chunk: int) -> _Job:
+        first, content, door = run[0]
+        carries = first.kind in (Kind.FIT, Kind.PARAMETERS) and not folds
+        asked = tuple(
+            Asked(
+                task.index,
+                task.client,
+                self._position(task.client),
+                task.round,
+                task.config,
+                f"{task.id}-update" if carries else None,
+                self._states.get(task.client),
+            )
+            for task, _, _ in run
+        )
+        piece = Piece(next(self._numbers), first.kind, asked, content, door, folds, self._closes)
+        return _Job(piece, {task.index: task for task, _, _ in run}, first.index // chunk if folds else None)
+
+    def _feed(self) -> None:
+        crew = self._crew
+        while self._ready and crew.free() and self._has_room(self._ready[0]):
+            job = self._ready.popleft()
+            self._away[job.piece.number] = job
+            crew.start(job.piece)
+
+    def _has_room(self, job: _Job) -> bool:
+        """Whether the sum of this chunk may be made now, or would have to wait for too many earlier ones."""
+        if job.chunk is None or job.piece.door.schema is None:
+            return True
+        ahead = job.chunk - self.sums.next
+        return ahead < max(2 * self._crew.slots, WAITING_SUMS // max(2 * job.piece.door.schema.nbytes, 1))
+
+    def _take(self, outcome: Done | Lost) -> None:
+        job = self._away.pop(outcome.number, None)
+        if job is None:
+            return
+        if isinstance(outcome, Lost):
+            self._try_again(job, outcome)
+            return
+        exchange = _exchange(next(iter(job.tasks.values())))
+        replies: list[tuple[str, Reply]] = []
+        for index, answer in outcome.answers.items():
+            task = job.tasks.get(index)
+            if task is None:  # cancelled meanwhile
+                continue
+            if isinstance(answer, Failure):
+                self._inputs.append(Failed(task.id, answer))
+                continue
+            if index in outcome.states:
+                self._states.put(task.client, outcome.states[index])
+            replies.append((task.id, answer if job.chunk is None else replace(answer, partial=exchange)))
+        if job.chunk is not None:
+            self.sums.put(job.chunk, outcome.total)
+        if replies:
+            self._inputs.append(Reported(tuple(replies)))
+
+    def _try_again(self, job: _Job, lost: Lost) -> None:
+        """Does a piece anew whose worker has died; a task at which two have died fails."""
+        job.deaths[lost.at] = job.deaths.get(lost.at, 0) + 1
+        piece = job.piece
+        if job.deaths[lost.at] >= TRIES:
+            given_up = set(job.tasks) if lost.at is None else {lost.at}
+            text = f"{lost.why}, and so did the one that tried again" if TRIES == 2 else lost.why
+            for index in sorted(given_up & set(job.tasks)):
+                self._inputs.append(Failed(job.tasks.pop(index).id, Failure(FailureKind.DIED, text)))
+            piece = replace(piece, tasks=tuple(asked for asked in piece.tasks if asked.index not in given_up))
+        if piece.tasks:
+            job.piece = replace(piece, number=next(self._numbers))
+            self._ready.appendleft(job)
+        elif job.chunk is not None:
+            self.sums.put(job.chunk, None)
+
+    def _position(self, client: str) -> int:
+        return self._positions.get(client, -1) if self._positions else int(client)
+
+
+def _exchange(task: Task) -> str:
+    return task.id.rpartition(".")[0]

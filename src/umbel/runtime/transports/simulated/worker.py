@@ -1,0 +1,170 @@
+"""A worker process: takes pieces from its parent, does them, answers. Ends when the parent does, whatever it is at."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pickle
+import queue
+import signal
+import socket
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from mmap import mmap
+
+import cloudpickle
+
+from umbel.params import NDArrays, Params, gather
+from umbel.runtime.threads import capped_threads
+from umbel.runtime.transports.simulated.channel import Channel, Closed
+from umbel.runtime.transports.simulated.pieces import Done, Piece, Work
+from umbel.runtime.transports.simulated.shared import anonymous_file, dump_shared, load_shared, map_file, write_all
+from umbel.runtime.transports.simulated.workbench import Workbench
+from umbel.wire import Schema, encode_header
+
+__all__ = ["Begin", "Broken", "Order", "Ready", "Result", "dump", "main"]
+
+_PR_SET_PDEATHSIG = 1
+NOWHERE = -1  # no task is being done
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The first message, with two files: the work, and the place for the index of the task that is being done."""
+
+    parent: int
+    path: list[str]
+    arguments: list[str]
+    threads: int
+    tries: str | None  # the client that is made for a trial
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The user's code is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The user's code cannot be loaded, or makes no client."""
+
+    error: str
+    detail: str
+    type_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A piece; with a file, its content, where the worker does not have it."""
+
+    piece: Piece
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An outcome; with a file for each name in `updates`, and one for the sum if there is one."""
+
+    done: Done
+    updates: tuple[str, ...]
+    summed: bool
+
+
+def dump(value: object) -> int:
+    """A file with the value, for `load_shared`. Functions and classes of `__main__` and notebooks are in it by value."""
+    buffers: list[pickle.PickleBuffer] = []
+
+    def aside(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < 1 << 14:
+            return True  # stays inside
+        buffers.append(buffer)
+        return False
+
+    return dump_shared(cloudpickle.dumps(value, protocol=5, buffer_callback=aside), buffers)
+
+
+def main(fd: int) -> None:
+    """Works for the process at the other end of the socket `fd`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    channel = Channel(socket.socket(fileno=fd))
+    begin, (work_file, place_file) = channel.receive()
+    assert isinstance(begin, Begin)
+    _die_with(begin.parent)
+    sys.path[:] = begin.path
+    sys.argv[:] = begin.arguments
+    place = mmap(place_file, 8)
+    inbox: queue.SimpleQueue[tuple[object, list[int]]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(channel, inbox), daemon=True).start()
+    with contextlib.suppress(Closed):
+        try:
+            work = load_shared(work_file)
+            assert isinstance(work, Work)
+            kept: list[tuple[str, int]] = []
+            bench = Workbench(work, lambda name, schema, arrays: kept.append((name, _file_of(schema, arrays))))
+            with capped_threads(begin.threads):  # after the user's imports: what they loaded is capped, too
+                if begin.tries is not None:
+                    bench.try_client(begin.tries)
+        except Exception as error:  # user code: whatever it says is for its author
+            channel.send(Broken(f"{type(error).__name__}: {error}", traceback.format_exc(), isinstance(error, TypeError)))
+            return
+        channel.send(Ready())
+        with capped_threads(begin.threads):
+            _work(channel, inbox, bench, kept, place)
+
+
+def _work(
+    channel: Channel,
+    inbox: queue.SimpleQueue[tuple[object, list[int]]],
+    bench: Workbench,
+    kept: list[tuple[str, int]],
+    place: mmap,
+) -> None:
+    name, model = None, None
+
+    def at(index: int) -> None:
+        place[:] = index.to_bytes(8, "little", signed=True)
+
+    while True:
+        order, files = inbox.get()
+        assert isinstance(order, Order)
+        if order.given:
+            (file,) = files
+            name, model = order.piece.content, Params.from_bytes(map_file(file))
+            os.close(file)
+        assert order.piece.content in (None, name)
+        done = bench.do(order.piece, None if order.piece.content is None else model, at)
+        at(NOWHERE)
+        total, done.total = done.total, None
+        sent = [file for _, file in kept]
+        if total is not None:
+            sent.append(dump(total.state()))
+        channel.send(Result(done, tuple(name for name, _ in kept), total is not None), sent)
+        for file in sent:
+            os.close(file)
+        kept.clear()
+
+
+def _listen(channel: Channel, inbox: queue.SimpleQueue[tuple[object, list[int]]]) -> None:
+    """Always reads, so that the parent never waits for a worker that computes; and notices its end."""
+    try:
+        while True:
+            inbox.put(channel.receive())
+    except Closed:
+        os._exit(0)
+
+
+def _file_of(schema: Schema, arrays: NDArrays) -> int:
+    file = anonymous_file()
+    write_all(file, [encode_header(schema), *gather(schema, arrays, 0, schema.nbytes)])
+    return file
+
+
+def _die_with(parent: int) -> None:
+    """Has the kernel end this process with its parent, also in the middle of a long computation. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)

@@ -1,0 +1,337 @@
+"""Starting a simulation."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.util import find_spec
+from pathlib import Path
+
+from umbel.config import ServerConfig
+from umbel.errors import QuorumNotMet, SimulationError
+from umbel.pace import Pace
+from umbel.rounds import events
+from umbel.rounds.coordinator import Phase, Rules
+from umbel.rounds.events import Event
+from umbel.rounds.messages import Input, Populated, Resumed, Started, Stopped
+from umbel.runtime.contents import Contents
+from umbel.runtime.log import configure, logger
+from umbel.runtime.model import GlobalModel
+from umbel.runtime.named_once import named_once
+from umbel.runtime.observers.console import Console
+from umbel.runtime.observers.history import History
+from umbel.runtime.observers.outcome import Outcome
+from umbel.runtime.observers.progress import Progress, somebody_watches
+from umbel.runtime.observers.table import table
+from umbel.runtime.owner import Owner
+from umbel.runtime.process import prepare
+from umbel.runtime.resume import restored
+from umbel.runtime.run import Clock, run
+from umbel.runtime.runs import OpenedRun, fingerprint, open_run
+from umbel.runtime.seeding import kept_generators
+from umbel.runtime.signals import Terminated, signals
+from umbel.runtime.stores.base import Store
+from umbel.runtime.stores.memory import MemoryStore
+from umbel.runtime.stores.rounds import RoundStore
+from umbel.runtime.threads import capped_threads
+from umbel.runtime.transports.base import Proxy
+from umbel.runtime.transports.simulated.pieces import Crew, Work
+from umbel.runtime.transports.simulated.states import States
+from umbel.runtime.transports.simulated.transport import SimulatedTransport
+from umbel.simulation.crews import Backend, Wishes, crew_for
+from umbel.simulation.resources import client_needs
+from umbel.strategies.base import Strategy
+from umbel.strategies.classic import combines_by_itself, summing
+from umbel.strategies.clients import ClientManager, SimpleClientManager
+from umbel.strategies.fedavg import FedAvg
+from umbel.training import Client, ClientFn, NumPyClient, client_maker
+
+__all__ = ["start_simulation"]
+
+BY_CTRL_C = "stopped by Ctrl-C"
+
+
+def start_simulation(
+    *,
+    client_fn: ClientFn,
+    num_clients: int | None = None,
+    clients_ids: Sequence[str] | None = None,
+    config: ServerConfig | None = None,
+    strategy: Strategy | None = None,
+    client_manager: ClientManager | None = None,
+    client_resources: Mapping[str, float] | None = None,
+    backend: Backend = "auto",
+    workers: int | None = None,
+    threads: int = 1,
+    seed: int = 0,
+    store: str | Path | None = None,
+    fresh: bool = False,
+    progress: bool | None = None,
+    max_examples: int = 10**9,
+    max_bytes: int = 2**40,
+    ray_init_args: Mapping[str, object] | None = None,
+    server: object = None,
+    keep_initialised: bool | None = None,
+    actor_type: object = None,
+    actor_kwargs: object = None,
+    actor_scheduling: object = None,
+) -> History:
+    """Runs `config.num_rounds` rounds of `strategy` (FedAvg where none is given) with simulated clients.
+
+    - `client_fn(context)` or `client_fn(cid: str)` makes a `NumPyClient` or a `Client`, anew for each task; what it is to
+      keep between rounds belongs into `context.state`.
+    - `num_clients` (named "0", "1", …) or `clients_ids`, their names: one of them. Nothing is made for a client that is not
+      sampled, so there may be a million.
+    - `backend`: "inline" (in this process, one client after another: a debugger works), "processes" (`workers` of them, as
+      many as processors where None), "ray" (the cluster of `ray.init(**ray_init_args)`, or the one that is up already), or
+      "auto", which begins inline and moves to processes once they pay. None of them changes a bit of the result.
+    - `client_resources`: what a client needs, as {"num_cpus": 1, "num_gpus": 0.25}; decides how many run side by side.
+    - `threads`: how many threads numerical libraries use within a client. The bits depend on it.
+    - `seed`: everything drawn follows from it: who is sampled and, since `random`, numpy, torch, tensorflow, mlx and mxnet
+      are seeded before each task, what ordinary client code draws.
+    - `store`: the folder (or SQLAlchemy URL) that keeps the run after each round; a run that was killed goes on when the
+      same script is started again, unless `fresh`, and ends in the same bits. None keeps nothing.
+    - `progress`: a bar instead of lines; None shows it on a terminal and in notebooks.
+
+    Returns the `History`, also after Ctrl-C: then of the rounds so far. Raises `SimulationError` before the first round for
+    what cannot work, `QuorumNotMet` where too few clients answer, and whatever the strategy raises.
+    """
+    configure()
+    _check_extra()
+    named_once(
+        "start_simulation",
+        keep_initialised=keep_initialised,
+        actor_type=actor_type,
+        actor_kwargs=actor_kwargs,
+        actor_scheduling=actor_scheduling,
+    )
+    chosen = getattr(server, "strategy", None) or strategy or FedAvg()
+    manager = client_manager or getattr(server, "client_manager", None) or SimpleClientManager()
+    settings = config or ServerConfig()
+    pace = chosen.pace.within(settings.round_timeout)
+    clients = _population(num_clients, clients_ids)
+    _check_cohort(chosen, _size(clients))
+    _check_maker(client_fn)
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise SimulationError(f"threads={threads!r}; it is a whole number, 1 or more")
+    cpus, gpus = client_needs(client_resources)
+    prepare()
+    aggregator = summing(chosen, pace)
+    wishes = Wishes(
+        backend=backend,
+        workers=workers,
+        threads=threads,
+        cpus=cpus,
+        gpus=gpus,
+        first=clients.names[0] if clients.names else "0",
+        singly=_singly(pace),
+        ray=dict(ray_init_args or {}),
+    )
+    with contextlib.ExitStack() as cleanup:
+        cleanup.enter_context(kept_generators())
+        cleanup.enter_context(capped_threads(threads))
+        opened = _opened(store, chosen, pace, clients, seed, settings.num_rounds, fresh, cleanup)
+        crew, contents = crew_for(wishes, Work(client_fn, seed, _size(clients), aggregator))
+        cleanup.callback(crew.close)
+        simulation = _Simulation(
+            strategy=chosen,
+            manager=manager,
+            pace=pace,
+            clients=clients,
+            seed=seed,
+            num_rounds=settings.num_rounds,
+            folds=aggregator is not None,
+            max_examples=max_examples,
+            max_bytes=max_bytes,
+        )
+        return simulation.run(opened, crew, contents, by_bar=somebody_watches() if progress is None else progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Simulation:
+    """What is simulated; where and how is told to `run`."""
+
+    strategy: Strategy
+    manager: ClientManager
+    pace: Pace
+    clients: Populated
+    seed: int
+    num_rounds: int
+    folds: bool
+    max_examples: int
+    max_bytes: int
+
+    def run(self, opened: OpenedRun | None, crew: Crew, contents: Contents, *, by_bar: bool) -> History:
+        rules = Rules(
+            run="simulation" if opened is None else opened.run,
+            min_available=self.strategy.min_available_clients,
+            pace=self.pace,
+        )
+        coordinator, history, at = restored(None if opened is None else opened.stored, rules, self.num_rounds)
+        version = coordinator.state.version
+        states, store = _places(opened, contents, version)
+        model = GlobalModel(
+            contents,
+            free_form=combines_by_itself(self.strategy),
+            max_examples=self.max_examples,
+            max_bytes=self.max_bytes,
+        )
+        transport = SimulatedTransport(
+            self.clients,
+            crew,
+            contents,
+            states=states,
+            folds=self.folds,
+            singly=_singly(self.pace),
+            deadline=self.pace.deadline,
+        )
+        owner = Owner(
+            self.strategy,
+            self.manager,
+            model,
+            seed=self.seed,
+            proxy=lambda name: Proxy(name, transport),
+            summed=transport.sums.take,
+            population=_size(self.clients),
+        )
+        outcome = Outcome()
+        begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(self.num_rounds)
+        with contextlib.ExitStack() as shown:
+            observe: Callable[[Event], None] = Console().observe
+            if by_bar:
+                observe = shown.enter_context(Progress(self.num_rounds)).observe
+            shown.callback(states.close)
+            shown.enter_context(
+                signals(
+                    stop=lambda: transport.put(Stopped(BY_CTRL_C)),
+                    terminate=lambda: transport.put(Terminated()),
+                    in_user_code=lambda: owner.busy or transport.in_user_code,
+                )
+            )
+            run(
+                coordinator=coordinator,
+                owner=owner,
+                model=model,
+                store=store,
+                transport=transport,
+                history=history,
+                observers=[outcome.observe, observe, _no_parameters],
+                clock=Clock(at),
+                first=[begin, self.clients],
+            )
+        store.finish(outcome.status)
+        for line in table(history):
+            logger.info("%s", line)
+        if opened is not None and opened.folder is not None and coordinator.state.version is not None:
+            logger.info("Model: %s", opened.folder / f"{model.name(coordinator.state.version)}.safetensors")
+        if outcome.error:
+            raise QuorumNotMet(outcome.why)
+        return history
+
+
+def _places(opened: OpenedRun | None, contents: Contents, version: int | None) -> tuple[States, Store]:
+    """Where clients' states are, and the store; with the model in its place, for a run that goes on."""
+    if opened is None:
+        return States(), MemoryStore(contents)
+    from umbel.runtime.stores.sql import SqlStore
+
+    assert isinstance(opened.store, SqlStore)
+    states = States(opened.store.state_of)
+    store = RoundStore(opened.store, contents, states)
+    if version is not None:
+        store.bring(version)
+    return states, store
+
+
+def _opened(
+    where: str | Path | None,
+    strategy: Strategy,
+    pace: Pace,
+    clients: Populated,
+    seed: int,
+    num_rounds: int,
+    fresh: bool,
+    cleanup: contextlib.ExitStack,
+) -> OpenedRun | None:
+    """The run in the store; None where nothing is kept."""
+    if where is None:
+        return None
+    names = blake2b("\0".join(clients.names).encode(), digest_size=16).hexdigest() if clients.names else ""
+    mine = fingerprint(strategy, pace, seed=seed, num_rounds=num_rounds)
+    # 1,000 runs of one script differ in its arguments: here they tell one run from another
+    mine |= {"clients": clients.numbered or names, "command line": sys.argv[1:]}
+    opened = open_run(where, mine, fresh=fresh)
+    cleanup.callback(opened.close)
+    return opened
+
+
+def _check_extra() -> None:
+    """Raises `ImportError` with the remedy."""
+    missing = [name for name in ("cloudpickle", "threadpoolctl", "tqdm") if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"simulation needs {', '.join(missing)}: pip install 'umbel[simulation]'")
+
+
+def _population(num_clients: int | None, clients_ids: Sequence[str] | None) -> Populated:
+    """Raises `SimulationError`."""
+    if (num_clients is None) == (clients_ids is None):
+        raise SimulationError("give start_simulation either num_clients= or clients_ids=, one of them")
+    if num_clients is not None:
+        if isinstance(num_clients, bool) or not isinstance(num_clients, int) or num_clients < 1:
+            raise SimulationError(f"num_clients={num_clients!r}; it is a whole number, 1 or more")
+        return Populated(num_clients)
+    names = tuple(clients_ids or ())
+    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise SimulationError("clients_ids are the clients' names: at least one, all of them text and different")
+    return Populated(0, names)
+
+
+def _size(clients: Populated) -> int:
+    return clients.numbered or len(clients.names)
+
+
+def _check_cohort(strategy: Strategy, population: int) -> None:
+    """Raises `SimulationError` where the strategy waits for more clients than there are."""
+    wanted = {"min_available_clients": strategy.min_available_clients}
+    if isinstance(strategy, FedAvg):
+        wanted |= {"min_fit_clients": strategy.min_fit_clients}
+        if strategy.fraction_evaluate:
+            wanted |= {"min_evaluate_clients": strategy.min_evaluate_clients}
+    for name, number in wanted.items():
+        if number > population:
+            raise SimulationError(
+                f"the strategy needs {number} clients ({name}={number}), the simulation has {population}; "
+                f"raise num_clients, or lower {name}"
+            )
+
+
+def _check_maker(client_fn: object) -> None:
+    try:
+        client_maker(client_fn)
+    except (TypeError, ValueError) as error:
+        raise SimulationError(f"client_fn= makes no clients: {error}") from None
+    if isinstance(client_fn, (Client, NumPyClient)):
+        raise SimulationError(
+            f"client_fn= is a {type(client_fn).__name__}; a simulation makes many: give a function that makes one, "
+            "such as lambda context: MyClient(context.node_id)"
+        )
+
+
+def _singly(pace: Pace) -> bool:
+    """Whether a round may close before all have answered, so that nobody's answer may wait for another's."""
+    return pace.goal is not None or pace.deadline is not None
+
+
+def _no_parameters(event: Event) -> None:
+    """Ends a simulation whose first client has no parameters to give: the others run the same code."""
+    match event:
+        case events.TaskFailed(kind="parameters"):
+            raise SimulationError(
+                f"client {event.client} could not give initial parameters: {event.text}. "
+                "Implement get_parameters(), or give the strategy initial_parameters="
+            )
+        case _:
+            pass

@@ -1,0 +1,108 @@
+"""Which crew does the work: what was wished, and what this machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from umbel.errors import SimulationError
+from umbel.runtime.contents import Contents, MemoryContents
+from umbel.runtime.transports.simulated.auto import AutoCrew
+from umbel.runtime.transports.simulated.inline import InlineCrew
+from umbel.runtime.transports.simulated.pieces import Crew, Work
+from umbel.simulation.resources import Places, gpus, places, processors
+
+__all__ = ["Backend", "Wishes", "crew_for"]
+
+Backend = Literal["auto", "inline", "processes", "ray"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a user said about workers. `first` is the client that is made for a trial; `singly` that every task travels by
+    itself.
+    """
+
+    backend: Backend
+    workers: int | None
+    threads: int
+    cpus: float
+    gpus: float
+    first: str
+    singly: bool
+    ray: Mapping[str, object]
+
+
+def crew_for(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
+    """A crew that has made one client for a trial, and the contents that it works with. Raises `SimulationError`."""
+    if wishes.backend not in get_args(Backend):
+        raise SimulationError(f"backend={wishes.backend!r}; it is one of {', '.join(map(repr, get_args(Backend)))}")
+    if wishes.workers is not None and (not isinstance(wishes.workers, int) or wishes.workers < 1):
+        raise SimulationError(f"workers={wishes.workers!r}; it is a whole number, 1 or more")
+    found = places(
+        wishes.cpus,
+        wishes.gpus,
+        workers=wishes.workers,
+        available_cpus=processors(),
+        available_gpus=gpus() if wishes.gpus else (),
+    )
+    if wishes.backend == "inline":
+        contents = MemoryContents()
+        return _inline(wishes, work, contents), contents
+    if wishes.backend == "auto" and found.devices is None:
+        return _auto(wishes, work, found)
+    return _processes(wishes, work, found)
+
+
+def _inline(wishes: Wishes, work: Work, contents: Contents) -> InlineCrew:
+    crew = InlineCrew(work, contents)
+    try:
+        crew.try_client(wishes.first)
+    except TypeError as error:
+        if str(error).startswith("client_fn returned"):
+            raise SimulationError(str(error)) from None
+        raise SimulationError(_raised(wishes.first, error)) from error
+    except Exception as error:  # user code raises what it likes
+        raise SimulationError(_raised(wishes.first, error)) from error
+    return crew
+
+
+def _auto(wishes: Wishes, work: Work, found: Places) -> tuple[Crew, Contents]:
+    from umbel.runtime.transports.simulated.shared import SharedContents
+
+    if found.slots == 1:
+        ours = MemoryContents()
+        return _inline(wishes, work, ours), ours
+    contents = SharedContents()
+    inline = _inline(wishes, work, contents)
+    crew: Crew = AutoCrew(inline, lambda: _processes(wishes, work, found, contents)[0])
+    return crew, contents
+
+
+def _processes(
+    wishes: Wishes, work: Work, found: Places, contents: Contents | None = None
+) -> tuple[Crew, Contents]:
+    from umbel.runtime.transports.simulated.processes import ProcessCrew
+    from umbel.runtime.transports.simulated.shared import SharedContents
+
+    shared = contents if isinstance(contents, SharedContents) else SharedContents()
+    crew = ProcessCrew(
+        work,
+        shared,
+        slots=found.slots,
+        threads=wishes.threads,
+        ahead=1 if wishes.singly else 2,
+        devices=found.devices,
+        tries=wishes.first,
+    )
+    try:
+        crew.try_client()
+    except BaseException:
+        crew.close()
+        raise
+    return crew, shared
+
+
+def _raised(client: str, error: Exception) -> str:
+    return f"client_fn raised {type(error).__name__} for client {client}: {error}"

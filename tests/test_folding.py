@@ -1,0 +1,105 @@
+"""Adding up whole updates, in pieces that merge, gives the bits of the pass over files, whatever their dtypes."""
+
+from __future__ import annotations
+
+import pickle
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from umbel import folding
+from umbel.aggregators import chunk_size, mean
+from umbel.combine import Contribution, combine, in_memory, stepped_schema
+from umbel.folding import PartialSum, plan
+from umbel.optimizers import sgd
+from umbel.params import Params, schema_of
+from umbel.transforms import identity
+
+DTYPES = ["float32", "float64", "float16", ml_dtypes.bfloat16, "int64", "int32", "uint8", "bool"]
+
+
+def over_files(model, updates, weights, optimizer):
+    base = Params.of(model)
+    kept = [Params.of(update) for update in updates]
+    schema = stepped_schema(base.schema, [params.schema for params in kept])
+    contributions = [
+        Contribution(i, params.schema, in_memory(params), weight)
+        for i, (params, weight) in enumerate(zip(kept, weights, strict=True))
+    ]
+    blocks = combine(
+        schema,
+        (base.schema, in_memory(base)),
+        contributions,
+        aggregator=mean(),
+        optimizer=optimizer,
+        transform=identity(),
+        chunk=chunk_size(len(updates)),
+    )
+    return schema, b"".join(bytes(block) for block in blocks)
+
+
+def in_pieces(model, updates, weights, optimizer):
+    base = Params.of(model)
+    cut, chunk = plan(base.schema), chunk_size(len(updates))
+    total = PartialSum(mean(), cut)
+    for begin in range(0, len(updates), chunk):
+        part = PartialSum(mean(), cut)
+        for update, weight in zip(updates[begin : begin + chunk], weights[begin : begin + chunk], strict=True):
+            part.add(update, weight)
+        state = pickle.loads(pickle.dumps(part.state(), 5))  # as it comes from a worker
+        total.merge(PartialSum.restored(mean(), cut, state))
+    return total.schema(), b"".join(bytes(block) for block in total.blocks(in_memory(base), optimizer))
+
+
+shapes = st.lists(st.sampled_from([(), (3,), (2, 3), (0, 4), (7,)]), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), shapes, st.integers(1, 70), st.sampled_from([1.0, 0.5]), st.integers(0, 2**32 - 1))
+def test_pieces_and_files_give_the_same_bits(data, shapes, cohort, rate, seed):
+    rng = np.random.default_rng(seed)
+    types = [data.draw(st.sampled_from(DTYPES)) for _ in shapes]
+    strays = [data.draw(st.sampled_from([None, None, "float64", "float32", "int16"])) for _ in shapes]
+
+    def arrays(stray):
+        values = [rng.normal(size=shape) * 50 for shape in shapes]
+        kinds = [other if stray and other and kind != "bool" else kind for kind, other in zip(types, strays, strict=True)]
+        return [(abs(v) if kind == "uint8" else v).astype(kind) for v, kind in zip(values, kinds, strict=True)]
+
+    always = data.draw(st.booleans())  # integers that everybody answers with floats become float64
+    model = arrays(False)
+    updates = [arrays(always or i % 2 == 1) for i in range(cohort)]
+    weights = [int(w) for w in rng.integers(1, 1000, cohort)]
+    (schema, data_bytes), (other, other_bytes) = (how(model, updates, weights, sgd(rate)) for how in (over_files, in_pieces))
+    assert schema == other
+    assert data_bytes == other_bytes
+
+
+def test_a_model_of_many_blocks_is_cut_where_tensors_end_or_not(monkeypatch):
+    monkeypatch.setattr(folding, "BLOCK", 10)
+    rng = np.random.default_rng(1)
+    model = [rng.normal(size=size).astype("float32") for size in (3, 25, 10, 1, 4)]
+    assert [block.size for block in plan(schema_of(model)).blocks] == [10, 10, 8 + 2, 8 + 1 + 1, 3]
+    updates = [[array + rng.normal() for array in model] for _ in range(5)]
+    assert in_pieces(model, updates, [1, 2, 3, 4, 5], sgd()) == over_files(model, updates, [1, 2, 3, 4, 5], sgd())
+
+
+def test_an_empty_part_changes_nothing():
+    model = [np.ones(3, "float32")]
+    cut = plan(schema_of(model))
+    total = PartialSum(mean(), cut)
+    total.merge(PartialSum(mean(), cut))
+    total.add([np.full(3, 2, "float32")], 5)
+    total.merge(PartialSum(mean(), cut))
+    assert total.updates == 1
+    assert np.frombuffer(b"".join(total.blocks(None, sgd())), "float32").tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("sizes", [(0,), (0, 0), (5, 0)])
+def test_empty_tensors_have_no_blocks(sizes):
+    model = [np.ones(size, "float32") for size in sizes]
+    schema, data = in_pieces(model, [model, model], [1, 1], sgd())
+    assert len(data) == schema.nbytes
