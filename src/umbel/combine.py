@@ -1,30 +1,45 @@
-"""One pass over a round's contents, block by block of coordinates: read, transform, fold, step, write.
+"""One pass over a round's contents, block by block of coordinates: read, transform, combine, step, write.
 
-Knows schemas, blocks and the three algorithms it is given; knows no files and no clients: a source is a function that
-reads bytes. Memory is a few blocks, however large the model and however many the updates.
+Knows schemas, blocks and the algorithms it is given; knows no files and no clients: a source is a function that reads
+bytes. Memory is a few blocks, however large the model and however many the updates. A rule that plans takes a pass more, in
+which nothing is written: from it come the inner products between the updates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from umbel.aggregators import Aggregator, fold
+from umbel.aggregators import Aggregator, Cohort, Rule, fold
+from umbel.aggregators.gram import TILE, gram
+from umbel.aggregators.mean import rounded
+from umbel.aggregators.mixing import mixed
 from umbel.optimizers import Optimizer
-from umbel.params import NDArray, Params
+from umbel.params import DType, NDArray, Params
+from umbel.stepping import CENTRE, Memory, Source, Stepping, forgetful, slot_block, slot_schema, slot_source
 from umbel.transforms import Transform
 from umbel.wire import Schema, TensorSpec, dtype_of
 
-__all__ = ["Contribution", "Source", "combine", "in_memory", "stepped_schema"]
-
-# Bytes of data at an offset, into a writable buffer.
-Source = Callable[[int, memoryview], None]
+__all__ = ["Contribution", "Source", "Spread", "combine", "in_memory", "stepped_schema"]
 
 # Coordinates per block. 10 updates of 25 M float32: 2^14 to 2^17 are within 5 %, 2^20 is 1.6× slower (out of L2).
 BLOCK = 1 << 16
+
+# Bytes of a rule's block, which holds all updates side by side as float64: of 20 of them 16384 coordinates.
+RULE_BYTES = 1 << 22
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+
+
+class Spread(Protocol):
+    """`map`, or one that computes several items at a time and still yields the results in order."""
+
+    def __call__(self, function: Callable[[_A], _B], items: Iterable[_A], /) -> Iterator[_B]: ...
 
 
 class Contribution(NamedTuple):
@@ -43,7 +58,24 @@ class _Run:
     dtype: str
     size: int
     base: tuple[int, str] | None  # first byte and dtype in the version that the clients started from
-    updates: tuple[tuple[int, str], ...]  # the same in each contribution
+    updates: tuple[tuple[int, str], ...]  # the same in each contribution, and in the guide
+
+
+class _Block(NamedTuple):
+    """Part of a run: coordinates `start` to `start + size`; `slot` is the first byte in a slot, -1 where it has none."""
+
+    run: _Run
+    start: int
+    size: int
+    slot: int
+
+    @property
+    def dtype(self) -> DType:
+        return dtype_of(self.run.dtype)
+
+    @property
+    def is_float(self) -> bool:
+        return self.slot >= 0
 
 
 def stepped_schema(model: Schema | None, updates: Sequence[Schema]) -> Schema:
@@ -66,37 +98,172 @@ def combine(
     base: tuple[Schema, Source] | None,
     contributions: Sequence[Contribution],
     *,
-    aggregator: Aggregator,
+    aggregator: Aggregator | Rule,
     optimizer: Optimizer,
     transform: Transform,
     chunk: int,
+    number: int = 1,
+    memory: Memory | None = None,
+    guide: Contribution | None = None,
+    rng: Callable[[], np.random.RandomState] = np.random.RandomState,
+    spread: Spread = map,
 ) -> Iterator[memoryview]:
     """The data bytes of the next version, in layout order.
 
     `schema` is the next version's; `contributions` ascend in their task and have its names and shapes. A yielded view is
     valid until the next one is asked for.
+
+    `number` is the round's; `memory` keeps what aggregator and optimizer remember, and has it once the last block has been
+    taken. `guide` is an update of the server's own, which a rule compares the others with. `rng` makes the generator of the
+    aggregator's draws. Blocks are computed by `spread`; the bits do not depend on it.
+
+    Raises `TooFewUpdates` at the first block where a rule needs more.
     """
-    scratch = np.empty(BLOCK * 8, np.uint8)
-    base_scratch = np.empty(BLOCK * 8, np.uint8)
+    memory = memory or forgetful()
+    runs = list(_runs(schema, base[0] if base else None, [*contributions, *([guide] if guide else [])]))
+    combined: Callable[[_Block], NDArray]
+    if isinstance(aggregator, Rule):
+        aggregator.check(len(contributions))
+        inputs = _Inputs(base, contributions, guide, transform, aggregator.keeps, memory, schema)
+        matrix = _planned(aggregator, runs, inputs, rng, spread)
+        blocks = _blocks(runs, _rule_block(inputs.count))
+        combined = partial(_by_rule, aggregator, matrix, inputs)
+    else:
+        blocks = _blocks(runs, BLOCK)
+        combined = partial(_folded, aggregator, contributions, transform, chunk)
 
-    for run in _runs(schema, base[0] if base else None, contributions):
-        dtype = dtype_of(run.dtype)
-        for start in range(0, run.size, BLOCK):
-            size = min(BLOCK, run.size - start)
+    stepping = Stepping(
+        optimizer, schema, number=number, memory=memory, keeps=isinstance(aggregator, Rule) and aggregator.keeps
+    )
+    try:
+        for block, new in spread(lambda block: (block, combined(block)), blocks):
+            if base is not None and block.is_float:
+                new = stepping.step(lambda block=block: _old(base, block), new)  # type: ignore[misc]  # called at once
+            yield np.ascontiguousarray(new, block.dtype).view(np.uint8).data
+    except BaseException:
+        stepping.abandon()
+        raise
+    stepping.done()
 
-            def blocks(run: _Run = run, start: int = start, size: int = size) -> Iterator[tuple[int, NDArray, float]]:
-                for contribution, (begin, tag) in zip(contributions, run.updates, strict=True):
-                    block = _read(contribution.source, begin, tag, start, size, scratch)
-                    yield contribution.task, transform.receive(block), contribution.weight
 
-            def old(run: _Run = run, start: int = start, size: int = size) -> NDArray:
-                assert base is not None
-                assert run.base is not None
-                return _read(base[1], *run.base, start, size, base_scratch)
+def _folded(
+    aggregator: Aggregator, contributions: Sequence[Contribution], transform: Transform, chunk: int, block: _Block
+) -> NDArray:
+    scratch = np.empty(block.size * 8, np.uint8)
 
-            combined = fold(aggregator, dtype, blocks(), chunk=chunk)
-            new = optimizer.step(old, combined) if base is not None and dtype.kind in "fV" else combined
-            yield np.ascontiguousarray(new, dtype).view(np.uint8).data
+    def updates() -> Iterator[tuple[int, NDArray, float]]:
+        for contribution, (begin, tag) in zip(contributions, block.run.updates, strict=True):
+            values = _read(contribution.source, begin, tag, block.start, block.size, scratch)
+            yield contribution.task, transform.receive(values), contribution.weight
+
+    return fold(aggregator, block.dtype, updates(), chunk=chunk)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What a rule reads."""
+
+    base: tuple[Schema, Source] | None
+    contributions: Sequence[Contribution]
+    guide: Contribution | None
+    transform: Transform
+    keeps: bool
+    memory: Memory
+    schema: Schema
+
+    @property
+    def count(self) -> int:
+        """Rows: the updates and the guides."""
+        return len(self.contributions) + self.guides
+
+    @property
+    def guides(self) -> int:
+        return (self.guide is not None) + self.keeps
+
+    def updates(self, block: _Block, which: Sequence[int]) -> list[NDArray]:
+        """The blocks of some updates, in arrays of their own and of one dtype."""
+        rows = []
+        for contribution, (begin, tag) in ((self.contributions[i], block.run.updates[i]) for i in which):
+            scratch = np.empty(block.size * dtype_of(tag).itemsize, np.uint8)
+            row = _read(contribution.source, begin, tag, block.start, block.size, scratch)
+            row = row.astype(np.bool_) if block.dtype == np.bool_ else row  # one vote each, as in the mean
+            rows.append(self.transform.receive(row))
+        if any(row.dtype != rows[0].dtype for row in rows):
+            rows = [row.astype(np.float64) for row in rows]
+        return rows
+
+    def old(self, block: _Block) -> NDArray:
+        """The base's block as float64; zeros where there is none."""
+        return np.zeros(block.size) if self.base is None else _old(self.base, block).astype(np.float64)
+
+    def guiding(self, block: _Block, old: NDArray) -> list[NDArray]:
+        """The guides' blocks, as differences to the base in float64."""
+        rows = []
+        if self.guide is not None:
+            begin, tag = block.run.updates[-1]
+            values = _read(self.guide.source, begin, tag, block.start, block.size, np.empty(block.size * 8, np.uint8))
+            rows.append(values.astype(np.float64) - old)
+        if self.keeps:
+            if block.is_float:
+                source = slot_source(self.memory, CENTRE, slot_schema(self.schema))
+                rows.append(slot_block(source, block.slot, block.size, _slot_dtype(block)))
+            else:
+                rows.append(np.zeros(block.size))
+        return rows
+
+
+def _planned(
+    rule: Rule,
+    runs: Sequence[_Run],
+    inputs: _Inputs,
+    rng: Callable[[], np.random.RandomState],
+    spread: Spread,
+) -> NDArray | None:
+    """The rule's plan, from the inner products of all differences: a pass of its own."""
+    if rule.plan is None:
+        return None
+    floating = [run for run in runs if dtype_of(run.dtype).kind in "fV"]
+    size, everyone = _rule_block(inputs.count), range(len(inputs.contributions))
+    blocks = _blocks(floating or runs, size)
+    spare: list[NDArray] = []  # 1.3 MB each time would be new pages each time
+
+    def products(block: _Block) -> NDArray:
+        old = inputs.old(block)
+        rows = [*inputs.updates(block, everyone), *inputs.guiding(block, old)]
+        whole = spare.pop() if spare else np.empty((inputs.count, size))
+        differences = whole[:, : -(-block.size // TILE) * TILE]
+        differences[:, block.size :] = 0.0
+        for row, values in zip(differences[:, : block.size], rows, strict=True):
+            row[:] = values
+        differences[: len(inputs.contributions), : block.size] -= old
+        with np.errstate(invalid="ignore", over="ignore"):  # an update too long for float64 is noticed in `Cohort.of`
+            part = gram(differences)
+        spare.append(whole)
+        return part
+
+    total = np.zeros((inputs.count, inputs.count))
+    for part in spread(products, blocks):
+        total += part
+    weights = np.array([contribution.weight for contribution in inputs.contributions], np.float64)
+    return rule.plan(Cohort.of(total, weights, inputs.guides, rng))
+
+
+def _by_rule(rule: Rule, matrix: NDArray | None, inputs: _Inputs, block: _Block) -> NDArray:
+    if matrix is None:
+        rows = inputs.updates(block, range(len(inputs.contributions)))
+    else:
+        counts = np.asarray(matrix.any(axis=0))
+        which = np.flatnonzero(counts[: len(inputs.contributions)])  # an update that does not count is not read
+        counts[len(inputs.contributions) :] = True
+        rows = inputs.updates(block, which.tolist())
+        rows = mixed(matrix[:, counts], rows, lambda: inputs.old(block), lambda old: inputs.guiding(block, old))
+    combined = rows[0] if rule.reduce is None else rule.reduce(rows)
+    return combined if combined.dtype == block.dtype else rounded(combined, block.dtype)
+
+
+def _rule_block(rows: int) -> int:
+    """Coordinates per block where `rows` updates are in memory side by side; a power of two."""
+    return 1 << min(max((RULE_BYTES // (8 * rows)).bit_length() - 1, 10), 16)
 
 
 def in_memory(params: Params) -> Source:
@@ -109,11 +276,31 @@ def in_memory(params: Params) -> Source:
     return read
 
 
+def _old(base: tuple[Schema, Source], block: _Block) -> NDArray:
+    """The block of the version that the clients started from."""
+    assert block.run.base is not None
+    return _read(base[1], *block.run.base, block.start, block.size, np.empty(block.size * 8, np.uint8))
+
+
 def _read(source: Source, begin: int, tag: str, start: int, size: int, scratch: NDArray) -> NDArray:
     dtype = dtype_of(tag)
     block = scratch[: size * dtype.itemsize]
     source(begin + start * dtype.itemsize, block.data)
     return block.view(dtype)
+
+
+def _blocks(runs: Iterable[_Run], size: int) -> Iterator[_Block]:
+    slot = 0
+    for run in runs:
+        floating = dtype_of(run.dtype).kind in "fV"
+        for start in range(0, run.size, size):
+            block = _Block(run, start, min(size, run.size - start), slot if floating else -1)
+            yield block
+            slot += block.size * _slot_dtype(block).itemsize if floating else 0
+
+
+def _slot_dtype(block: _Block) -> DType:
+    return np.dtype(np.float64 if block.dtype == np.float64 else np.float32)
 
 
 def _runs(schema: Schema, base: Schema | None, contributions: Sequence[Contribution]) -> Iterator[_Run]:

@@ -17,6 +17,7 @@ __all__ = [
     "SimulationError",
     "StoreError",
     "StrategyError",
+    "TooFewUpdates",
     "UmbelError",
     "WireError",
 ]
@@ -48,6 +49,10 @@ class StrategyError(UmbelError, RuntimeError):
 
 class SimulationError(UmbelError, ValueError):
     """A simulation that cannot begin: its clients, resources or workers are not what it needs."""
+
+
+class TooFewUpdates(StrategyError):
+    """Fewer updates came than an aggregation rule's promise needs; the round is void and the model stays."""
 
 
 class ServerUnreachable(UmbelError, ConnectionError):

@@ -14,7 +14,7 @@ import numpy as np
 from umbel.aggregators.base import Aggregator
 from umbel.params import DType, NDArray
 
-__all__ = ["mean"]
+__all__ = ["mean", "rounded"]
 
 _EXACT = 2**63 - 1  # the largest sum that int64 holds
 
@@ -81,15 +81,27 @@ def _finish(acc: _Sum, dtype: DType) -> NDArray:
     if not _is_integer(dtype):
         return np.asarray(acc.values / acc.weight).astype(dtype)
     if acc.values.dtype == np.float64:
-        limits = np.iinfo(dtype)
-        rounded = np.rint(acc.values / acc.weight)
-        inside = np.clip(rounded, limits.min, limits.max).astype(object)  # object: float64 cannot hold 2^63 - 1
-        return np.array([min(int(x), limits.max) for x in inside], dtype=dtype)
+        return rounded(acc.values / acc.weight, dtype)
     whole = int(acc.weight)
     values = acc.values if 2 * whole <= _EXACT else acc.values.astype(object)  # twice the rest must fit, too
     quotient, rest = values // whole, values % whole
     up = (2 * rest > whole) | ((2 * rest == whole) & (quotient % 2 == 1))
     return np.asarray(quotient + up.astype(quotient.dtype)).astype(dtype)
+
+
+def rounded(values: NDArray, dtype: DType) -> NDArray:
+    """Floats as the model's `dtype`: integers half to even and within their range, booleans true above one half.
+
+    >>> rounded(np.array([0.5, 1.5, 300.0]), np.dtype("uint8")).tolist()
+    [0, 2, 255]
+    """
+    if dtype == np.bool_:
+        return np.asarray(values > 0.5)
+    if not _is_integer(dtype):
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    inside = np.clip(np.rint(values), limits.min, limits.max).astype(object)  # object: float64 cannot hold 2^63 - 1
+    return np.array([min(int(x), limits.max) for x in inside], dtype=dtype)
 
 
 def _is_integer(dtype: DType) -> bool:

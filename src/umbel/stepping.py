@@ -1,0 +1,148 @@
+"""One step of the server over a whole model, and what the step leaves for the next one.
+
+Knows an optimizer, schemas and places to read from and write to; knows no files, clients or rounds. The blocks of floating
+tensors come in layout order, and each block's slots are read, stepped and written as it passes: no slot is ever in memory
+as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from umbel.optimizers import Optimizer
+from umbel.params import DType, NDArray
+from umbel.wire import Schema, TensorSpec
+
+__all__ = ["CENTRE", "Memory", "Sink", "Source", "Stepping", "forgetful", "slot_schema"]
+
+CENTRE = "centre"  # the slot of a rule that keeps its result: the combined update's difference to the old version
+
+# Bytes of data at an offset, into a writable buffer.
+Source = Callable[[int, memoryview], None]
+
+
+class Sink(Protocol):
+    """A place for a slot's data, which comes in order. Nothing is there before `commit`."""
+
+    def write(self, data: memoryview) -> None: ...
+    def commit(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Memory(NamedTuple):
+    """What a strategy keeps from step to step: model-shaped vectors by name.
+
+    - `read(slot)` → its schema and data as the last step left them, None before the first
+    - `write(slot, schema)` → where this step's go
+    """
+
+    read: Callable[[str], tuple[Schema, Source] | None]
+    write: Callable[[str, Schema], Sink]
+
+
+def slot_schema(model: Schema) -> Schema:
+    """A slot's schema: the model's floating tensors in layout order, as float32, or float64 where they are that.
+
+    >>> [spec.dtype for spec in slot_schema(Schema((TensorSpec("a", "F16", (2,)), TensorSpec("n", "I64", ())))).specs]
+    ['F32']
+    """
+    specs = [model.specs[position] for position in model.layout]
+    return Schema(tuple(TensorSpec(s.name, "F64" if s.dtype == "F64" else "F32", s.shape) for s in specs if s.is_float))
+
+
+class Stepping:
+    """The step of one round. `step` is given the floating blocks of the next version in layout order, then `done` is called.
+
+    `model` is the schema of the next version; `keeps` adds the slot `CENTRE`.
+    """
+
+    def __init__(self, optimizer: Optimizer, model: Schema, *, number: int, memory: Memory, keeps: bool = False) -> None:
+        self._optimizer = optimizer
+        self._number = number
+        self._at = 0  # bytes of the slots that have passed
+        names = (*optimizer.slots, *([CENTRE] if keeps else []))
+        schema = slot_schema(model) if names else None
+        self._old = [slot_source(memory, name, schema) for name in optimizer.slots] if schema else []
+        self._new: list[Sink] = []
+        try:
+            self._new += [memory.write(name, schema) for name in names] if schema else []
+        except BaseException:
+            self.abandon()
+            raise
+
+    def step(self, old: Callable[[], NDArray], combined: NDArray) -> NDArray:
+        """The block of the next version; `old()` reads the block of the version that the clients started from."""
+        if not self._new:
+            return self._optimizer.step(self._number, old, combined, ())[0]
+        dtype = np.dtype(np.float64 if combined.dtype == np.float64 else np.float32)
+        slots = [slot_block(source, self._at, combined.size, dtype) for source in self._old]
+        before = old()
+        new, slots_after = self._optimizer.step(self._number, lambda: before, combined, slots)
+        kept = [*slots_after, combined.astype(np.float64) - before.astype(np.float64)]
+        for sink, slot in zip(self._new, kept, strict=False):  # the last one only where it is kept
+            sink.write(np.ascontiguousarray(slot, dtype).view(np.uint8).data)
+        self._at += combined.size * dtype.itemsize
+        return new
+
+    def done(self) -> None:
+        """All blocks have passed: the new slots count."""
+        for sink in self._new:
+            sink.commit()
+        self._new = []
+
+    def abandon(self) -> None:
+        """The blocks have ended half-way: the slots stay as they were."""
+        for sink in self._new:
+            sink.abort()
+        self._new = []
+
+
+def slot_source(memory: Memory, name: str, schema: Schema) -> Source:
+    """Reads a slot in the layout of `schema`, whichever it was written in; zeros where it was never written."""
+    kept = memory.read(name)
+    if kept is None:
+        return _zeros
+    before, source = kept
+    if before == schema:
+        return source
+    begins = dict(zip(before.names, before.offsets, strict=True))
+    specs = {spec.name: spec for spec in before.specs}
+
+    def read(start: int, out: memoryview) -> None:  # a tensor has become floating since: the others have moved
+        _zeros(start, out)
+        for spec, begin in zip(schema.specs, schema.offsets, strict=True):
+            low, high = max(start, begin), min(start + len(out), begin + spec.nbytes)
+            if low < high and specs.get(spec.name) == spec:
+                source(begins[spec.name] + low - begin, out[low - start : high - start])
+
+    return read
+
+
+def slot_block(source: Source, start: int, size: int, dtype: DType) -> NDArray:
+    """`size` coordinates of a slot from byte `start` on, as float64."""
+    block = np.empty(size, dtype)
+    source(start, block.view(np.uint8).data)
+    return block.astype(np.float64)
+
+
+def forgetful() -> Memory:
+    """A memory that keeps nothing: every step is the first."""
+    return Memory(lambda _: None, lambda _, __: _Nowhere())
+
+
+class _Nowhere:
+    def write(self, data: memoryview) -> None:
+        pass
+
+    def commit(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+def _zeros(_: int, out: memoryview) -> None:
+    out[:] = bytes(len(out))
