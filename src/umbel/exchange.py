@@ -9,11 +9,12 @@ from enum import IntEnum
 
 import numpy as np
 
-from umbel.combine import Source, in_memory
+from umbel.combine import Source, Spread, in_memory
 from umbel.errors import StrategyError, WireError
 from umbel.folding import PartialSum
 from umbel.params import NDArray, NDArrays, Params, as_arrays, gather, schema_of
 from umbel.rng import stream
+from umbel.stepping import Memory, forgetful
 from umbel.wire import Schema, short
 
 __all__ = [
@@ -261,12 +262,19 @@ class FitIns:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a result stands in its round: number of its task, size of the cohort, and the version it started from."""
+    """Where a result stands in its round: number of its task, size of the cohort, and the version it started from.
+
+    And what the run offers for combining it: its `seed`, the `memory` that goes with the version, and a `map` that computes
+    several blocks at a time.
+    """
 
     task: int
     cohort: int
     model: Schema
     base: Source
+    seed: int = 0
+    memory: Memory = field(default_factory=forgetful)
+    spread: Spread = map
 
 
 @dataclass

@@ -17,6 +17,7 @@ from umbel.aggregators import Aggregator
 from umbel.combine import Source, stepped_schema
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, NDArrays
+from umbel.stepping import Memory, Stepping, forgetful
 from umbel.wire import Schema, TensorSpec, dtype_of
 
 __all__ = ["PartialSum", "Plan", "plan"]
@@ -144,12 +145,24 @@ class PartialSum:
         )
         return stepped_schema(model, [answered] if self.updates else [])
 
-    def blocks(self, base: Source | None, optimizer: Optimizer) -> Iterator[memoryview]:
+    def blocks(
+        self, base: Source | None, optimizer: Optimizer, *, number: int = 1, memory: Memory | None = None
+    ) -> Iterator[memoryview]:
         """The next version's data bytes in layout order, each view valid until the next.
 
-        `base` reads the version that the clients started from.
+        `base` reads the version that the clients started from; `number` is the round's, and `memory` keeps what the optimizer
+        remembers.
         """
         schema = self.schema()
+        stepping = Stepping(optimizer, schema, number=number, memory=memory or forgetful())
+        try:
+            yield from self._stepped(schema, base, stepping)
+        except BaseException:
+            stepping.abandon()
+            raise
+        stepping.done()
+
+    def _stepped(self, schema: Schema, base: Source | None, stepping: Stepping) -> Iterator[memoryview]:
         place = {position: place for place, position in enumerate(schema.layout)}
         order = sorted(range(len(self._accs)), key=lambda i: (place[self._plan.blocks[i].pieces[0].position], i))
         for i in order:
@@ -163,7 +176,7 @@ class PartialSum:
                 return values
 
             combined = self._aggregator.finish(self._accs[i], dtype)
-            new = optimizer.step(old, combined) if base is not None and dtype.kind in "fV" else combined
+            new = stepping.step(old, combined) if base is not None and dtype.kind in "fV" else combined
             yield np.ascontiguousarray(new, dtype).view(np.uint8).data
 
 

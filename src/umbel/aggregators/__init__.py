@@ -5,6 +5,7 @@ An `Aggregator` adds them up one after another, and partial results merge: the w
 """
 
 from umbel.aggregators.base import Aggregator, chunk_size, fold
+from umbel.aggregators.fair import fair
 from umbel.aggregators.mean import mean
 from umbel.aggregators.robust import (
     bucketed,
@@ -27,6 +28,7 @@ __all__ = [
     "bulyan",
     "centered_clipping",
     "chunk_size",
+    "fair",
     "fltrust",
     "fold",
     "geometric_median",

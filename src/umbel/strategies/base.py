@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from umbel.aggregators import Aggregator
+from umbel.aggregators import Aggregator, Rule
 from umbel.exchange import EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters
 from umbel.optimizers import Optimizer
 from umbel.pace import Pace
@@ -27,7 +27,7 @@ class Parts:
 
     select: Selector
     transform: Transform
-    aggregator: Aggregator
+    aggregator: Aggregator | Rule
     optimizer: Optimizer
     pace: Pace
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypedDict
 
-from umbel.aggregators import chunk_size, mean
-from umbel.combine import Contribution, combine, stepped_schema
-from umbel.errors import StrategyError
+from umbel.aggregators import Rule, mean
 from umbel.exchange import (
     Config,
     EvaluateIns,
@@ -16,21 +15,52 @@ from umbel.exchange import (
     Metrics,
     MetricsAggregationFn,
     Parameters,
-    Place,
     Scalar,
 )
 from umbel.optimizers import sgd
 from umbel.pace import Pace
-from umbel.params import NDArrays
-from umbel.selectors import uniform
+from umbel.params import NDArrays, Params
+from umbel.selectors import Selector, uniform
 from umbel.strategies.base import FailedResult, Parts, Strategy
 from umbel.strategies.clients import ClientManager, ClientProxy
-from umbel.transforms import identity
+from umbel.strategies.combining import Alone, Results, combined
+from umbel.transforms import Transform, identity
 
-__all__ = ["FedAvg", "average_metrics"]
+__all__ = ["Classic", "Common", "FedAvg", "Sized", "average_metrics"]
 
 EvaluateFn = Callable[[int, NDArrays, dict[str, Scalar]], tuple[float, Metrics] | None]
 ConfigFn = Callable[[int], Config]
+
+
+class Common(TypedDict, total=False):
+    """Keywords that `FedAvg` and all its relatives take, with the same defaults."""
+
+    fraction_fit: float
+    fraction_evaluate: float
+    evaluate_fn: EvaluateFn | None
+    on_fit_config_fn: ConfigFn | None
+    on_evaluate_config_fn: ConfigFn | None
+    accept_failures: bool
+    fit_metrics_aggregation_fn: MetricsAggregationFn | None
+    evaluate_metrics_aggregation_fn: MetricsAggregationFn | None
+    inplace: bool
+    select: Selector | None
+    transform: Transform | None
+    pace: Pace | None
+
+
+class Sized(Common, total=False):
+    """Those, and the sizes of cohorts."""
+
+    min_fit_clients: int
+    min_evaluate_clients: int
+    min_available_clients: int
+
+
+class Classic(Sized, total=False):
+    """All keywords of `FedAvg`."""
+
+    initial_parameters: Parameters | None
 
 
 class FedAvg(Strategy):
@@ -49,6 +79,8 @@ class FedAvg(Strategy):
     - `initial_parameters`: where to start; None asks one client.
     - `fit_metrics_aggregation_fn`, `evaluate_metrics_aggregation_fn`: from `[(num_examples, metrics), ...]`, in task order,
       to metrics; may return any dict. Without one, numbers are averaged by number of examples.
+    - `select`, `transform`, `pace`: other parts than its own, on this and any of its relatives: who takes part, what happens
+      to an update on its way, when a round closes. `FedAdam(..., pace=Pace(goal=80, quorum=50))` over-selects.
     """
 
     def __init__(
@@ -67,6 +99,9 @@ class FedAvg(Strategy):
         fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         inplace: bool = True,
+        select: Selector | None = None,
+        transform: Transform | None = None,
+        pace: Pace | None = None,
     ) -> None:
         for name, fraction in (("fraction_fit", fraction_fit), ("fraction_evaluate", fraction_evaluate)):
             if not 0 <= fraction <= 1:
@@ -84,18 +119,23 @@ class FedAvg(Strategy):
         self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
         self.inplace = inplace  # read by no one: updates are combined block by block either way
+        self._select = select
+        self._transform = transform
+        self._pace = pace
+        self._alone = Alone(None if initial_parameters is None else Params.of(initial_parameters.arrays()))
 
     @property
     def parts(self) -> Parts:
         """The five parts that this strategy is made of; a relative overrides what it replaces."""
         return Parts(
-            select=uniform(
+            select=self._select
+            or uniform(
                 fraction=self.fraction_fit, min_clients=self.min_fit_clients, min_available=self.min_available_clients
             ),
-            transform=identity(),
+            transform=self._transform or identity(),
             aggregator=mean(),
             optimizer=sgd(),
-            pace=Pace(quorum=0, retries=0),
+            pace=self._pace or Pace(quorum=0, retries=0),
         )
 
     @property
@@ -106,8 +146,11 @@ class FedAvg(Strategy):
         return f"{type(self).__name__}(accept_failures={self.accept_failures})"
 
     def num_fit_clients(self, num_available_clients: int) -> tuple[int, int]:
-        """Size of the training cohort, and how many clients must be there for it."""
-        return self.parts.select.size(num_available_clients)
+        """Size of the training cohort, and how many clients must be there for it: as many as a rule needs, at least."""
+        parts = self.parts
+        least = parts.aggregator.least if isinstance(parts.aggregator, Rule) else 0
+        size, needed = parts.select.size(num_available_clients)
+        return max(size, least), max(needed, least)
 
     def num_evaluation_clients(self, num_available_clients: int) -> tuple[int, int]:
         """Size of the evaluating cohort, and how many clients must be there for it."""
@@ -151,15 +194,32 @@ class FedAvg(Strategy):
         results: list[tuple[ClientProxy, FitRes]],
         failures: list[FailedResult],
     ) -> tuple[Parameters | None, dict[str, object]]:
-        """The weighted mean as parameters that are read block by block: nothing is in memory until somebody asks.
+        """The combined update as parameters that are read block by block: nothing is in memory until somebody asks.
 
-        Raises `StrategyError` where the results' names or shapes differ.
+        Raises `TooFewUpdates` where the aggregator needs more, and `StrategyError` where the results' shapes differ.
         """
         if not results or (failures and not self.accept_failures):
             return None, {}
+        made = None
+        if isinstance(self.parts.aggregator, Rule) or any(res.num_examples > 0 for _, res in results):
+            made = combined(
+                self.parts,
+                results,
+                number=server_round,
+                weights=self._weights(server_round, results),
+                alone=self._alone,
+                guide=self._guide(server_round, results),
+            )
         metrics = [(res.num_examples, res.metrics) for _, res in results]
-        combined = _combined(self.parts, results) if any(count > 0 for count, _ in metrics) else None
-        return combined, _aggregate_metrics(self.fit_metrics_aggregation_fn, metrics)
+        return made, _aggregate_metrics(self.fit_metrics_aggregation_fn, metrics)
+
+    def _weights(self, server_round: int, results: Results) -> list[float]:
+        """What each update weighs."""
+        return [res.num_examples for _, res in results]
+
+    def _guide(self, server_round: int, results: Results) -> NDArrays | None:
+        """An update of the server's own, for a rule that compares with one."""
+        return None
 
     def aggregate_evaluate(
         self,
@@ -199,38 +259,3 @@ def _aggregate_metrics(function: MetricsAggregationFn | None, metrics: list[tupl
     if isinstance(returned, dict):
         return dict(returned)
     return {} if returned is None else {"value": returned}
-
-
-def _combined(parts: Parts, results: list[tuple[ClientProxy, FitRes]]) -> Parameters:
-    first = results[0][1]
-    total, place = first.parameters.summed, first.place
-    if total is not None and place is not None:  # the workers have added them up: all of them, or none
-        return Parameters.lazy(total.schema(), lambda: total.blocks(place.base, parts.optimizer))
-    readers = [res.parameters.reader() for _, res in results]
-    # Programs that call aggregate_fit by themselves have no places: then the order is the list's, the model the first's.
-    places = [res.place or Place(i, len(results), *readers[0]) for i, (_, res) in enumerate(results)]
-    model, base = places[0].model, places[0].base
-    for (client, _), (schema, _) in zip(results, readers, strict=True):
-        got, want = ([spec.shape for spec in s.specs] for s in (schema, model))
-        if got != want:
-            raise StrategyError(
-                f"client {client.cid} returned arrays of shapes {got[:8]}, the model has {want[:8]}; "
-                "drop such results before you call FedAvg.aggregate_fit"
-            )
-    contributions = [
-        Contribution(place.task, *reader, res.num_examples)
-        for (_, res), place, reader in zip(results, places, readers, strict=True)
-    ]
-    schema = stepped_schema(model, [schema for schema, _ in readers])
-    return Parameters.lazy(
-        schema,
-        lambda: combine(
-            schema,
-            (model, base),
-            contributions,
-            aggregator=parts.aggregator,
-            optimizer=parts.optimizer,
-            transform=parts.transform,
-            chunk=chunk_size(places[0].cohort),
-        ),
-    )

@@ -1,6 +1,43 @@
 """Strategies, under their classic names."""
 
+from umbel.strategies.adaptive import FedAdagrad, FedAdam, FedAvgM, FedOpt, FedYogi
 from umbel.strategies.base import Strategy
+from umbel.strategies.fair import QFedAvg
 from umbel.strategies.fedavg import FedAvg
+from umbel.strategies.proximal import FedProx
+from umbel.strategies.robust import (
+    Bucketing,
+    Bulyan,
+    CenteredClipping,
+    FedMedian,
+    FedTrimmedAvg,
+    FLTrust,
+    GeometricMedian,
+    Krum,
+    MultiKrum,
+    NearestNeighbourMixing,
+)
+from umbel.strategies.tolerant import FaultTolerantFedAvg
 
-__all__ = ["FedAvg", "Strategy"]
+__all__ = [
+    "Bucketing",
+    "Bulyan",
+    "CenteredClipping",
+    "FLTrust",
+    "FaultTolerantFedAvg",
+    "FedAdagrad",
+    "FedAdam",
+    "FedAvg",
+    "FedAvgM",
+    "FedMedian",
+    "FedOpt",
+    "FedProx",
+    "FedTrimmedAvg",
+    "FedYogi",
+    "GeometricMedian",
+    "Krum",
+    "MultiKrum",
+    "NearestNeighbourMixing",
+    "QFedAvg",
+    "Strategy",
+]

@@ -1,0 +1,155 @@
+"""Strategies that differ from FedAvg in the server's step: FedAvgM, FedAdagrad, FedAdam, FedYogi."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Unpack
+
+from umbel.exchange import Parameters
+from umbel.optimizers import Rate, adagrad, adam, momentum, sgd, yogi
+from umbel.strategies.base import Parts
+from umbel.strategies.fedavg import Classic, FedAvg, Sized
+
+__all__ = ["FedAdagrad", "FedAdam", "FedAvgM", "FedOpt", "FedYogi"]
+
+
+class FedAvgM(FedAvg):
+    """FedAvg with momentum on the server: m ← β·m + Δ, x ← x + η·m, where Δ is the mean update minus x.
+
+    Hsu, Qi, Brown 2019, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
+    section 3. As in flwr there is no damping and no Nesterov. It differs from flwr in that it needs no
+    `initial_parameters`, and that momentum survives a restart.
+
+    - `server_learning_rate`: η, above 0; or a function of the round, which gives it for each
+    - `server_momentum`: β, at least 0 and below 1
+    """
+
+    def __init__(
+        self, *, server_learning_rate: Rate = 1.0, server_momentum: float = 0.0, **classic: Unpack[Classic]
+    ) -> None:
+        super().__init__(**classic)
+        self.server_learning_rate = server_learning_rate
+        self.server_momentum = server_momentum
+        _ = self.parts  # wrong numbers are said here, not in round 1
+
+    @property
+    def parts(self) -> Parts:
+        if self.server_momentum == 0.0:
+            return replace(super().parts, optimizer=sgd(self.server_learning_rate))
+        return replace(super().parts, optimizer=momentum(self.server_learning_rate, self.server_momentum))
+
+
+class FedOpt(FedAvg):
+    """The numbers of adaptive federated optimization (Reddi et al. 2021, Algorithm 2); its relatives make the step.
+
+    - `eta`: the server's learning rate, above 0; or a function of the round, which gives it for each
+    - `eta_l`: the clients' learning rate; nothing here reads it, a config function may
+    - `beta_1`, `beta_2`: how much of the past the first and the second moment keep, at least 0 and below 1
+    - `tau`: what is added to the root of the second moment; small values are more adaptive
+    """
+
+    def __init__(
+        self,
+        *,
+        initial_parameters: Parameters,
+        eta: Rate = 1e-1,
+        eta_l: float = 1e-1,
+        beta_1: float = 0.0,
+        beta_2: float = 0.0,
+        tau: float = 1e-9,
+        **sized: Unpack[Sized],
+    ) -> None:
+        super().__init__(initial_parameters=initial_parameters, **sized)
+        self.eta = eta
+        self.eta_l = eta_l
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.tau = tau
+        _ = self.parts  # wrong numbers are said here, not in round 1
+
+
+class FedAdagrad(FedOpt):
+    """Δ = mean − x; v ← v + Δ²; x ← x + η·Δ / (√v + τ).
+
+    Reddi et al. 2021, Algorithm 2, FedAdagrad, with β₁ = 0. v starts from 0 as in flwr, in the paper from at least τ².
+    """
+
+    def __init__(
+        self,
+        *,
+        initial_parameters: Parameters,
+        eta: Rate = 1e-1,
+        eta_l: float = 1e-1,
+        tau: float = 1e-9,
+        **sized: Unpack[Sized],
+    ) -> None:
+        super().__init__(initial_parameters=initial_parameters, eta=eta, eta_l=eta_l, tau=tau, **sized)
+
+    @property
+    def parts(self) -> Parts:
+        return replace(super().parts, optimizer=adagrad(self.eta, self.tau))
+
+
+class FedAdam(FedOpt):
+    """Δ = mean − x; m ← β₁·m + (1 − β₁)·Δ; v ← β₂·v + (1 − β₂)·Δ²; x ← x + ηₜ·m / (√v + τ).
+
+    Reddi et al. 2021, Algorithm 2, FedAdam. As in flwr, ηₜ = η·√(1 − β₂ᵗ⁺¹) / (1 − β₁ᵗ⁺¹) in round t corrects the bias of
+    the first rounds; the paper has ηₜ = η, and Kingma and Ba (2015) have t where flwr has t + 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        initial_parameters: Parameters,
+        eta: Rate = 1e-1,
+        eta_l: float = 1e-1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.99,
+        tau: float = 1e-9,
+        **sized: Unpack[Sized],
+    ) -> None:
+        super().__init__(
+            initial_parameters=initial_parameters,
+            eta=eta,
+            eta_l=eta_l,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            tau=tau,
+            **sized,
+        )
+
+    @property
+    def parts(self) -> Parts:
+        return replace(super().parts, optimizer=adam(self.eta, self.beta_1, self.beta_2, self.tau))
+
+
+class FedYogi(FedOpt):
+    """As FedAdam with v ← v − (1 − β₂)·Δ²·sign(v − Δ²), and without the correction of the bias.
+
+    Reddi et al. 2021, Algorithm 2, FedYogi. v starts from 0 as in flwr, in the paper from at least τ².
+    """
+
+    def __init__(
+        self,
+        *,
+        initial_parameters: Parameters,
+        eta: Rate = 1e-2,
+        eta_l: float = 0.0316,
+        beta_1: float = 0.9,
+        beta_2: float = 0.99,
+        tau: float = 1e-3,
+        **sized: Unpack[Sized],
+    ) -> None:
+        super().__init__(
+            initial_parameters=initial_parameters,
+            eta=eta,
+            eta_l=eta_l,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            tau=tau,
+            **sized,
+        )
+
+    @property
+    def parts(self) -> Parts:
+        return replace(super().parts, optimizer=yogi(self.eta, self.beta_1, self.beta_2, self.tau))

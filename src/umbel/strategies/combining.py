@@ -1,0 +1,143 @@
+"""A round's results as the next version's parameters: a recipe that is read block by block, nothing is in memory.
+
+Knows results and the parts of a strategy; knows no run: where a result stands in one, its `place` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from umbel.aggregators import Rule, chunk_size
+from umbel.combine import Contribution, combine, in_memory, stepped_schema
+from umbel.errors import StrategyError
+from umbel.exchange import FitRes, Parameters, Place
+from umbel.params import NDArrays, Params
+from umbel.rng import frozen_stream
+from umbel.stepping import Memory, Source
+from umbel.strategies.base import Parts
+from umbel.strategies.clients import ClientProxy
+from umbel.wire import Schema
+
+__all__ = ["Alone", "combined", "started_from"]
+
+Results = list[tuple[ClientProxy, FitRes]]
+
+
+@dataclass(slots=True)
+class Alone:
+    """What a strategy goes on from where a program calls `aggregate_fit` by itself: the version and slots made last."""
+
+    version: Params | None = None
+    slots: dict[str, Params] = field(default_factory=dict)
+
+    def memory(self) -> Memory:
+        return Memory(self._read, lambda name, schema: _Slot(self.slots, name, schema))
+
+    def _read(self, name: str) -> tuple[Schema, Source] | None:
+        return (self.slots[name].schema, in_memory(self.slots[name])) if name in self.slots else None
+
+
+class _Slot:
+    """A slot on its way into a dict."""
+
+    def __init__(self, slots: dict[str, Params], name: str, schema: Schema) -> None:
+        self._slots, self._name, self._schema, self._data = slots, name, schema, bytearray()
+
+    def write(self, data: memoryview) -> None:
+        self._data += data
+
+    def commit(self) -> None:
+        self._slots[self._name] = Params(self._schema, np.frombuffer(bytes(self._data), np.uint8))
+
+    def abort(self) -> None:
+        self._data.clear()
+
+
+def combined(
+    parts: Parts,
+    results: Results,
+    *,
+    number: int,
+    weights: Sequence[float],
+    alone: Alone,
+    guide: NDArrays | None = None,
+) -> Parameters:
+    """What the parts make of the results of round `number`. `guide` are arrays that the server has trained itself.
+
+    Results that simulation workers have folded already are a sum, and only the step is left to make.
+
+    Raises `TooFewUpdates` where the aggregator needs more of them, and `StrategyError` where names or shapes differ.
+    """
+    if isinstance(parts.aggregator, Rule):
+        parts.aggregator.check(len(results))
+    total, place = results[0][1].parameters.summed, results[0][1].place
+    if total is not None and place is not None:  # the workers have added them up: all of them, or none
+        memory = place.memory
+        return Parameters.lazy(
+            total.schema(), lambda: total.blocks(place.base, parts.optimizer, number=number, memory=memory)
+        )
+    readers = [res.parameters.reader() for _, res in results]
+    # Programs that call aggregate_fit by themselves have no places: then the order is the list's.
+    base = readers[0] if alone.version is None else (alone.version.schema, in_memory(alone.version))
+    outside = Place(0, len(results), *base, memory=alone.memory())
+    places = [res.place or replace(outside, task=i) for i, (_, res) in enumerate(results)]
+    place = places[0]
+    for (client, _), (schema, _) in zip(results, readers, strict=True):
+        _same_shapes(f"client {client.cid} returned", schema, place.model)
+    contributions = [
+        Contribution(at.task, *reader, weight) for at, reader, weight in zip(places, readers, weights, strict=True)
+    ]
+    schema = stepped_schema(place.model, [schema for schema, _ in readers])
+    made = Parameters.lazy(
+        schema,
+        lambda: combine(
+            schema,
+            (place.model, place.base),
+            contributions,
+            aggregator=parts.aggregator,
+            optimizer=parts.optimizer,
+            transform=parts.transform,
+            chunk=chunk_size(place.cohort),
+            number=number,
+            memory=place.memory,
+            guide=None if guide is None else _guide(guide, place, len(contributions)),
+            rng=lambda: frozen_stream(place.seed, "mix", number),
+            spread=place.spread,
+        ),
+    )
+    if results[0][1].place is None and _goes_on(parts):
+        alone.version = Params.of(made.arrays())
+    return made
+
+
+def started_from(results: Results, alone: Alone) -> NDArrays | None:
+    """The arrays of the version that the clients started from, in memory; None where nobody knows."""
+    place = results[0][1].place
+    if place is None:
+        return None if alone.version is None else [array.copy() for array in alone.version.arrays()]
+    params = Params.empty(place.model)
+    place.base(0, params.buffer.data)
+    return params.arrays()
+
+
+def _goes_on(parts: Parts) -> bool:
+    """Whether the next round needs this round's version: most optimizers do, and rules that plan."""
+    return not parts.optimizer.replaces or (isinstance(parts.aggregator, Rule) and parts.aggregator.plan is not None)
+
+
+def _guide(arrays: NDArrays, place: Place, number: int) -> Contribution:
+    params = Params.of(arrays)
+    _same_shapes("the server's own update has", params.schema, place.model)
+    return Contribution(number, params.schema, in_memory(params), 0)
+
+
+def _same_shapes(who: str, schema: Schema, model: Schema) -> None:
+    got, want = ([spec.shape for spec in s.specs] for s in (schema, model))
+    if got != want:
+        raise StrategyError(
+            f"{who} arrays of shapes {got[:8]}, the model has {want[:8]}; "
+            "drop such results before you call aggregate_fit"
+        )
