@@ -150,8 +150,8 @@ class PartialSum:
     ) -> Iterator[memoryview]:
         """The next version's data bytes in layout order, each view valid until the next.
 
-        `base` reads the version that the clients started from; `number` is the round's, and `memory` keeps what the optimizer
-        remembers.
+        `base` reads the version that the clients started from; `number` is the round's, and `memory` keeps what the
+        optimizer remembers.
         """
         schema = self.schema()
         stepping = Stepping(optimizer, schema, number=number, memory=memory or forgetful())

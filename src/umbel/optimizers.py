@@ -28,8 +28,8 @@ class Optimizer(NamedTuple):
 
     `step(round, old, combined, slots)` → (new block, new slots). Blocks have shape `(n,)`; the new one has the dtype of
     `combined`. `old()` reads the same block of the version that the clients started from; a step that has no use for it
-    does not call it, and saves the reading. `slots` has a block per name, float64, and so has the answer. `replaces` says that
-    the combined update is always the new model, so that nobody has to keep the old one for it.
+    does not call it, and saves the reading. `slots` has a block per name, float64, and so has the answer. `replaces` says
+    that the combined update is always the new model, so that nobody has to keep the old one for it.
     """
 
     step: Callable[[int, Callable[[], NDArray], NDArray, Sequence[NDArray]], tuple[NDArray, Sequence[NDArray]]]

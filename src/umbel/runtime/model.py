@@ -5,30 +5,77 @@ Knows contents and schemas; what to combine and how is the owner's answer, in pa
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
+
 from umbel.door import Door
+from umbel.errors import StoreError
 from umbel.exchange import Parameters
 from umbel.params import NDArrays, Params
 from umbel.rounds.messages import Kind, Task
-from umbel.runtime.contents import Content, Contents, as_parameters, write_content
-from umbel.wire import Schema
+from umbel.runtime.contents import Content, Contents, Writer, as_parameters, write_content
+from umbel.stepping import Memory, Sink, Source
+from umbel.wire import Schema, encode_header
 
 __all__ = ["GlobalModel"]
 
 
 class GlobalModel:
-    """Versions 0, 1, … of the model. Version n is what round n made; a round that made nothing has none."""
+    """Versions 0, 1, … of the model. Version n is what round n made; a round that made nothing has none.
 
-    def __init__(self, contents: Contents, *, free_form: bool, max_examples: int, max_bytes: int) -> None:
+    `slots` are the names of what the strategy remembers. Each version has its own, as contents beside it that no client is
+    ever sent.
+    """
+
+    def __init__(
+        self, contents: Contents, *, free_form: bool, max_examples: int, max_bytes: int, slots: Sequence[str] = ()
+    ) -> None:
         self.contents = contents
         self._free_form = free_form
         self._max_examples = max_examples
         self._max_bytes = max_bytes
+        self._slots = tuple(slots)
         self._open: dict[int, Content] = {}
         self._spent: list[str] = []
 
     @staticmethod
     def name(version: int) -> str:
         return f"model-{version:06}"
+
+    def names(self, version: int) -> list[str]:
+        """Of everything that a version may have: its content, and a slot's each."""
+        return [self.name(version), *(f"{self.name(version)}+{slot}" for slot in self._slots)]
+
+    def memory(self, version: int, following: int) -> Memory:
+        """What the step from one version to the following one remembers and leaves."""
+
+        def read(slot: str) -> tuple[Schema, Source] | None:
+            content = self._slot(version, slot)
+            return None if content is None else (content.schema, content.source)
+
+        def write(slot: str, schema: Schema) -> Sink:
+            return _Slot(self.contents.create(f"{self.name(following)}+{slot}"), schema)
+
+        return Memory(read, write)
+
+    def carry(self, version: int, following: int) -> None:
+        """The following version keeps the slots that the step did not write: a strategy may go round its own step."""
+        for slot in self._slots:
+            content = self._slot(version, slot)
+            if content is not None and self._slot(following, slot) is None:
+                name = f"{self.name(following)}+{slot}"
+                write_content(self.contents, name, content.schema, content.blocks(content.data_begin))
+
+    def forget(self, version: int) -> None:
+        """Nothing was made of this version: neither were its slots."""
+        for name in self.names(version):
+            self.contents.remove(name)
+
+    def _slot(self, version: int, slot: str) -> Content | None:
+        try:
+            return self.contents.open(f"{self.name(version)}+{slot}")
+        except StoreError:
+            return None
 
     def at(self, version: int) -> Content:
         """The content of this version."""
@@ -74,4 +121,24 @@ class GlobalModel:
         self._spent = []
         for old in [v for v in self._open if v < version]:
             self._open.pop(old)
-            self.contents.remove(self.name(old))
+            self.forget(old)
+
+
+class _Slot:
+    """A slot on its way into a content."""
+
+    def __init__(self, writer: Writer, schema: Schema) -> None:
+        self._writer = writer
+        header = encode_header(schema)
+        self._crc32 = zlib.crc32(header)
+        writer.write(header)
+
+    def write(self, data: memoryview) -> None:
+        self._writer.write(data)
+        self._crc32 = zlib.crc32(data, self._crc32)
+
+    def commit(self) -> None:
+        self._writer.commit(self._crc32)
+
+    def abort(self) -> None:
+        self._writer.abort()

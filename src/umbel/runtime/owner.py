@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from umbel.errors import ClientFailed, StrategyError, WireError
+from umbel.errors import ClientFailed, StrategyError, TooFewUpdates, WireError
 from umbel.exchange import Code, EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters, Place, Status, as_text, scalars
 from umbel.folding import PartialSum
 from umbel.population import Clients
@@ -33,6 +33,7 @@ from umbel.rounds.messages import (
 from umbel.runtime.contents import as_parameters, write_content
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.seeding import seed_generators
+from umbel.runtime.spread import spread
 from umbel.runtime.stores.codec import writable
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
@@ -155,16 +156,21 @@ class Owner:
             return Stepped(0)
         version = question.version
         results = [(self._client(task.client), self._fit_res(version, task, reply)) for task, reply in question.results]
-        returned = self._strategy.aggregate_fit(question.round, results, _failed(question.failures))
+        try:
+            returned = self._strategy.aggregate_fit(question.round, results, _failed(question.failures))
+        except TooFewUpdates as error:
+            self._model.spend(*_used(question))
+            return Stepped(question.version, {}, f"{error}; the model stays as it is")
         try:
             parameters, metrics = returned
         except (TypeError, ValueError):
             raise StrategyError(f"aggregate_fit() returned {returned!r}; return (parameters or None, metrics)") from None
-        self._model.spend(*_own_contents(question))
-        self._model.spend(*(reply.content for _, reply in question.results if reply.content is not None))
+        self._model.spend(*_used(question))
         if parameters is None:
+            self._model.forget(question.round)
             return Stepped(question.version, _named(metrics), _why_kept(question))
         self._model.write(question.round, parameters)
+        self._model.carry(question.version, question.round)
         before, after = self._model.at(question.version).schema, self._model.at(question.round).schema
         return Stepped(question.round, _named(metrics), _widened(before, after))
 
@@ -175,7 +181,8 @@ class Owner:
         else:
             assert reply.content is not None
             parameters = as_parameters(self._model.contents.open(reply.content))
-        place = Place(task.index, task.cohort, base.schema, base.source)
+        memory = self._model.memory(version, task.round)
+        place = Place(task.index, task.cohort, base.schema, base.source, self._seed, memory, spread)
         return FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), place)
 
     def _sum(self, exchange: str) -> PartialSum:
@@ -228,6 +235,10 @@ def _named(metrics: object) -> dict[str, object]:
     if metrics is not None and not isinstance(metrics, Mapping):
         raise StrategyError(f"metrics are a dict, {{}} for none; got {metrics!r}")
     return {as_text(name): writable(value) for name, value in (metrics or {}).items()}
+
+
+def _used(question: Step) -> list[str]:
+    return [*_own_contents(question), *(reply.content for _, reply in question.results if reply.content is not None)]
 
 
 def _own_contents(question: Step | Summarize) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from umbel.aggregators import Aggregator
+from umbel.aggregators import Aggregator, Rule
 from umbel.pace import Pace
+from umbel.stepping import CENTRE
 from umbel.strategies.base import Strategy
 from umbel.strategies.fedavg import FedAvg
 from umbel.transforms import identity
 
-__all__ = ["combines_by_itself", "summing"]
+__all__ = ["combines_by_itself", "slots_of", "summing"]
 
 
 def combines_by_itself(strategy: Strategy) -> bool:
@@ -38,5 +39,13 @@ def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
         return None
     parts = strategy.parts
     whole_cohort = pace.goal is None and pace.deadline is None
-    plain = parts.transform is identity() and isinstance(parts.aggregator, Aggregator)
+    plain = type(strategy)._weights is FedAvg._weights and parts.transform is identity() and isinstance(parts.aggregator, Aggregator)
     return parts.aggregator if whole_cohort and plain else None
+
+
+def slots_of(strategy: Strategy) -> tuple[str, ...]:
+    """The names of what the strategy remembers from step to step."""
+    if not isinstance(strategy, FedAvg):
+        return ()
+    aggregator, optimizer = strategy.parts.aggregator, strategy.parts.optimizer
+    return (*optimizer.slots, *([CENTRE] if isinstance(aggregator, Rule) and aggregator.keeps else []))

@@ -22,7 +22,7 @@ from umbel.runtime.transports.simulated.pieces import Work
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import combines_by_itself
+from umbel.strategies.classic import combines_by_itself, slots_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.training import Client, ClientFn, NumPyClient, make_client
 
@@ -65,7 +65,11 @@ def run_locally(
     rules = Rules(run="run", min_available=everybody, pace=pace)
     coordinator = coordinator or Coordinator(rules, State(num_rounds=num_rounds))
     model = GlobalModel(
-        kept.contents, free_form=combines_by_itself(strategy), max_examples=max_examples, max_bytes=max_bytes
+        kept.contents,
+        free_form=combines_by_itself(strategy),
+        max_examples=max_examples,
+        max_bytes=max_bytes,
+        slots=slots_of(strategy),
     )
     made = {name: make_client(source, Context(node_id=name)) for name, source in clients.items()}
     work = Work(lambda context: made[context.node_id], seed, len(made), None)
