@@ -23,9 +23,9 @@ sys.path.insert(0, str(PROGRAMS))  # the in-process run uses the very clients th
 
 from member import Gates, Member, initial  # noqa: E402
 
+import umbel.server.strategy  # noqa: E402
 from umbel.common import ndarrays_to_parameters  # noqa: E402
 from umbel.params import Params  # noqa: E402
-from umbel.server.strategy import FedAvg  # noqa: E402
 from umbel.testing import run_locally  # noqa: E402
 
 __all__ = ["Federation", "Program", "Relay", "free_port", "in_process", "together", "wait_for"]
@@ -180,9 +180,11 @@ class Federation:
             program.process.wait()
 
 
-def in_process(folder: Path, names: list[str], *, rounds: int = 3, size: int = 1000, given: bool = True) -> bytes:
+def in_process(
+    folder: Path, names: list[str], *, rounds: int = 3, size: int = 1000, given: bool = True, strategy: str = "FedAvg"
+) -> bytes:
     """The final model of these members when they train in this process, one after another, on no network at all."""
-    strategy = FedAvg(
+    chosen = getattr(umbel.server.strategy, strategy)(
         min_fit_clients=len(names),
         min_evaluate_clients=len(names),
         min_available_clients=len(names),
@@ -191,7 +193,7 @@ def in_process(folder: Path, names: list[str], *, rounds: int = 3, size: int = 1
         initial_parameters=ndarrays_to_parameters(initial(size)) if given else None,
     )
     members = {name: Member(name, Gates(folder, name, []), size=size) for name in names}
-    return Params.of(run_locally(strategy, members, num_rounds=rounds).arrays).to_bytes()
+    return Params.of(run_locally(chosen, members, num_rounds=rounds).arrays).to_bytes()
 
 
 class Relay:

@@ -46,6 +46,23 @@ def test_a_killed_server_goes_on_where_it_was(federations, reference):
     together(story, *[(moment, *where) for moment, where in MOMENTS.items()])
 
 
+def test_a_killed_server_remembers_what_its_strategy_remembered(federations, reference):
+    def story(strategy, name):
+        federation = federations(strategy)
+        first = federation.server(strategy=strategy, hold=["central.2"])  # round 2 has been stepped
+        clients = federation.clients("a", "b")
+        federation.reached("server", "central.2")
+        first.kill()
+        federation.open("server", "central.2")
+
+        assert federation.server(strategy=strategy).ends(40) == 0
+        assert [client.ends() for client in clients] == [0, 0]
+        assert federation.model() == reference(strategy=name)
+        assert reference(strategy=name) != reference()
+
+    together(story, ("adam", "FedAdam"), ("clipping", "CenteredClipping"))
+
+
 def test_a_server_killed_when_some_have_answered_keeps_their_answers(federation, reference):
     first = federation.server()
     quick = federation.client("a")

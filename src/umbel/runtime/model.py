@@ -42,9 +42,13 @@ class GlobalModel:
     def name(version: int) -> str:
         return f"model-{version:06}"
 
+    @classmethod
+    def slot_name(cls, version: int, slot: str) -> str:
+        return f"{cls.name(version)}+{slot}"
+
     def names(self, version: int) -> list[str]:
         """Of everything that a version may have: its content, and a slot's each."""
-        return [self.name(version), *(f"{self.name(version)}+{slot}" for slot in self._slots)]
+        return [self.name(version), *(self.slot_name(version, slot) for slot in self._slots)]
 
     def memory(self, version: int, following: int) -> Memory:
         """What the step from one version to the following one remembers and leaves."""
@@ -54,7 +58,7 @@ class GlobalModel:
             return None if content is None else (content.schema, content.source)
 
         def write(slot: str, schema: Schema) -> Sink:
-            return _Slot(self.contents.create(f"{self.name(following)}+{slot}"), schema)
+            return _Slot(self.contents.create(self.slot_name(following, slot)), schema)
 
         return Memory(read, write)
 
@@ -63,8 +67,8 @@ class GlobalModel:
         for slot in self._slots:
             content = self._slot(version, slot)
             if content is not None and self._slot(following, slot) is None:
-                name = f"{self.name(following)}+{slot}"
-                write_content(self.contents, name, content.schema, content.blocks(content.data_begin))
+                blocks = content.blocks(content.data_begin)
+                write_content(self.contents, self.slot_name(following, slot), content.schema, blocks)
 
     def forget(self, version: int) -> None:
         """Nothing was made of this version: neither were its slots."""
@@ -73,7 +77,7 @@ class GlobalModel:
 
     def _slot(self, version: int, slot: str) -> Content | None:
         try:
-            return self.contents.open(f"{self.name(version)}+{slot}")
+            return self.contents.open(self.slot_name(version, slot))
         except StoreError:
             return None
 

@@ -44,7 +44,7 @@ from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import combines_by_itself, summing
+from umbel.strategies.classic import combines_by_itself, slots_of, summing
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.training import Client, ClientFn, NumPyClient, client_maker
@@ -172,12 +172,14 @@ class _Simulation:
         )
         coordinator, history, at = restored(None if opened is None else opened.stored, rules, self.num_rounds)
         version = coordinator.state.version
-        states, store = _places(opened, contents, version)
+        slots = slots_of(self.strategy)
+        states, store = _places(opened, contents, version, slots)
         model = GlobalModel(
             contents,
             free_form=combines_by_itself(self.strategy),
             max_examples=self.max_examples,
             max_bytes=self.max_bytes,
+            slots=slots,
         )
         transport = SimulatedTransport(
             self.clients,
@@ -232,7 +234,9 @@ class _Simulation:
         return history
 
 
-def _places(opened: OpenedRun | None, contents: Contents, version: int | None) -> tuple[States, Store]:
+def _places(
+    opened: OpenedRun | None, contents: Contents, version: int | None, slots: Sequence[str]
+) -> tuple[States, Store]:
     """Where clients' states are, and the store; with the model in its place, for a run that goes on."""
     if opened is None:
         return States(), MemoryStore(contents)
@@ -240,7 +244,7 @@ def _places(opened: OpenedRun | None, contents: Contents, version: int | None) -
 
     assert isinstance(opened.store, SqlStore)
     states = States(opened.store.state_of)
-    store = RoundStore(opened.store, contents, states)
+    store = RoundStore(opened.store, contents, states, slots)
     if version is not None:
         store.bring(version)
     return states, store

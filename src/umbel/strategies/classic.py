@@ -37,10 +37,10 @@ def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
     """
     if not isinstance(strategy, FedAvg) or type(strategy).aggregate_fit is not FedAvg.aggregate_fit:
         return None
-    parts = strategy.parts
+    aggregator = strategy.parts.aggregator
     whole_cohort = pace.goal is None and pace.deadline is None
-    plain = type(strategy)._weights is FedAvg._weights and parts.transform is identity() and isinstance(parts.aggregator, Aggregator)
-    return parts.aggregator if whole_cohort and plain else None
+    plain = strategy.parts.transform is identity() and type(strategy)._weights is FedAvg._weights
+    return aggregator if whole_cohort and plain and isinstance(aggregator, Aggregator) else None
 
 
 def slots_of(strategy: Strategy) -> tuple[str, ...]:

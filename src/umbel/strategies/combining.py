@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -73,12 +74,10 @@ def combined(
     """
     if isinstance(parts.aggregator, Rule):
         parts.aggregator.check(len(results))
-    total, place = results[0][1].parameters.summed, results[0][1].place
-    if total is not None and place is not None:  # the workers have added them up: all of them, or none
-        memory = place.memory
-        return Parameters.lazy(
-            total.schema(), lambda: total.blocks(place.base, parts.optimizer, number=number, memory=memory)
-        )
+    total, inside = results[0][1].parameters.summed, results[0][1].place
+    if total is not None and inside is not None:  # the workers have added them up: all of them, or none
+        step = partial(total.blocks, inside.base, parts.optimizer, number=number, memory=inside.memory)
+        return Parameters.lazy(total.schema(), step)
     readers = [res.parameters.reader() for _, res in results]
     # Programs that call aggregate_fit by themselves have no places: then the order is the list's.
     base = readers[0] if alone.version is None else (alone.version.schema, in_memory(alone.version))

@@ -91,7 +91,14 @@ class Keeps(fl.server.strategy.FedAvg):
         return parameters, metrics
 
 
-STRATEGIES = {"plain": fl.server.strategy.FedAvg, "asks": AsksFirst, "own": OwnMean, "keeps": Keeps}
+STRATEGIES = {
+    "plain": fl.server.strategy.FedAvg,
+    "adam": fl.server.strategy.FedAdam,
+    "clipping": fl.server.strategy.CenteredClipping,
+    "asks": AsksFirst,
+    "own": OwnMean,
+    "keeps": Keeps,
+}
 
 if __name__ == "__main__":
     main(**json.loads(sys.argv[1]))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from umbel.errors import StoreError
 from umbel.rounds.messages import Input
-from umbel.runtime.contents import Contents
+from umbel.runtime.contents import Content, Contents
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.stores.base import Snapshot, Unit
 from umbel.runtime.transports.simulated.states import States
@@ -22,27 +23,30 @@ __all__ = ["RoundStore"]
 
 
 class RoundStore:
-    """`contents` is where the run works; between two rounds the model, the state and the clients' states go to `durable`."""
+    """`contents` is where the run works; between two rounds the model, the state and the clients' states go to `durable`.
+
+    `slots` are the names of what the strategy remembers, which goes with the model.
+    """
 
     unit = Unit.ROUND
 
-    def __init__(self, durable: SqlStore, contents: Contents, states: States) -> None:
+    def __init__(self, durable: SqlStore, contents: Contents, states: States, slots: Sequence[str] = ()) -> None:
         self.contents = contents
         self._durable = durable
         self._states = states
+        self._slots = slots
 
     def write(self, entries: Sequence[tuple[Input, float]], snapshot: Snapshot | None = None) -> None:
         if snapshot is None:
             return
-        names = [] if snapshot.state.version is None else [GlobalModel.name(snapshot.state.version)]
-        for name in names:
-            self._copy(name, self.contents, self._durable.contents)
+        version = snapshot.state.version
+        names = [] if version is None else self._copy_version(version, self.contents, self._durable.contents)
         self._durable.write([], snapshot, self._states.take_changed())
         self._durable.contents.keep_only(names)
 
     def bring(self, version: int) -> None:
         """Brings a version of the model from the durable place, for a run that goes on."""
-        self._copy(GlobalModel.name(version), self._durable.contents, self.contents)
+        self._copy_version(version, self._durable.contents, self.contents)
 
     def accepted(self, task: str) -> bool:
         return False
@@ -53,8 +57,21 @@ class RoundStore:
     def close(self) -> None:
         self._durable.close()
 
-    def _copy(self, name: str, source: Contents, target: Contents) -> None:
-        content, writer = source.open(name), target.create(name)
+    def _copy_version(self, version: int, source: Contents, target: Contents) -> list[str]:
+        """Copies a version and what goes with it; the names of all that."""
+        names = [GlobalModel.name(version)]
+        self._copy(source.open(names[0]), names[0], target)
+        for name in (GlobalModel.slot_name(version, slot) for slot in self._slots):
+            try:
+                content = source.open(name)
+            except StoreError:  # nothing has been remembered so far
+                continue
+            self._copy(content, name, target)
+            names.append(name)
+        return names
+
+    def _copy(self, content: Content, name: str, target: Contents) -> None:
+        writer = target.create(name)
         try:
             for block in content.blocks(0):
                 writer.write(block)
