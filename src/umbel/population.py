@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-__all__ = ["Clients", "Population", "number_of"]
+__all__ = ["Clients", "Population", "number_of", "place_of"]
 
 MAX_DIGITS = 18
 
@@ -27,7 +27,8 @@ def number_of(name: str) -> int | None:
     return int(name) if plain else None
 
 
-def _place(name: str) -> tuple[int, int, str]:
+def place_of(name: str) -> tuple[int, int, str]:
+    """Sorts names as a population has them."""
     number = number_of(name)
     return (1, 0, name) if number is None else (0, number, "")
 
@@ -46,7 +47,7 @@ class Clients(Sequence[str]):
     def __init__(self, numbered: int = 0, others: Iterable[str] = ()) -> None:
         self.numbered = numbered
         self._set = frozenset(name for name in others if not self._is_numbered(name))
-        self._others = tuple(sorted(self._set, key=_place))
+        self._others = tuple(sorted(self._set, key=place_of))
 
     def __len__(self) -> int:
         return self.numbered + len(self._others)

@@ -49,7 +49,8 @@ def start_client(
     - `root_certificates`: a CA certificate, PEM, as bytes or a path: the connection is then TLS. `insecure=False` without
       one means TLS with the CAs that the system trusts.
     - `max_retries`, `max_wait_time` (seconds): when to give up on a server that does not answer; None never does.
-    - `client_id`: the client's name, for results that repeat; random otherwise.
+    - `client_id`: the client's name, for results that repeat: before each task `random`, numpy, torch, tensorflow, mlx and
+      mxnet are seeded from the run's seed, this name and the round. Without one the name is random, and nothing is seeded.
 
     Raises `ValueError` for contradictory arguments, `ServerUnreachable` where patience ends, and `ServerRefused` where the
     server will not have this client. Ctrl-C ends the process with exit code 130.
@@ -73,7 +74,7 @@ def start_client(
     link = Link(f"{'https' if secure else 'http'}://{shown}", name, tls=_tls(root_certificates) if secure else None)
     logger.info("Client %s, server %s", name, shown)
     with exit_code("Stopped by Ctrl-C"):
-        why = serve(link, instance, Patience(shown, max_retries, max_wait_time))
+        why = serve(link, instance, Patience(shown, max_retries, max_wait_time), repeats=client_id is not None)
         logger.info("The run is over: %s", why)
 
 

@@ -126,7 +126,7 @@ def _serve(
     if coordinator.state.version is not None:
         needed.add(model.name(coordinator.state.version))
     store.contents.keep_only(needed)
-    transport = HttpTransport(listener, opened.run, store, known=coordinator.state.pool)
+    transport = HttpTransport(listener, opened.run, store, known=coordinator.state.pool, seed=seed)
     owner = Owner(strategy, manager, model, seed=seed, proxy=lambda name: Proxy(name, transport))
     outcome = Outcome()
 

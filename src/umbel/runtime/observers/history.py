@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from umbel.population import place_of
 from umbel.rounds import events
 from umbel.rounds.events import Event
 from umbel.runtime.stores.codec import encode
@@ -56,12 +57,8 @@ class History:
     def observe(self, event: Event) -> None:
         """Takes in one event; most leave no trace here."""
         match event:
-            case events.ExchangeClosed(round=number, kind="fit", metrics=metrics):
-                self.add_metrics_distributed_fit(number, metrics)
-            case events.ExchangeClosed(round=number, loss=loss, metrics=metrics):
-                if loss is not None:
-                    self.add_loss_distributed(number, loss)
-                self.add_metrics_distributed(number, metrics)
+            case events.ExchangeClosed():
+                self._close(event)
             case events.CentrallyEvaluated(round=number, loss=loss, metrics=metrics):
                 self.add_loss_centralized(number, loss)
                 self.add_metrics_centralized(number, metrics)
@@ -70,6 +67,19 @@ class History:
                 self.failures.append(note)
             case _:
                 pass
+
+    def _close(self, event: events.ExchangeClosed) -> None:
+        if event.kind == "fit":
+            self.add_metrics_distributed_fit(event.round, event.metrics)
+        else:
+            if event.loss is not None:
+                self.add_loss_distributed(event.round, event.loss)
+            self.add_metrics_distributed(event.round, event.metrics)
+        # By client, not by arrival: a History is the same on every backend.
+        mine = len(self.failures)
+        while mine and (self.failures[mine - 1].round, self.failures[mine - 1].kind) == (event.round, event.kind):
+            mine -= 1
+        self.failures[mine:] = sorted(self.failures[mine:], key=lambda note: place_of(note.client))
 
     def to_bytes(self) -> bytes:
         """For a snapshot."""

@@ -21,6 +21,7 @@ from umbel.errors import ServerUnreachable, WireError
 from umbel.params import Params, gather, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind, Verdict
 from umbel.runtime.log import logger
+from umbel.runtime.seeding import seed_generators
 from umbel.runtime.transports.http.link import Link, RequestRefused, ServerRefused, Unknown, Unreachable, whole
 from umbel.runtime.transports.http.protocol import (
     GO,
@@ -86,16 +87,17 @@ class _Over(Exception):
     """The run is over."""
 
 
-def serve(link: Link, client: Client, patience: Patience) -> str:
-    """Does tasks until the run is over; returns why it is.
+def serve(link: Link, client: Client, patience: Patience, *, repeats: bool = False) -> str:
+    """Does tasks until the run is over; returns why it is. `repeats` seeds the client's draws before each task.
 
     Raises `ServerUnreachable` when patience ends and `ServerRefused` when the server will not have this client.
     """
-    return _Life(link, client, patience).live()
+    return _Life(link, client, patience, repeats).live()
 
 
 class _Life:
-    def __init__(self, link: Link, client: Client, patience: Patience) -> None:
+    def __init__(self, link: Link, client: Client, patience: Patience, repeats: bool) -> None:
+        self._repeats = repeats
         self._link = link
         self._client = client
         self._patience = patience
@@ -181,6 +183,8 @@ class _Life:
             params = self._fetch(head.content)
             if params is None:
                 return
+            if self._repeats and head.seed is not None:
+                self._seed(head.seed, head.round)
             answer = run_task(self._client, Kind(head.kind), params.arrays(), head.config)
             del params  # an answer holds what it needs of it
             if isinstance(answer, Failure):
@@ -195,6 +199,11 @@ class _Life:
             logger.info("%s %s, which took %.1f s: %s", said, _readable(head.id), seconds, verdict)
         finally:
             self._have.pop(head.id, None)
+
+    def _seed(self, seed: int, number: int) -> None:
+        seed_generators(seed, "client", self._link.name, number)
+        if self._client.context is not None:
+            self._client.context.seed, self._client.context.round = seed, number
 
     def _fetch(self, head: ContentHead | None) -> Params | None:
         """The parameters of a task, as arrays of the client's own; None where the server no longer has them."""

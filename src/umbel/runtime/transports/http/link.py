@@ -65,7 +65,7 @@ class Link:
 
     def __init__(self, base_url: str, client_id: str, *, tls: ssl.SSLContext | None = None) -> None:
         self._url = base_url
-        self._client_id = client_id
+        self.name = client_id
         self._session = ""
         self.run = ""
         # read: longer than the server keeps a poll, or a decision, open
@@ -81,7 +81,7 @@ class Link:
             self._send, self._target = self._manager.connection_from_url(base_url).urlopen, ""
 
     def register(self) -> None:
-        answer = self._post("/v1/register", encode(Register(VERSION, self._client_id)), Registered)
+        answer = self._post("/v1/register", encode(Register(VERSION, self.name)), Registered)
         self._session, self.run = answer.session, answer.run
 
     def next(self, have: Iterable[str]) -> Next:

@@ -83,6 +83,7 @@ class TaskHead(msgspec.Struct):
     round: int
     config: dict[str, object]
     content: ContentHead | None = None
+    seed: int | None = None  # of the run: a client with a lasting name seeds its draws from it
 
 
 class Next(msgspec.Struct):

@@ -97,8 +97,9 @@ class _Owed:
 class HttpTransport:
     """Serves a run on a listener. `known` are the clients of a run that is resumed."""
 
-    def __init__(self, listener: Listener, run: str, store: Store, *, known: Iterable[str] = ()) -> None:
+    def __init__(self, listener: Listener, run: str, store: Store, *, known: Iterable[str] = (), seed: int = 0) -> None:
         self._run = run
+        self._seed = seed
         self._store = store
         self._contents = store.contents
         self._inputs: queue.SimpleQueue[Input | BaseException] = queue.SimpleQueue()
@@ -317,7 +318,7 @@ class HttpTransport:
     def _head(self, owed: _Owed) -> TaskHead:
         task = owed.task
         content = None if owed.content is None else self._content_head(owed.content)
-        return TaskHead(task.id, task.kind, task.round, {**task.config}, content)
+        return TaskHead(task.id, task.kind, task.round, {**task.config}, content, self._seed)
 
     def _content_head(self, name: str) -> ContentHead:
         if name not in self._heads:

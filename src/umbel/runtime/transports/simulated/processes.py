@@ -81,15 +81,16 @@ class ProcessCrew:
         self._threads = threads
         self._ahead = ahead
         self._tries = tries
+        self._backlog: deque[Piece] = deque()  # pieces for the next worker that is ready for one
         self._outcomes: deque[Done | Lost] = deque()
         self._dropped: set[int] = set()
         self._failed_starts = 0
+        self._work = _dumped(work)
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._woken.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ, None)
-        self._work = _dumped(work)
         self._workers: list[_Worker] = []
         for slot in range(slots):
             visible = {} if devices is None else {"CUDA_VISIBLE_DEVICES": devices[slot]}
@@ -104,13 +105,12 @@ class ProcessCrew:
                 raise SimulationError(f"no worker was ready after {START_TIMEOUT:.0f} s; does client_fn's module wait?")
 
     def free(self) -> bool:
-        return any(len(worker.pieces) < self._ahead for worker in self._workers)
+        under_way = len(self._backlog) + sum(len(worker.pieces) for worker in self._workers)
+        return under_way < self._ahead * self.slots
 
     def start(self, piece: Piece) -> None:
-        worker = min(self._workers, key=lambda worker: (len(worker.pieces), not worker.ready))
-        worker.pieces.append(piece)
-        if worker.ready:
-            self._order(worker, piece)
+        self._backlog.append(piece)
+        self._deal()
 
     def wait(self, timeout: float | None) -> Done | Lost | None:
         until = None if timeout is None else time.monotonic() + timeout
@@ -125,6 +125,7 @@ class ProcessCrew:
             self._wake.send(b"\0")
 
     def drop(self, number: int) -> None:
+        self._backlog = deque(piece for piece in self._backlog if piece.number != number)
         for worker in self._workers:
             if any(piece.number == number for piece in worker.pieces):
                 self._dropped.add(number)
@@ -181,8 +182,7 @@ class ProcessCrew:
                 case Ready():
                     worker.ready = True
                     self._failed_starts = 0
-                    for piece in worker.pieces:
-                        self._order(worker, piece)
+                    self._deal()
                 case Broken():
                     raise _broken(message)
                 case Result():
@@ -191,6 +191,7 @@ class ProcessCrew:
     def _take(self, worker: _Worker, result: Result, files: list[int]) -> None:
         piece, done = worker.pieces.popleft(), result.done
         assert piece.number == done.number
+        self._deal()
         if done.number in self._dropped:
             self._dropped.discard(done.number)
             for file in files:
@@ -207,6 +208,16 @@ class ProcessCrew:
         for name, file in zip(result.updates, files, strict=True):
             self._contents.adopt(name, file)
         self._outcomes.append(done)
+
+    def _deal(self) -> None:
+        """Hands pieces to workers that are ready, the least busy first."""
+        while self._backlog:
+            ready = [worker for worker in self._workers if worker.ready and len(worker.pieces) < self._ahead]
+            if not ready:
+                return
+            worker, piece = min(ready, key=lambda worker: len(worker.pieces)), self._backlog.popleft()
+            worker.pieces.append(piece)
+            self._order(worker, piece)
 
     def _order(self, worker: _Worker, piece: Piece) -> None:
         given = piece.content is not None and piece.content != worker.content
@@ -264,7 +275,7 @@ class ProcessCrew:
             client = next((asked.client for asked in lost.tasks if asked.index == at), None)
             said = f"{why} at client {client}" if client is not None else why
             self._outcomes.append(Lost(lost.number, at if at in indices else None, said))
-        replacement.pieces = pieces
+        self._backlog.extendleft(reversed(pieces))
 
 
 def _signal(number: int) -> str:

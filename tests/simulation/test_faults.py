@@ -1,0 +1,254 @@
+"""Clients that raise, hang or take their process with them: one failed task each, and the run goes on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from members import Member, client_that_never_fails, fedavg
+
+import umbel as fl
+from umbel.errors import SimulationError
+from umbel.server.strategy import FedAvg
+from umbel.simulation import start_simulation
+
+
+def simulate(client_fn, *, backend="processes", clients=4, rounds=2, timeout=None, cls=FedAvg, workers=2):
+    return start_simulation(
+        client_fn=client_fn,
+        num_clients=clients,
+        config=fl.server.ServerConfig(num_rounds=rounds, round_timeout=timeout),
+        strategy=fedavg(cls, fraction_fit=1.0),
+        backend=backend,
+        workers=workers,
+    )
+
+
+def dying(how, *, once=None):
+    """Clients of which number 2 dies in `fit`; with `once`, a folder, only the first time."""
+
+    class Dying(Member):
+        def fit(self, parameters, config):
+            if self.name == "2" and not (once and (once / "dead").exists()):
+                if once:
+                    (once / "dead").touch()
+                how()
+            return super().fit(parameters, config)
+
+    return lambda context: Dying(context, fails=False)
+
+
+DEATHS = {
+    "SIGKILL": (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL (out of memory?)"),
+    "exit": (lambda: os._exit(7), "ended with exit status 7"),
+    "segfault": (lambda: ctypes.string_at(0), "was killed by SIGSEGV"),
+}
+
+
+@pytest.mark.parametrize(("how", "words"), DEATHS.values(), ids=DEATHS.keys())
+def test_a_client_that_kills_its_worker_fails_after_a_second_try_and_the_others_count(how, words):
+    history = simulate(dying(how))
+    assert [(note.round, note.client, note.reason) for note in history.failures] == [(1, "2", "died"), (2, "2", "died")]
+    assert all(words in note.text and "at client 2" in note.text for note in history.failures)
+    assert [number for number, _ in history.metrics_distributed_fit["seen"]] == [1, 2]
+
+
+def test_a_worker_that_dies_once_costs_nothing(tmp_path):
+    history = simulate(dying(lambda: os._exit(1), once=tmp_path))
+    assert history == simulate(client_that_never_fails, backend="inline")
+
+
+def test_a_death_in_a_chunk_of_many_fails_only_the_guilty():
+    history = simulate(dying(lambda: os._exit(1)), clients=150, rounds=1)  # 3 tasks a chunk
+    assert [note.client for note in history.failures] == ["2"]
+
+
+class Looking(FedAvg):
+    def aggregate_fit(self, server_round, results, failures):
+        parameters, metrics = super().aggregate_fit(server_round, results, failures)
+        return parameters, {**metrics, "results": len(results), "failures": [str(failure) for failure in failures]}
+
+
+def test_a_strategy_sees_results_and_failures():
+    history = simulate(dying(lambda: os._exit(1)), rounds=1, cls=Looking)
+    assert history.metrics_distributed_fit["results"] == [(1, 3)]
+    ((_, (said,)),) = history.metrics_distributed_fit["failures"]
+    assert said.startswith("client 2: worker")
+
+
+@pytest.mark.parametrize("backend", ["inline", "processes"])
+def test_a_hung_client_hits_the_round_timeout_and_the_run_goes_on(backend):
+    def hangs(context):
+        class Hanging(Member):
+            def fit(self, parameters, config):
+                if self.name == "1":
+                    threading.Event().wait(1000)
+                return super().fit(parameters, config)
+
+        return Hanging(context, fails=False)
+
+    started = time.monotonic()
+    history = simulate(hangs, backend=backend, timeout=4.0, clients=3, workers=3)
+    assert time.monotonic() - started < 30
+    assert [(note.round, note.client, note.reason) for note in history.failures if note.client == "1"] == [
+        (1, "1", "late"),
+        (2, "1", "late"),
+    ]
+    if backend == "processes":
+        assert all(note.client == "1" for note in history.failures)
+
+
+def test_every_client_may_fail_and_the_rounds_count():
+    def broken(context):
+        class Broken(Member):
+            def fit(self, parameters, config):
+                raise MemoryError("too large")
+
+        return Broken(context)
+
+    history = simulate(broken)
+    assert len(history.failures) == 8
+    assert len(history.losses_centralized) == 3
+
+
+def test_an_update_that_the_door_refuses_fails_with_the_reason():
+    def poisonous(context):
+        class Poisonous(Member):
+            def fit(self, parameters, config):
+                arrays, count, metrics = super().fit(parameters, config)
+                if self.name == "0":
+                    arrays[0][0, 0] = np.nan
+                if self.name == "1":
+                    arrays.pop()
+                return arrays, count, metrics
+
+        return Poisonous(context, fails=False)
+
+    histories = [simulate(poisonous, backend=backend) for backend in ("inline", "processes")]
+    assert histories[0] == histories[1]
+    notes = histories[0].failures
+    assert [note.reason for note in notes] == ["rejected"] * 4
+    assert "contains nan" in notes[0].text
+    assert "returned 3 arrays, the model has 4" in notes[1].text
+
+
+@pytest.mark.parametrize("backend", ["inline", "processes"])
+def test_a_state_that_cannot_be_kept_is_named(backend):
+    def hoarding(context):
+        class Hoarding(Member):
+            def fit(self, parameters, config):
+                self.context.state["lock"] = threading.Lock()
+                return parameters, 1, {}
+
+        return Hoarding(context)
+
+    history = simulate(hoarding, backend=backend, rounds=1)
+    assert "context.state holds what cannot be kept (a lock" in history.failures[0].text
+
+
+def test_what_a_failed_task_did_to_its_state_is_forgotten():
+    def forgetful(context):
+        class Forgetful(Member):
+            def fit(self, parameters, config):
+                self.context.state["tries"] = self.context.state.get("tries", 0) + 1
+                if self.name == "1":
+                    raise RuntimeError(f"tries: {self.context.state['tries']}")
+                return parameters, 1, {"tries": self.context.state["tries"]}
+
+        return Forgetful(context)
+
+    history = simulate(forgetful, backend="inline", rounds=3)
+    assert {note.text for note in history.failures} == {"fit raised RuntimeError: tries: 1"}
+    assert history.metrics_distributed_fit["tries"] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+# ---- what cannot begin
+
+
+def nothing(context):
+    return None
+
+
+def raising(context):
+    raise FileNotFoundError("no such data: /data/site-7")
+
+
+BAD = {
+    "returns None": ({"client_fn": nothing}, "client_fn returned a NoneType; return a NumPyClient or a Client, made"),
+    "returns a class": ({"client_fn": lambda c: Member}, "client_fn returned the class Member"),
+    "raises": ({"client_fn": raising}, "client_fn raised FileNotFoundError"),
+    "no function": ({"client_fn": 7}, "a function that makes one; got int"),
+    "a client": ({"client_fn": fl.client.NumPyClient()}, "give a function that makes one, such as lambda context"),
+    "no argument": ({"client_fn": lambda: None}, "client_fn takes no argument"),
+    "too few clients": ({"num_clients": 1}, "the strategy needs 2 clients (min_available_clients=2), the simulation has 1"),
+    "no clients": ({"num_clients": 0}, "num_clients=0; it is a whole number, 1 or more"),
+    "no number": ({"num_clients": None}, "either num_clients= or clients_ids="),
+    "both": ({"clients_ids": ["a", "b"]}, "either num_clients= or clients_ids="),
+    "twins": ({"num_clients": None, "clients_ids": ["a", "a"]}, "at least one, all of them text and different"),
+    "too many processors": ({"client_resources": {"num_cpus": 10_000}}, "num_cpus=10000, this machine has"),
+    "no GPU": ({"client_resources": {"num_gpus": 1}}, "num_gpus=1, this machine shows 0"),
+    "unknown resource": ({"client_resources": {"num_tpus": 1}}, "it knows num_cpus and num_gpus"),
+    "a negative need": ({"client_resources": {"num_cpus": -1}}, "client_resources['num_cpus'] = -1"),
+    "unknown backend": ({"backend": "spark"}, "backend='spark'; it is one of 'auto', 'inline', 'processes', 'ray'"),
+    "no workers": ({"workers": 0}, "workers=0; it is a whole number, 1 or more"),
+    "no threads": ({"threads": 0}, "threads=0; it is a whole number, 1 or more"),
+}
+
+
+@pytest.mark.parametrize("backend", ["inline", "processes"])
+@pytest.mark.parametrize(("changes", "words"), BAD.values(), ids=BAD.keys())
+def test_what_cannot_work_is_one_clear_error_before_the_first_round(changes, words, backend, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    if backend == "inline" and "client_resources" in changes and changes["client_resources"].keys() & {"num_cpus"}:
+        backend = "processes" if changes["client_resources"]["num_cpus"] > 0 else backend
+    options = {"client_fn": client_that_never_fails, "num_clients": 3, "backend": backend, "strategy": fedavg(), **changes}
+    with pytest.raises(SimulationError) as raised:
+        start_simulation(**options)
+    assert words in str(raised.value)
+
+
+def test_what_cannot_be_pickled_is_named_with_the_remedy():
+    lock = threading.Lock()
+    with pytest.raises(SimulationError, match=r"cannot be sent to worker processes: .*lock.*use backend=\"inline\""):
+        simulate(lambda context: (lock, Member(context))[1])
+
+
+def test_auto_stays_inline_with_what_cannot_be_pickled(caplog, monkeypatch):
+    monkeypatch.setattr("umbel.runtime.transports.simulated.auto.START_COST", 0.0)
+    monkeypatch.setattr("umbel.runtime.transports.simulated.auto.WORTH", 0.0)
+    lock = threading.Lock()
+    caplog.set_level("INFO")
+    history = simulate(lambda context: (lock, Member(context, fails=False))[1], backend="auto")
+    assert history == simulate(client_that_never_fails, backend="inline")
+    assert "The clients stay in one process: client_fn cannot be sent" in caplog.text
+
+
+def test_auto_moves_to_processes_once_they_pay_and_no_bit_changes(caplog, monkeypatch):
+    monkeypatch.setattr("umbel.runtime.transports.simulated.auto.START_COST", 0.0)
+    monkeypatch.setattr("umbel.runtime.transports.simulated.auto.WORTH", 0.0)
+    caplog.set_level("INFO")
+    history = simulate(client_that_never_fails, backend="auto", rounds=3)
+    assert history == simulate(client_that_never_fails, backend="inline", rounds=3)
+    assert "from here on 2 worker processes share them" in caplog.text
+
+
+def test_a_client_without_parameters_to_give_ends_the_simulation_with_the_remedy():
+    def empty(context):
+        return fl.client.NumPyClient()
+
+    with pytest.raises(SimulationError, match=r"client 0 could not give initial parameters: .*initial_parameters="):
+        start_simulation(client_fn=empty, num_clients=3, backend="inline")
+
+
+def test_a_strategy_that_asks_for_more_clients_than_there_are_is_told_so():
+    class Greedy(FedAvg):
+        def configure_fit(self, server_round, parameters, client_manager):
+            client_manager.wait_for(50)
+
+    with pytest.raises(fl.errors.StrategyError, match="asks for 50 clients, there are 4"):
+        simulate(client_that_never_fails, cls=Greedy, backend="inline")
