@@ -31,7 +31,7 @@ from umbel.runtime.transports.base import Proxy
 from umbel.runtime.transports.http.listener import AddressInUse, Listener
 from umbel.runtime.transports.http.server import HttpTransport
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import combines_by_itself
+from umbel.strategies.classic import combines_by_itself, slots_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 
@@ -121,10 +121,12 @@ def _serve(
     begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
     store = opened.store
     by_itself = combines_by_itself(strategy)
-    model = GlobalModel(store.contents, free_form=by_itself, max_examples=max_examples, max_bytes=max_bytes)
+    model = GlobalModel(
+        store.contents, free_form=by_itself, max_examples=max_examples, max_bytes=max_bytes, slots=slots_of(strategy)
+    )
     needed = set(coordinator.contents)
     if coordinator.state.version is not None:
-        needed.add(model.name(coordinator.state.version))
+        needed |= set(model.names(coordinator.state.version))
     store.contents.keep_only(needed)
     transport = HttpTransport(listener, opened.run, store, known=coordinator.state.pool, seed=seed)
     owner = Owner(strategy, manager, model, seed=seed, proxy=lambda name: Proxy(name, transport))
