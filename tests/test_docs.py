@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from umbel.aggregators import fold
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,6 +27,15 @@ def test_links_between_pages_lead_somewhere(page):
     folder = (ROOT / page).parent
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / page).read_text())
     assert [target for target in targets if not (folder / target).exists()] == []
+
+
+def test_the_strategy_of_one_s_own_works():
+    page = (ROOT / "docs" / "strategies.md").read_text()
+    names = {"__name__": "page"}
+    for program in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(program, names)
+    assert names["of_each_site"].pick(["a-1", "a-2", "b-1"], 2, np.random.RandomState)[1] == "b-1"
+    assert fold(names["votes"], np.dtype("float32"), [(0, np.array([2.0, -3.0]), 1)], chunk=1).tolist() == [1, -1]
 
 
 @pytest.mark.system

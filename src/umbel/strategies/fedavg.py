@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypedDict
 
+import numpy as np
+
 from umbel.aggregators import Rule, mean
 from umbel.exchange import (
     Config,
@@ -20,9 +22,10 @@ from umbel.exchange import (
 from umbel.optimizers import sgd
 from umbel.pace import Pace
 from umbel.params import NDArrays, Params
+from umbel.population import Clients
 from umbel.selectors import Selector, uniform
 from umbel.strategies.base import FailedResult, Parts, Strategy
-from umbel.strategies.clients import ClientManager, ClientProxy
+from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
 from umbel.strategies.combining import Alone, Results, combined
 from umbel.transforms import Transform, identity
 
@@ -174,9 +177,18 @@ class FedAvg(Strategy):
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
         config = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
-        size, needed = self.num_fit_clients(client_manager.num_available())
-        clients = client_manager.sample(num_clients=size, min_num_clients=needed)
+        clients = self._cohort(client_manager)
         return [(client, FitIns(parameters, dict(config))) for client in clients]
+
+    def _cohort(self, client_manager: ClientManager) -> list[ClientProxy]:
+        """Who trains: as the selector says, or the client manager's own sample where the selector is FedAvg's."""
+        size, needed = self.num_fit_clients(client_manager.num_available())
+        if self._select is None:
+            return client_manager.sample(num_clients=size, min_num_clients=needed)
+        client_manager.wait_for(needed)
+        present = client_manager.all()
+        rng = client_manager.rng if isinstance(client_manager, SimpleClientManager) else np.random.RandomState
+        return [present[name] for name in self._select.pick(Clients(0, present), size, rng)]
 
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager

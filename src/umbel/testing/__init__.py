@@ -1,5 +1,6 @@
-"""Fakes for tests of programs that use Umbel: the real loop with clients in this process, no socket and no thread."""
+"""For tests of programs that use Umbel: whole runs without sockets and threads, and checks of aggregators and strategies."""
 
+from umbel.testing.checks import check_aggregator, check_strategy
 from umbel.testing.local import LocalRun, run_locally
 
-__all__ = ["LocalRun", "run_locally"]
+__all__ = ["LocalRun", "check_aggregator", "check_strategy", "run_locally"]

@@ -1,0 +1,123 @@
+"""Every strategy over HTTP with real sockets, and simulated: the same versions of the model, bit for bit."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import zlib
+
+import numpy as np
+import pytest
+
+import umbel as fl
+from umbel.common import ndarrays_to_parameters
+from umbel.server import strategy as strategies
+
+pytestmark = pytest.mark.system
+
+ROUNDS, CLIENTS = 3, 5
+
+
+class Member(fl.client.NumPyClient):
+    """Goes half the way to a point of its own."""
+
+    def __init__(self, name):
+        self.point = float(int(name) + 1)
+
+    def fit(self, parameters, config):
+        loss = float(np.mean((parameters[0] - self.point) ** 2))
+        return [(a + 0.5 * (self.point - a)).astype(a.dtype) for a in parameters], 10 + int(self.point), {"loss": loss}
+
+    def evaluate(self, parameters, config):
+        return float(np.abs(parameters[0]).mean()), 10, {}
+
+
+def client_fn(cid: str):
+    return Member(cid)
+
+
+def initial():
+    return [np.linspace(-1, 1, 300, dtype="float32").reshape(3, 100), np.zeros(7), np.arange(4)]
+
+
+def evaluate(number, arrays, config):
+    """A checksum of the version, so that a History tells its bits."""
+    return float(zlib.crc32(b"".join(array.tobytes() for array in arrays))), {}
+
+
+def root_fit(number, arrays):
+    return [(a + 0.5 * (3 - a)).astype(a.dtype) for a in arrays]
+
+
+KEYWORDS = {
+    "FedAvgM": {"server_momentum": 0.5},
+    "FedProx": {"proximal_mu": 0.1},
+    "Krum": {"num_malicious_clients": 1},
+    "MultiKrum": {"num_malicious_clients": 1},
+    "CenteredClipping": {"clipping_radius": 5.0, "iterations": 2},
+    "FLTrust": {"root_fit": root_fit},
+}
+NAMES = sorted(set(strategies.__all__) - {"Strategy", "FedXgbBagging", "FedXgbCyclic", "FedXgbNnAvg"})
+
+
+def made(name):
+    common = {
+        "initial_parameters": ndarrays_to_parameters(initial()),
+        "evaluate_fn": evaluate,
+        "min_fit_clients": CLIENTS,
+        "min_available_clients": CLIENTS,
+    }
+    if name == "Bucketing":
+        return strategies.Bucketing(strategies.FedMedian(**common), bucket_size=2)
+    if name == "NearestNeighbourMixing":
+        return strategies.NearestNeighbourMixing(strategies.GeometricMedian(**common), num_malicious_clients=1)
+    return getattr(strategies, name)(**KEYWORDS.get(name, {}), **common)
+
+
+def over_http(name):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    histories = []
+
+    def serve():
+        config = fl.server.ServerConfig(num_rounds=ROUNDS)
+        histories.append(
+            fl.server.start_server(server_address=address, config=config, strategy=made(name), seed=5, store=None)
+        )
+
+    threads = [threading.Thread(target=serve)]
+    for client in map(str, range(CLIENTS)):
+        options = {"server_address": address, "client": Member(client), "client_id": client}
+        threads.append(threading.Thread(target=fl.client.start_client, kwargs=options))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return histories[0]
+
+
+def simulated(name, backend):
+    return fl.simulation.start_simulation(
+        client_fn=client_fn,
+        num_clients=CLIENTS,
+        config=fl.server.ServerConfig(num_rounds=ROUNDS),
+        strategy=made(name),
+        backend=backend,
+        workers=2,
+        seed=5,
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_over_http_and_simulated_it_makes_the_same_versions(name):
+    history = over_http(name)
+    versions = [crc for _, crc in history.losses_centralized]
+    assert len(set(versions)) == ROUNDS + 1  # each round has made another one
+    assert simulated(name, "inline") == history
+
+
+@pytest.mark.parametrize("name", ["FedAdam", "FedAvgM", "CenteredClipping", "Bucketing"])
+def test_worker_processes_change_no_bit(name):
+    assert simulated(name, "processes") == simulated(name, "inline")
