@@ -48,7 +48,7 @@ def in_pieces(model, updates, weights, optimizer):
     for begin in range(0, len(updates), chunk):
         part = PartialSum(mean(), cut)
         for update, weight in zip(updates[begin : begin + chunk], weights[begin : begin + chunk], strict=True):
-            part.add(update, weight)
+            part.add(part.blocks_of(update), weight)
         state = pickle.loads(pickle.dumps(part.state(), 5))  # as it comes from a worker
         total.merge(PartialSum.restored(mean(), cut, state))
     return total.schema(), b"".join(bytes(block) for block in total.blocks(in_memory(base), optimizer))

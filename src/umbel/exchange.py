@@ -59,7 +59,7 @@ def scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
     >>> scalars({"accuracy": np.float32(0.5), "site": "A"})
     {'accuracy': 0.5, 'site': 'A'}
     """
-    if not isinstance(values, Mapping):
+    if type(values) is not dict and not isinstance(values, Mapping):
         raise WireError(f"a dict is needed, {{}} for none; got {type(values).__name__}")
     plain: dict[str, Scalar] = {}
     for name, value in values.items():

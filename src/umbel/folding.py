@@ -51,6 +51,7 @@ class Plan:
 
     model: Schema
     blocks: tuple[_Block, ...]
+    integers: tuple[int, ...]  # which blocks are of integers or booleans
 
 
 def plan(model: Schema) -> Plan:
@@ -70,11 +71,14 @@ def plan(model: Schema) -> Plan:
             start = min(spec.size, BLOCK - last.size)
             pieces = (*last.pieces, _Piece(position, 0, start))
             blocks[-1] = last._replace(size=last.size + start, pieces=pieces)
+        if not spec.size and not spec.is_float:  # no values, but whether integers are answered with floats is to be known
+            blocks.append(_Block(dtype, begin, 0, (_Piece(position, 0, 0),)))
         while start < spec.size:
             stop = min(start + BLOCK, spec.size)
             blocks.append(_Block(dtype, begin + start * dtype.itemsize, stop - start, (_Piece(position, start, stop),)))
             start = stop
-    return Plan(model, tuple(block for block in blocks if block.size))
+    integers = tuple(i for i, block in enumerate(blocks) if not model.specs[block.pieces[0].position].is_float)
+    return Plan(model, tuple(blocks), integers)
 
 
 class PartialSum:
@@ -85,8 +89,8 @@ class PartialSum:
     >>> from umbel.params import schema_of
     >>> one, three = [np.array([1.0, 2.0])], [np.array([5.0, 6.0])]
     >>> total = PartialSum(mean(), plan(schema_of(one)))
-    >>> total.add(one, 1)
-    >>> total.add(three, 3)
+    >>> total.add(total.blocks_of(one), 1)
+    >>> total.add(total.blocks_of(three), 3)
     >>> np.frombuffer(next(total.blocks(None, sgd()))).tolist()
     [4.0, 5.0]
     """
@@ -114,14 +118,22 @@ class PartialSum:
         total.updates, total._accs, total._whole = state  # type: ignore[misc]  # what `state` returned
         return total
 
-    def add(self, arrays: NDArrays, weight: float) -> None:
-        """Folds one update in, in place. `arrays` are row-major and have the model's shapes."""
-        add, blocks = self._aggregator.add, self._plan.blocks
+    def blocks_of(self, arrays: NDArrays) -> list[NDArray]:
+        """An update as `add` takes it: 1-d arrays, one for each block of the plan, without copying where a tensor is one.
+
+        `arrays` are row-major and have the model's shapes.
+        """
+        return [_take(arrays, block) for block in self._plan.blocks]
+
+    def add(self, blocks: list[NDArray], weight: float) -> None:
+        """Folds one update in, in place."""
+        add = self._aggregator.add
         if not self._accs:
-            self._accs = [self._aggregator.init(block.dtype) for block in blocks]
-        for i, block in enumerate(blocks):
-            self._accs[i] = add(self._accs[i], _take(arrays, block), weight)
-        self._whole.update(i for i, array in enumerate(arrays) if array.dtype.kind in "iub")
+            self._accs = [self._aggregator.init(block.dtype) for block in self._plan.blocks]
+        self._accs = [add(acc, block, weight) for acc, block in zip(self._accs, blocks, strict=True)]
+        for spot in self._plan.integers:
+            if blocks[spot].dtype.kind in "iub":
+                self._whole.update(piece.position for piece in self._plan.blocks[spot].pieces)
         self.updates += 1
 
     def merge(self, other: PartialSum) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.errors import WireError
-from umbel.wire import Schema, TensorSpec, dtype_of, encode_header, parse_header, tag_of
+from umbel.wire import TRAVELS, Schema, TensorSpec, dtype_of, encode_header, parse_header, tag_of
 
 __all__ = ["DType", "NDArray", "NDArrays", "Params", "as_arrays", "gather", "schema_of"]
 
@@ -69,17 +69,15 @@ class Params:
 
     def arrays(self) -> NDArrays:
         """One view per tensor, in the model's order."""
-        return [self._view(spec, begin) for spec, begin in zip(self.schema.specs, self.schema.offsets, strict=True)]
+        buffer = self.buffer
+        return [buffer[begin:end].view(dtype).reshape(shape) for begin, end, dtype, shape in self.schema.places]
 
     def __getitem__(self, name: str) -> NDArray:
-        position = self.schema.names.index(name)
-        return self._view(self.schema.specs[position], self.schema.offsets[position])
+        begin, end, dtype, shape = self.schema.places[self.schema.names.index(name)]
+        return self.buffer[begin:end].view(dtype).reshape(shape)
 
     def __repr__(self) -> str:
         return f"Params({len(self.schema)} tensors, {self.schema.nbytes:,} bytes)"
-
-    def _view(self, spec: TensorSpec, begin: int) -> NDArray:
-        return self.buffer[begin : begin + spec.nbytes].view(dtype_of(spec.dtype)).reshape(spec.shape)
 
 
 def as_arrays(values: object) -> NDArrays:
@@ -100,6 +98,8 @@ def as_arrays(values: object) -> NDArrays:
 
 
 def _as_array(position: int, value: object) -> NDArray:
+    if type(value) is np.ndarray and value.flags.c_contiguous and value.dtype in TRAVELS:  # nearly always: 0.3 µs
+        return value
     try:
         array = np.asarray(value, order="C")
     except (ValueError, TypeError, OverflowError) as error:

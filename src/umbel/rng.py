@@ -36,17 +36,21 @@ def frozen_stream(seed: int, *path: int | str) -> np.random.RandomState:
 
 
 def key(seed: int, *path: int | str) -> int:
-    """128 bits for one place in a run, for generators of others' making. Costs 2 µs.
+    """128 bits for one place in a run, for generators of others' making. Costs 3 µs.
 
     >>> key(7, "client", "a", 3) == key(7, "client", "a", 3) != key(7, "client", "a", 4)
     True
     """
-    digest = blake2b(digest_size=16, person=b"umbel.rng.1")
-    for part in (seed, *path):
-        kind, text = ("i", str(int(part))) if isinstance(part, (int, np.integer)) else ("s", part)
-        encoded = text.encode()
-        digest.update(f"{kind}{len(encoded)}:".encode() + encoded)  # length first: ("ab", "c") is not ("a", "bc")
-    return int.from_bytes(digest.digest(), "little")
+    address = b"".join([_part(part) for part in (seed, *path)])
+    return int.from_bytes(blake2b(address, digest_size=16, person=b"umbel.rng.1").digest(), "little")
+
+
+def _part(part: int | str) -> bytes:
+    if isinstance(part, str):
+        encoded = part.encode()
+        return b"s%d:%b" % (len(encoded), encoded)  # length first: ("ab", "c") is not ("a", "bc")
+    number = b"%d" % int(part)
+    return b"i%d:%b" % (len(number), number)
 
 
 def _philox(seed: int, path: tuple[int | str, ...]) -> np.random.Philox:

@@ -217,14 +217,6 @@ def _traceback(error: BaseException) -> str:
 def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer:
     parameters = Parameters.of(arrays)
     match kind:
-        case Kind.PROPERTIES:
-            properties = client.get_properties(GetPropertiesIns(config))
-            _expect_ok(properties.status)
-            return Answer(metrics=_scalars("get_properties", properties.properties))
-        case Kind.PARAMETERS:
-            initial = client.get_parameters(GetParametersIns(config))
-            _expect_ok(initial.status)
-            return Answer(arrays=_travelling("get_parameters", initial.parameters.arrays()))
         case Kind.FIT:
             fitted = client.fit(FitIns(parameters, config))
             _expect_ok(fitted.status)
@@ -241,6 +233,14 @@ def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer
                 num_examples=_count("evaluate", evaluated.num_examples),
                 metrics=_scalars("evaluate", evaluated.metrics),
             )
+        case Kind.PROPERTIES:
+            properties = client.get_properties(GetPropertiesIns(config))
+            _expect_ok(properties.status)
+            return Answer(metrics=_scalars("get_properties", properties.properties))
+        case Kind.PARAMETERS:
+            initial = client.get_parameters(GetParametersIns(config))
+            _expect_ok(initial.status)
+            return Answer(arrays=_travelling("get_parameters", initial.parameters.arrays()))
 
 
 _OK = Status(Code.OK, "Success")

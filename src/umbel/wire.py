@@ -28,7 +28,7 @@ import numpy as np
 
 from umbel.errors import WireError
 
-__all__ = ["MAX_HEADER", "Schema", "TensorSpec", "dtype_of", "encode_header", "parse_header", "short", "tag_of"]
+__all__ = ["MAX_HEADER", "TRAVELS", "Schema", "TensorSpec", "dtype_of", "encode_header", "parse_header", "short", "tag_of"]
 
 MAX_HEADER = 16 * 2**20  # bytes; about 150,000 tensors
 _MAX_RANK = 32  # numpy 1.x stops there
@@ -58,6 +58,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     }.items()
 }
 _TAGS = {dtype: tag for tag, dtype in _DTYPES.items()}
+TRAVELS = frozenset(_TAGS)  # dtypes in this machine's byte order
 
 
 def dtype_of(tag: str) -> np.dtype[Any]:
@@ -127,6 +128,14 @@ class Schema:
         ends = accumulate((self.specs[i].nbytes for i in self.layout), initial=0)
         begin = dict(zip(self.layout, ends, strict=False))
         return tuple(begin[i] for i in range(len(self.specs)))
+
+    @cached_property
+    def places(self) -> tuple[tuple[int, int, np.dtype[Any], tuple[int, ...]], ...]:
+        """For each spec: first byte of its data, the byte after its last, numpy dtype and shape."""
+        return tuple(
+            (begin, begin + spec.nbytes, dtype_of(spec.dtype), spec.shape)
+            for spec, begin in zip(self.specs, self.offsets, strict=True)
+        )
 
     @cached_property
     def nbytes(self) -> int:

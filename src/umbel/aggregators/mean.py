@@ -42,6 +42,10 @@ def mean() -> Aggregator:
 
 
 def _add(acc: _Sum, block: NDArray, weight: float) -> _Sum:
+    if block.dtype.kind == "f" and acc.dtype != np.bool_ and acc.values is not None and acc.values.dtype == np.float64:
+        acc.values += np.multiply(block, weight, dtype=np.float64)
+        acc.weight += weight
+        return acc
     term = _Sum(acc.dtype, weight=weight)
     if acc.dtype == np.bool_:
         block = block.astype(np.bool_)  # one vote each, also for a client that answers 1000

@@ -69,6 +69,7 @@ class Owner:
         self._seed = seed
         self._proxy = proxy
         self._proxies: dict[str, ClientProxy] = {}
+        self._available: Clients | None = None
         self._population = population
         self._summed = summed
         self.busy = False  # user code may be running
@@ -155,7 +156,8 @@ class Owner:
             self._model.adopt(0, reply.content)
             return Stepped(0)
         version = question.version
-        results = [(self._client(task.client), self._fit_res(version, task, reply)) for task, reply in question.results]
+        place = self._place(version, question.round)
+        results = [(self._client(task.client), self._fit_res(place, task, reply)) for task, reply in question.results]
         try:
             returned = self._strategy.aggregate_fit(question.round, results, _failed(question.failures))
         except TooFewUpdates as error:
@@ -174,16 +176,19 @@ class Owner:
         before, after = self._model.at(question.version).schema, self._model.at(question.round).schema
         return Stepped(question.round, _named(metrics), _widened(before, after))
 
-    def _fit_res(self, version: int, task: Task, reply: Reply) -> FitRes:
-        base = self._model.at(version)
+    def _place(self, version: int, number: int) -> Callable[[Task], Place]:
+        """Where results of this round stand, but for what their task says."""
+        base, memory = self._model.at(version), self._model.memory(version, number)
+        schema, source = base.schema, base.source
+        return lambda task: Place(task.index, task.cohort, schema, source, self._seed, memory, spread)
+
+    def _fit_res(self, place: Callable[[Task], Place], task: Task, reply: Reply) -> FitRes:
         if reply.partial is not None:
             parameters = Parameters.part_of(self._sum(reply.partial))
         else:
             assert reply.content is not None
             parameters = as_parameters(self._model.contents.open(reply.content))
-        memory = self._model.memory(version, task.round)
-        place = Place(task.index, task.cohort, base.schema, base.source, self._seed, memory, spread)
-        return FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), place)
+        return FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), place(task))
 
     def _sum(self, exchange: str) -> PartialSum:
         assert self._summed is not None
@@ -196,6 +201,9 @@ class Owner:
 
     def _present(self, available: Clients) -> None:
         """Brings the client manager up to who is there now."""
+        if available == self._available and len(self._proxies) <= MAX_PROXIES:
+            return
+        self._available = available
         if len(self._proxies) > MAX_PROXIES:
             self._proxies = {}
         gone = [self._proxies.pop(name) for name in list(self._proxies) if name not in available]

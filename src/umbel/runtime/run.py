@@ -99,22 +99,23 @@ def run(
         model.committed(coordinator.state.version or 0)
 
     def do(command: Command) -> None:
-        if isinstance(command, (Dispatch, Cancel, Settle)):
-            write()
         match command:
-            case Initialize() | Choose() | Step() | Evaluate() | Summarize():
-                answers.append(_asked(owner, command))
-            case Dispatch(task):
-                transport.dispatch(task, model.content_for(task), model.door(task))
-            case Cancel(task):
-                transport.cancel(task)
-            case Settle(task=task, verdict=verdict, why=why):
-                transport.settle(task, verdict, why)
-            case Discard(content):
-                model.contents.remove(content)
             case Publish(event):
                 for observe in observers:
                     observe(event)
+            case Dispatch(task):
+                write()
+                transport.dispatch(task, model.content_for(task), model.door(task))
+            case Cancel(task):
+                write()
+                transport.cancel(task)
+            case Settle(task=task, verdict=verdict, why=why):
+                write()
+                transport.settle(task, verdict, why)
+            case Discard(content):
+                model.contents.remove(content)
+            case Initialize() | Choose() | Step() | Evaluate() | Summarize():
+                answers.append(_asked(owner, command))
 
     owed = coordinator.owed()
     answers.extend(first)

@@ -45,7 +45,8 @@ class Asked:
 class Piece:
     """Consecutive tasks of one exchange, whose answers come together.
 
-    `content` names the parameters that go to all of them. Where `folds`, their updates are folded in task order.
+    `content` names the parameters that go to all of them. `partial` names the sum that their updates are folded into, in
+    task order; None where each travels by itself.
     """
 
     number: int
@@ -53,7 +54,7 @@ class Piece:
     tasks: tuple[Asked, ...]
     content: str | None
     door: Door
-    folds: bool
+    partial: str | None = None
     until: float | None = None  # monotonic seconds of the transport's process: later, no answer counts
 
 

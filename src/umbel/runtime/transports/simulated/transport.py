@@ -172,7 +172,7 @@ class SimulatedTransport:
             write_content(self._contents, given, *parameters.stream())
         asked = Asked(0, client, self._position(client), 0, {**config}, into, self._states.get(client))
         crew = self._crew
-        crew.start(Piece(number, kind, (asked,), given, Door(kind, None, 2**63, 2**62), folds=False))
+        crew.start(Piece(number, kind, (asked,), given, Door(kind, None, 2**63, 2**62)))
         while True:
             outcome = crew.wait(None)
             if outcome is not None and outcome.number == number:
@@ -232,7 +232,8 @@ class SimulatedTransport:
             )
             for task, _, _ in run
         )
-        piece = Piece(next(self._numbers), first.kind, asked, content, door, folds, self._closes)
+        partial = _exchange(first) if folds else None
+        piece = Piece(next(self._numbers), first.kind, asked, content, door, partial, self._closes)
         return _Job(piece, {task.index: task for task, _, _ in run}, first.index // chunk if folds else None)
 
     def _feed(self) -> None:
@@ -256,7 +257,6 @@ class SimulatedTransport:
         if isinstance(outcome, Lost):
             self._try_again(job, outcome)
             return
-        exchange = _exchange(next(iter(job.tasks.values())))
         replies: list[tuple[str, Reply]] = []
         for index, answer in outcome.answers.items():
             task = job.tasks.get(index)
@@ -267,7 +267,7 @@ class SimulatedTransport:
                 continue
             if index in outcome.states:
                 self._states.put(task.client, outcome.states[index])
-            replies.append((task.id, answer if job.chunk is None else replace(answer, partial=exchange)))
+            replies.append((task.id, answer))
         if job.chunk is not None:
             self.sums.put(job.chunk, outcome.total)
         if replies:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
+from umbel.door import Door
 from umbel.errors import Rejected, WireError
 from umbel.exchange import Context
 from umbel.folding import PartialSum, Plan, plan
-from umbel.params import NDArrays, Params, gather, schema_of
+from umbel.params import NDArray, NDArrays, Params, gather, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind, Reply
 from umbel.runtime.seeding import seed_generators
 from umbel.runtime.transports.simulated.pieces import Asked, Done, Keep, Piece, Work
@@ -39,7 +42,7 @@ class Workbench:
     def do(self, piece: Piece, model: Params | None, at: Callable[[int], None] = lambda _: None) -> Done:
         """Does the tasks one after another. `model` is what `piece.content` names, read-only; `at` is told each index."""
         done = Done(piece.number, {})
-        if piece.folds and piece.door.schema is not None and self._work.aggregator is not None:
+        if piece.partial is not None and piece.door.schema is not None and self._work.aggregator is not None:
             if self._plan is None or self._plan.model != piece.door.schema:
                 self._plan = plan(piece.door.schema)
             done.total = PartialSum(self._work.aggregator, self._plan)
@@ -58,30 +61,25 @@ class Workbench:
             return answer
         try:
             kept = encode_state(state) if state or asked.state else b""
-            reply = self._admit(piece, asked, answer, model, done.total)
+            reply = self._admit(piece, asked, answer, done.total)
         except (Rejected, WireError) as error:
             return Failure(FailureKind.REJECTED, str(error))
         if kept != asked.state:
             done.states[asked.index] = kept
         return reply
 
-    def _admit(
-        self, piece: Piece, asked: Asked, answer: Answer, model: Params | None, total: PartialSum | None
-    ) -> Reply:
-        schema = _schema(answer.arrays, model)
+    def _admit(self, piece: Piece, asked: Asked, answer: Answer, total: PartialSum | None) -> Reply:
+        schema = _schema(answer.arrays, piece.door.schema)
         metrics: dict[str, object] = {**answer.metrics}
-        reply = Reply(answer.num_examples, answer.loss, metrics, asked.into)
+        reply = Reply(answer.num_examples, answer.loss, metrics, asked.into, piece.partial)
         piece.door.admit(reply, schema)
         if piece.kind not in (Kind.FIT, Kind.PARAMETERS):
             return reply
-        check = piece.door.value_check(schema)
-        if check is not None:
-            begin = 0
-            for view in gather(schema, answer.arrays, 0, schema.nbytes):
-                check.feed(begin, view)
-                begin += len(view)
-        if total is not None:
-            total.add(answer.arrays, answer.num_examples)
+        blocks = None if total is None else total.blocks_of(answer.arrays)
+        if blocks is None or schema is not piece.door.schema or not _surely_finite(blocks):
+            _check_values(piece.door, schema, answer.arrays)
+        if total is not None and blocks is not None:
+            total.add(blocks, answer.num_examples)
         elif asked.into is not None:
             self._keep(asked.into, schema, answer.arrays)
         return reply
@@ -91,10 +89,25 @@ class Workbench:
         return Context(asked.client, {**place}, {}, state, self._work.seed, asked.round)
 
 
-def _schema(arrays: NDArrays, model: Params | None) -> Schema:
+def _schema(arrays: NDArrays, model: Schema | None) -> Schema:
     """The schema of an answer; the model's own object where it is the same, which saves 10 µs a task."""
-    if model is not None and len(arrays) == len(model.schema):
-        pairs = zip(arrays, model.arrays(), strict=True)
-        if all(mine.dtype == theirs.dtype and mine.shape == theirs.shape for mine, theirs in pairs):
-            return model.schema
+    if model is not None and len(arrays) == len(model):
+        pairs = zip(arrays, model.places, strict=True)
+        if all(array.dtype == dtype and array.shape == shape for array, (_, _, dtype, shape) in pairs):
+            return model
     return schema_of(arrays)
+
+
+def _surely_finite(blocks: list[NDArray]) -> bool:
+    """Whether every value is a finite float32: 3 µs for 8,000 of them, where the check that can name the array takes 30."""
+    return all(block.dtype == np.float32 and np.isfinite(block).all() for block in blocks)
+
+
+def _check_values(door: Door, schema: Schema, arrays: NDArrays) -> None:
+    """Raises `Rejected`, naming the array."""
+    check = door.value_check(schema)
+    if check is not None:
+        begin = 0
+        for view in gather(schema, arrays, 0, schema.nbytes):
+            check.feed(begin, view)
+            begin += len(view)
