@@ -522,12 +522,12 @@ def test_whatever_strangers_do_the_model_is_that_of_the_honest_clients(federatio
 
     for name in "ab":
         federation.open(name, "fit.1")
-    server.says("[SUMMARY]")
+    server.says("\nINFO    : [SUMMARY]")
     for stranger in strangers:
         stranger.leave()
     federation.all_end()
     assert f"fit: received 2 results and {len(cases)} failures" in server.text
-    assert server.text.count("[SUMMARY]") == 1, "a stranger wrote lines of its own"
+    assert server.text.count("\nINFO    : [SUMMARY]") == 1, "a stranger wrote lines of its own"
     assert "\x1b" not in server.text
     assert "Traceback" not in server.text
     assert "Exception" not in server.text
@@ -558,7 +558,7 @@ def test_the_same_update_twice_counts_once(federation, reference, strange):
 
     for name in "ab":
         federation.open(name, "fit.1")
-    server.says("[SUMMARY]")
+    server.says("\nINFO    : [SUMMARY]")
     twin.leave()
     federation.all_end()
     assert federation.model() == reference("abc", rounds=1)
@@ -585,7 +585,7 @@ def test_metrics_that_nobody_asked_for(federation, reference, strange):
         assert answer.verdict in ("accepted", "rejected"), answer
     for name in "ab":
         federation.open(name, "fit.1")
-    server.says("[SUMMARY]")
+    server.says("\nINFO    : [SUMMARY]")
     for stranger in strangers:
         stranger.leave()
     federation.all_end()

@@ -15,6 +15,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable
 
+import msgspec
 import numpy as np
 
 from umbel.errors import ServerUnreachable, WireError
@@ -33,6 +34,7 @@ from umbel.runtime.transports.http.protocol import (
     Offer,
     Outcome,
     TaskHead,
+    encode,
 )
 from umbel.training import Answer, Client, run_task
 from umbel.wire import encode_header
@@ -264,7 +266,7 @@ class _Life:
             Offer(
                 num_examples=answer.num_examples,
                 loss=answer.loss,
-                metrics={**answer.metrics},
+                metrics=msgspec.Raw(encode({**answer.metrics})),
                 header=encode_header(schema) if carries else b"",
                 size=schema.nbytes,
                 data=data,

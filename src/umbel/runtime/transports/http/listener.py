@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 import ssl
 import threading
@@ -15,9 +16,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from umbel.runtime.transports.http.address import parse_address
+from umbel.runtime.transports.http.connections import Connection, Connections, Peer
 
 __all__ = ["AddressInUse", "Listener"]
 
+_http_logger = logging.getLogger("umbel.http")
+_http_logger.setLevel(logging.ERROR)  # what strangers send is said where it is refused; what breaks here is said here
 MAX_HEAD = 2**17  # bytes of a request's line and headers
 
 
@@ -34,6 +38,7 @@ class Listener:
     def __init__(self, address: str, *, tls: ssl.SSLContext | None = None) -> None:
         self.host, port = parse_address(address)
         self._tls = tls
+        self.certificate_needed = tls is not None and tls.verify_mode is not ssl.CERT_NONE
         self._socket = _bind(self.host, port)
         self.port: int = self._socket.getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -53,13 +58,14 @@ class Listener:
     def start(
         self,
         app: ASGIApp,
-        disconnected: Callable[[tuple[str, int]], None],
+        connections: Connections,
+        disconnected: Callable[[Peer], None],
         watch: Callable[[], Awaitable[None]],
     ) -> None:
-        """Serves `app`; tells of each closed connection by its peer, and runs `watch` beside it."""
+        """Serves `app` on `connections`; tells of each closed one by its peer, and runs `watch` beside it."""
         config = uvicorn.Config(
             app,
-            http=_protocol(disconnected),
+            http=_protocol(connections, disconnected),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -144,8 +150,8 @@ def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.soc
     return sock
 
 
-def _protocol(disconnected: Callable[[tuple[str, int]], None]) -> type[asyncio.Protocol]:
-    """uvicorn's protocol class, telling of closed connections: only so a killed client is seen at once."""
+def _protocol(connections: Connections, disconnected: Callable[[Peer], None]) -> type[asyncio.Protocol]:
+    """uvicorn's protocol class, telling of connections and of their bytes: so a killed client is seen at once."""
     base: Any
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base
@@ -154,6 +160,16 @@ def _protocol(disconnected: Callable[[tuple[str, int]], None]) -> type[asyncio.P
 
     class Protocol(base):  # type: ignore[misc]  # one of two classes
         _head = -1  # bytes of a request's head so far; -1 where none is under way
+        _connection: Connection | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            self.logger = _http_logger
+            super().connection_made(transport)
+            if self.client is None:  # it has gone already
+                transport.abort()
+                return
+            self._connection = Connection(self.client, transport)
+            connections.opened(self._connection)
 
         # httptools tells when a head begins and ends, and takes one of any length; h11 has a limit of its own.
         def on_message_begin(self) -> None:
@@ -173,16 +189,23 @@ def _protocol(disconnected: Callable[[tuple[str, int]], None]) -> type[asyncio.P
                 super().on_body(b"")
 
         def data_received(self, data: bytes) -> None:
+            if self._connection is not None:
+                connections.received(self._connection, len(data))
             super().data_received(data)
             if self._head >= 0:
                 self._head += len(data)
                 if self._head > MAX_HEAD:
+                    connections.refused(self._connection, f"a request's head of more than {MAX_HEAD:,} bytes")
                     self.transport.abort()
 
+        def send_400_response(self, msg: str) -> None:
+            connections.refused(self._connection, "bytes that are no HTTP request")
+            super().send_400_response(msg)
+
         def connection_lost(self, exc: Exception | None) -> None:
-            peer = self.client
             super().connection_lost(exc)
-            if peer is not None:
-                disconnected(peer)
+            if self._connection is not None:
+                connections.closed(self._connection.peer)
+                disconnected(self._connection.peer)
 
     return Protocol

@@ -13,6 +13,7 @@ All but the first carry the session in the header `umbel-session`. A refusal is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -42,6 +43,7 @@ __all__ = [
     "TaskHead",
     "decode",
     "encode",
+    "metrics_of",
 ]
 
 VERSION = 1
@@ -103,7 +105,7 @@ class Offer(msgspec.Struct, forbid_unknown_fields=True):
 
     num_examples: int = 0
     loss: float = 0.0
-    metrics: dict[str, object] = {}
+    metrics: msgspec.Raw = msgspec.Raw(b"\x80")  # a map; read only once its size is known to be no bomb's
     header: bytes = b""
     size: int = 0
     data: bytes | None = None
@@ -128,18 +130,19 @@ class Problem(msgspec.Struct):
 
 
 class Refused(Exception):
-    """A request that the server will not have: HTTP status and reason."""
+    """A request that the server will not have: HTTP status and reason, and headers that go with it."""
 
-    def __init__(self, status: int, why: str) -> None:
+    def __init__(self, status: int, why: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(why)
         self.status = status
+        self.headers = headers
 
 
 T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode(message: msgspec.Struct) -> bytes:
+def encode(message: msgspec.Struct | Mapping[str, object]) -> bytes:
     return _encoder.encode(message)
 
 
@@ -149,3 +152,16 @@ def decode(data: bytes | bytearray, type_: type[T]) -> T:
         return msgspec.msgpack.decode(data, type=type_)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise WireError(f"not a {type_.__name__} message: {error}") from None
+
+
+def metrics_of(offer: Offer, limit: int) -> dict[str, object] | None:
+    """An offer's metrics; None where they are longer than `limit` bytes: a list of empty maps takes 70 times its bytes.
+
+    Raises `WireError` for what is no map from names.
+    """
+    if len(offer.metrics) > limit:
+        return None
+    try:
+        return msgspec.msgpack.decode(offer.metrics, type=dict[str, object])
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise WireError(f"not a Offer message: {error} in `$.metrics`") from None

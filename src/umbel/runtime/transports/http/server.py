@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import queue
 import re
 import secrets
@@ -21,13 +20,12 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from umbel.door import Door
-from umbel.errors import Rejected, StoreError, WireError
+from umbel.door import MAX_METRICS_SIZE, Door
+from umbel.errors import Rejected, WireError
 from umbel.exchange import Parameters, scalars
 from umbel.params import Params
 from umbel.rounds.messages import (
@@ -45,6 +43,8 @@ from umbel.rounds.messages import (
 )
 from umbel.runtime.contents import Content, write_content
 from umbel.runtime.stores.base import Store
+from umbel.runtime.transports.http.conduct import Conduct
+from umbel.runtime.transports.http.connections import Limits
 from umbel.runtime.transports.http.listener import Listener
 from umbel.runtime.transports.http.protocol import (
     FOLLOW,
@@ -52,7 +52,6 @@ from umbel.runtime.transports.http.protocol import (
     INLINE,
     PART,
     POLL,
-    SESSION,
     VERSION,
     WORKING,
     Commit,
@@ -61,15 +60,16 @@ from umbel.runtime.transports.http.protocol import (
     Offer,
     Outcome,
     Poll,
-    Problem,
     Refused,
     Register,
     Registered,
     TaskHead,
     decode,
     encode,
+    metrics_of,
 )
-from umbel.runtime.transports.http.sessions import Present, Sessions
+from umbel.runtime.transports.http.reception import Reception, declared_length
+from umbel.runtime.transports.http.sessions import SWEEP, Present, Sessions
 from umbel.runtime.transports.http.upload import Upload
 from umbel.training import Answer
 from umbel.wire import MAX_HEADER, Schema, parse_header
@@ -80,6 +80,8 @@ FAREWELL = 15.0  # seconds that the end of a run waits for every client to hear 
 SETTLED = 10_000  # tasks remembered as decided
 PATIENCE = 25.0  # seconds a request may wait for the run's loop before it is told to ask again
 MAX_MESSAGE = MAX_HEADER + 2 * INLINE
+MAX_POLL = 2**20
+MAX_SMALL = 4096  # bytes of a registration or a commit
 
 
 @dataclass(slots=True)
@@ -97,7 +99,16 @@ class _Owed:
 class HttpTransport:
     """Serves a run on a listener. `known` are the clients of a run that is resumed."""
 
-    def __init__(self, listener: Listener, run: str, store: Store, *, known: Iterable[str] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        run: str,
+        store: Store,
+        *,
+        known: Iterable[str] = (),
+        seed: int = 0,
+        limits: Limits = Limits(),  # noqa: B008  # frozen
+    ) -> None:
         self._run = run
         self._seed = seed
         self._store = store
@@ -111,9 +122,17 @@ class HttpTransport:
         self._asked: dict[str, concurrent.futures.Future[Answer | Failure]] = {}
         self._over: str | None = None
         self._away = False
-        self._sessions = Sessions(joined=lambda name: self.put(Joined(name)), left=self._left, known=known)
+        joined = lambda name: self.put(Joined(name))  # noqa: E731
+        self._sessions = Sessions(joined=joined, left=self._left, known=known, most=limits.clients)
+        self._reception = Reception(
+            self._sessions,
+            limits=limits,
+            conduct=Conduct(limits),
+            certificate_needed=listener.certificate_needed,
+            failed=self.put,
+        )
         self._listener = listener
-        listener.start(self._app(), self._sessions.disconnected, self._sessions.watch)
+        listener.start(self._app(), self._reception.connections, self._sessions.disconnected, self._watch)
 
     # ---- for the run's loop
 
@@ -168,39 +187,23 @@ class HttpTransport:
     # ---- from here on: the event loop's thread
 
     def _app(self) -> ASGIApp:
-        def route(path: str, handler: Callable[[Request], Awaitable[Response]], method: str) -> Route:
-            return Route(path, self._guarded(handler), methods=[method])
-
-        # A bare router: its application would wrap every request in two more layers, which have nothing to do here.
-        return Router(
-            redirect_slashes=False,
-            routes=[
-                route("/", self._hello, "GET"),
-                route("/v1/register", self._register, "POST"),
-                route("/v1/next", self._next, "POST"),
-                route("/v1/contents/{name}", self._content, "GET"),
-                route("/v1/tasks/{task}/reply", self._reply, "POST"),
-                route("/v1/tasks/{task}/data/{offset:int}", self._data, "PUT"),
-                route("/v1/tasks/{task}/commit", self._commit, "POST"),
-                route("/v1/leave", self._leave, "POST"),
-            ]
+        return self._reception.app(
+            ("/", "GET", 0, self._hello),
+            ("/v1/register", "POST", MAX_SMALL, self._register),
+            ("/v1/next", "POST", MAX_POLL, self._next),
+            ("/v1/contents/{name}", "GET", 0, self._content),
+            ("/v1/tasks/{task}/reply", "POST", MAX_MESSAGE, self._reply),
+            ("/v1/tasks/{task}/data/{offset:int}", "PUT", None, self._data),
+            ("/v1/tasks/{task}/commit", "POST", MAX_SMALL, self._commit),
+            ("/v1/leave", "POST", MAX_SMALL, self._leave),
         )
 
-    def _guarded(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def guarded(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except Refused as refusal:
-                return _message(Problem(str(refusal)), refusal.status)
-            except WireError as error:
-                return _message(Problem(str(error)), 400)
-            except StoreError as error:
-                self.put(error)  # the run's loop ends with it
-                return _message(Problem("the server cannot write"), 503)
-            except ClientDisconnect:
-                return Response(status_code=400)
-
-        return guarded
+    async def _watch(self) -> None:
+        """Notices, for ever, who has gone and what takes too long."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            self._sessions.sweep()
+            self._reception.connections.sweep()
 
     async def _hello(self, _: Request) -> Response:
         return PlainTextResponse(f"Umbel server, run {self._run}, {len(self._sessions)} clients present\n")
@@ -208,24 +211,28 @@ class HttpTransport:
     # ---- sessions
 
     async def _register(self, request: Request) -> Response:
-        message = decode(await _body(request, 4096), Register)
+        message = decode(await self._reception.body(request, MAX_SMALL), Register)
         if message.version != VERSION:
             versions = f"this server speaks protocol {VERSION}, the client {message.version}"
             raise Refused(426, f"{versions}; install the same Umbel on both")
-        client = self._sessions.register(message.client_id, _peer(request))
+        client = self._reception.register(request, message.client_id)
         return _message(Registered(self._run, client.session))
 
     def _client(self, request: Request) -> Present:
-        client = self._sessions.of(request.headers.get(SESSION, ""), _peer(request))
+        client = self._reception.client(request)
+        self._stay()
+        return client
+
+    def _stay(self) -> None:
         if self._away:
             raise Refused(503, "the server is about to restart; try again soon")
-        return client
 
     async def _leave(self, request: Request) -> Response:
         self._sessions.leave(self._client(request), "it said goodbye")
         return Response(status_code=204)
 
     def _left(self, name: str, why: str) -> None:
+        self._reception.connections.release(name)
         for task in self._owed.get(name, {}):
             self._answer_asked(task, Failure(FailureKind.LEFT, f"the client left: {why}"))
         self.put(Left(name, why))
@@ -277,14 +284,14 @@ class HttpTransport:
 
     async def _next(self, request: Request) -> Response:
         client = self._client(request)
-        have = set(decode(await _body(request, MAX_MESSAGE), Poll).have)
+        have = set(decode(await self._reception.body(request, MAX_POLL), Poll).have)
         session, started = client.session, time.monotonic()
         client.polls += 1
         try:
             while True:
                 client.news.clear()
-                if client.session != session or self._away:
-                    self._client(request)  # raises: fenced, or back soon
+                self._sessions.of(session)  # raises where it is fenced by now
+                self._stay()
                 mine = self._owed_to(client)
                 new = [] if client.following else self._new(client, have, before=started)
                 cancelled = [name for name in have if name not in mine and name not in self._settled]
@@ -348,7 +355,7 @@ class HttpTransport:
 
     async def _reply(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
-        offer = decode(await _body(request, MAX_MESSAGE), Offer)
+        offer = decode(await self._reception.body(request, MAX_MESSAGE), Offer)
         owed = self._owed_to(client).get(name)
         if offer.have is None:
             return _message(await self._replied(owed, name, offer))
@@ -373,9 +380,10 @@ class HttpTransport:
                 owed.upload = None
             failure = Failure(_failure_kind(offer.failure.kind), offer.failure.text[:4000], offer.failure.detail[:40_000])
             return await self._submit(owed, Failed(name, failure))
-        return await self._checked(owed, lambda: self._take(owed, offer))
+        metrics = metrics_of(offer, 2 * MAX_METRICS_SIZE)
+        return await self._checked(owed, lambda: self._take(owed, offer, metrics))
 
-    async def _take(self, owed: _Owed, offer: Offer) -> Outcome:
+    async def _take(self, owed: _Owed, offer: Offer, metrics: dict[str, object] | None) -> Outcome:
         """Admits an offer, and its data where it came along. Raises `Rejected` or `WireError`."""
         task = owed.task
         schema = parse_header(offer.header) if offer.header else Schema(())
@@ -383,7 +391,9 @@ class HttpTransport:
             raise WireError(f"the offer is of {offer.size} bytes, its header describes {schema.nbytes}")
         carries = task.kind in (Kind.FIT, Kind.PARAMETERS)
         content = f"{task.id}-{secrets.token_hex(4)}" if carries else None
-        reply = Reply(offer.num_examples, offer.loss, offer.metrics, content)
+        if metrics is None:
+            raise Rejected(f"{task.kind}() returned metrics of {len(offer.metrics):,} bytes; {MAX_METRICS_SIZE:,} travel")
+        reply = Reply(offer.num_examples, offer.loss, metrics, content)
         owed.door.admit(reply, schema)
         if content is None:
             return await self._submit(owed, Replied(task.id, reply))
@@ -403,19 +413,19 @@ class HttpTransport:
         client, name = self._client(request), request.path_params["task"]
         owed, offset = self._owed_to(client).get(name), request.path_params["offset"]
         if owed is None or owed.upload is None or owed.submitted:
-            await _drain(request)
+            await self._reception.drain(request)
             return _message(self._unwanted(name) if owed is None else Outcome(GO, "make an offer first", 0))
         upload = owed.upload
-        if _length(request) > PART:
+        if declared_length(request) > PART:
             raise Refused(413, f"a part has at most {PART} bytes and says how many")
         if offset != upload.received:
-            await _drain(request)
+            await self._reception.drain(request)
             return _message(Outcome(GO, "not the next byte", upload.received))
 
         async def take() -> Outcome:
-            async for chunk in request.stream():
+            async for chunk in self._reception.stream(request):
                 if upload is not owed.upload:  # withdrawn, or begun anew by another request
-                    await _drain(request)
+                    await self._reception.drain(request)
                     return Outcome(GO, "begun anew", 0) if name in self._owed_to(client) else self._unwanted(name)
                 upload.feed(chunk)
             return Outcome(GO, offset=upload.received)
@@ -424,7 +434,7 @@ class HttpTransport:
 
     async def _commit(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
-        message = decode(await _body(request, 4096), Commit)
+        message = decode(await self._reception.body(request, MAX_SMALL), Commit)
         owed = self._owed_to(client).get(name)
         if owed is None:
             return _message(self._unwanted(name))
@@ -446,7 +456,7 @@ class HttpTransport:
                 owed.upload.abort()
                 owed.upload = None
             if request is not None:
-                await _drain(request)
+                await self._reception.drain(request)
             return await self._submit(owed, Failed(owed.task.id, Failure(FailureKind.REJECTED, str(error))))
 
     async def _finish(self, owed: _Owed, upload: Upload, crc32: int) -> Outcome:
@@ -518,34 +528,8 @@ def _failure_kind(kind: str) -> FailureKind:
     return FailureKind.REJECTED if kind == FailureKind.REJECTED else FailureKind.RAISED
 
 
-def _message(message: Next | Outcome | Problem | Registered, status: int = 200) -> Response:
-    return Response(encode(message), status, media_type="application/msgpack", headers={"cache-control": "no-store"})
-
-
-def _peer(request: Request) -> tuple[str, int] | None:
-    return None if request.client is None else (request.client.host, request.client.port)
-
-
-async def _body(request: Request, limit: int) -> bytearray:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Refused(413, f"the message is longer than {limit} bytes")
-    return body
-
-
-def _length(request: Request) -> int:
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isdigit() and len(length) < 16 else PART + 1
-
-
-async def _drain(request: Request) -> None:
-    """Reads what is left of a part, so that the sender gets to hear the answer."""
-    if _length(request) <= PART:
-        with contextlib.suppress(RuntimeError):  # nothing is left
-            async for _ in request.stream():
-                pass
+def _message(message: Next | Outcome | Registered) -> Response:
+    return Response(encode(message), media_type="application/msgpack", headers={"cache-control": "no-store"})
 
 
 async def _wait(news: asyncio.Event, seconds: float) -> None:

@@ -14,9 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from umbel.runtime.transports.http.connections import Peer
 from umbel.runtime.transports.http.protocol import Refused
 
-__all__ = ["Present", "Sessions"]
+__all__ = ["SWEEP", "Present", "Sessions"]
 
 GRACE = 7.0  # seconds a client may be without a connection: longer than a client's longest back-off, 5 s
 RESUME_GRACE = 12.0  # the same, for the clients of a run that is resumed
@@ -24,8 +25,6 @@ SILENCE = 60.0  # seconds a client may keep its connection open without asking f
 SWEEP = 0.5  # seconds between two looks at who is still there
 MAX_NAME = 128
 MAX_FENCED = 10_000  # sessions remembered as fenced; older ones are merely unknown
-
-Peer = tuple[str, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -43,12 +42,15 @@ class Present:
 
 
 class Sessions:
-    """Calls `joined(name)` and `left(name, why)` as clients come and go. `known` ones have `RESUME_GRACE` to return."""
+    """Calls `joined(name)` and `left(name, why)` as clients come and go. `known` ones have `RESUME_GRACE` to return.
+
+    `most` bounds how many are present at the same time.
+    """
 
     def __init__(
-        self, *, joined: Callable[[str], None], left: Callable[[str, str], None], known: Iterable[str] = ()
+        self, *, joined: Callable[[str], None], left: Callable[[str, str], None], known: Iterable[str] = (), most: int
     ) -> None:
-        self._joined, self._left = joined, left
+        self._joined, self._left, self._most = joined, left, most
         self._present = {name: Present(name, seen_at=time.monotonic(), grace=RESUME_GRACE) for name in known}
         self._sessions: dict[str, Present] = {}
         self._fenced: OrderedDict[str, None] = OrderedDict()
@@ -69,24 +71,32 @@ class Sessions:
             raise Refused(400, f"client_id {name[:200]!r}: use 1 to {MAX_NAME} letters, digits and . _ : @ + -")
         client = self._present.get(name)
         if client is None:
+            if len(self._present) >= self._most:
+                raise Refused(503, f"{self._most:,} clients are present, which is as many as this server takes")
             client = self._present[name] = Present(name)
             self._joined(name)
         self._end(client)
         client.session = secrets.token_hex(16)
         self._sessions[client.session] = client
         client.connections.clear()
-        self._seen(client, peer)
+        self.seen(client, peer)
         return client
 
-    def of(self, session: str, peer: Peer | None) -> Present:
+    def of(self, session: str) -> Present:
         """The client of this session. Raises `Refused`: 409 fenced, 401 unknown."""
         client = self._sessions.get(session)
         if client is None:
             if session in self._fenced:
                 raise Refused(409, "another process has registered under this client_id")
             raise Refused(401, "unknown session; register again")
-        self._seen(client, peer)
         return client
+
+    def seen(self, client: Present, peer: Peer | None) -> None:
+        """A request of this client has come, on this connection."""
+        client.seen_at, client.grace = time.monotonic(), GRACE
+        if peer is not None:
+            client.connections.add(peer)
+            self._peers[peer] = client
 
     def leave(self, client: Present, why: str) -> None:
         """Forgets a client: it has to register again."""
@@ -103,17 +113,15 @@ class Sessions:
             client.connections.discard(peer)
             client.seen_at = time.monotonic()
 
-    async def watch(self) -> None:
-        """Notices, for ever, who has gone."""
-        while True:
-            await asyncio.sleep(SWEEP)
-            now = time.monotonic()
-            for client in self:
-                quiet = now - client.seen_at
-                if not client.connections and quiet > client.grace:
-                    self.leave(client, "its connection broke")
-                elif not client.polls and quiet > SILENCE:
-                    self.leave(client, f"nothing heard for {quiet:.0f} s")
+    def sweep(self) -> None:
+        """Notices who has gone."""
+        now = time.monotonic()
+        for client in self:
+            quiet = now - client.seen_at
+            if not client.connections and quiet > client.grace:
+                self.leave(client, "its connection broke")
+            elif not client.polls and quiet > SILENCE:
+                self.leave(client, f"nothing heard for {quiet:.0f} s")
 
     def _end(self, client: Present) -> None:
         """Fences the process that has played this client so far, if there is one."""
@@ -122,9 +130,3 @@ class Sessions:
             if len(self._fenced) > MAX_FENCED:
                 self._fenced.popitem(last=False)
             client.news.set()
-
-    def _seen(self, client: Present, peer: Peer | None) -> None:
-        client.seen_at, client.grace = time.monotonic(), GRACE
-        if peer is not None:
-            client.connections.add(peer)
-            self._peers[peer] = client

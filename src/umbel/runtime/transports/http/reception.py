@@ -1,0 +1,206 @@
+"""What happens to every request before and after its handler: is it welcome, whose is it, and how is it refused.
+
+Knows HTTP, sessions and conduct; knows no tasks. A refusal is a status with a reason for its sender, and a line in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from umbel.errors import StoreError, WireError
+from umbel.runtime.transports.http.conduct import Conduct
+from umbel.runtime.transports.http.connections import Connection, Connections, Limits, Peer
+from umbel.runtime.transports.http.protocol import PART, SESSION, Problem, Refused, encode
+from umbel.runtime.transports.http.sessions import Present, Sessions
+from umbel.wire import short
+
+__all__ = ["Handler", "Reception", "declared_length", "peer_of"]
+
+Handler = Callable[[Request], Awaitable[Response]]
+OFFENCES = frozenset({400, 403, 404, 405, 413, 416})  # what no Umbel client is refused for, unless it is broken
+SMALL = 2**16  # bytes of a message that are not worth counting
+
+
+class Reception:
+    """Stands before every handler. `failed` hears of a store that cannot be written."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        *,
+        limits: Limits,
+        conduct: Conduct,
+        certificate_needed: bool,
+        failed: Callable[[StoreError], None],
+    ) -> None:
+        self._sessions = sessions
+        self._limits = limits
+        self._conduct = conduct
+        self._certificate_needed = certificate_needed
+        self._failed = failed
+        self._buffered: dict[str, int] = {}  # bytes of messages that are being received or answered, by client
+        self._buffered_in_all = 0
+        self.connections = Connections(limits, conduct.say)
+
+    # ---- around the handlers
+
+    def app(self, *routes: tuple[str, str, int | None, Handler]) -> ASGIApp:
+        """The application of these routes: path, method, most bytes of a body (None: the handler sees to that), handler."""
+        # A bare router: its application would wrap every request in two more layers, which have nothing to do here.
+        router = Router(
+            routes=[Route(path, self._guarded(handler, most), methods=[method]) for path, method, most, handler in routes],
+            redirect_slashes=False,
+        )
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            with self.connections.request(scope["client"]) as connection:
+                scope["umbel.connection"] = connection
+                scope["app"] = app  # so that the router raises what it will not have
+                try:
+                    await router(scope, receive, send)
+                except HTTPException as error:
+                    request = Request(scope)
+                    why = f"{request.method} {short(request.url.path)} is nothing that this server knows"
+                    await self._refusal(request, error.status_code, why)(scope, receive, send)
+
+        return app
+
+    def _guarded(self, handler: Handler, most: int | None) -> Handler:
+        async def guarded(request: Request) -> Response:
+            try:
+                self._welcome(request, most)
+                return await handler(request)
+            except Refused as refusal:
+                return self._refusal(request, refusal.status, str(refusal), refusal.headers)
+            except WireError as error:
+                return self._refusal(request, 400, str(error))
+            except StoreError as error:
+                self._failed(error)  # the run's loop ends with it
+                return self._refusal(request, 503, "the server cannot write")
+            except ClientDisconnect:
+                return Response(status_code=400)
+            finally:
+                self._give_back(request)
+
+        return guarded
+
+    def _welcome(self, request: Request, most: int | None) -> None:
+        """Refuses what need not be read at all."""
+        connection = _connection(request)
+        if self._certificate_needed and (connection is None or not connection.certified):
+            raise Refused(
+                403,
+                "this server asks for a client's certificate: start_client(client_certificate=(certificate, key)), or curl "
+                "--cert and --key; `umbel certs client NAME` makes one",
+            )
+        if most is not None and "content-length" in request.headers and declared_length(request) > most:
+            raise Refused(413, f"the message is longer than {most} bytes")
+
+    def _refusal(self, request: Request, status: int, why: str, headers: dict[str, str] | None = None) -> Response:
+        """The answer to a request that is refused, with its line in the log."""
+        client: Present | None = request.scope.get("umbel.client")
+        peer = peer_of(request)
+        source = client.name if client is not None else peer[0] if peer is not None else "somebody"
+        self._conduct.say(source, f"refused {request.method} {short(request.url.path)} with {status}: {why}")
+        if client is not None and status in OFFENCES:
+            quarantine = self._conduct.offends(client.name, why)
+            if quarantine:
+                why = f"{why}. {client.name} is {quarantine}"
+                self._sessions.leave(client, quarantine)
+        headers = {"cache-control": "no-store", **(headers or {})}
+        if "msgpack" in request.headers.get("accept", "msgpack"):
+            return Response(encode(Problem(why)), status, headers, "application/msgpack")
+        return PlainTextResponse(f"{why}\n", status, headers)  # curl, or a browser
+
+    # ---- for the handlers
+
+    def client(self, request: Request) -> Present:
+        """Whose request this is. Raises `Refused`."""
+        client = self._sessions.of(request.headers.get(SESSION, ""))
+        self._conduct.asks(client.name)
+        peer = peer_of(request)
+        self._sessions.seen(client, peer)
+        self.connections.trust(peer, client.name)
+        request.scope["umbel.client"] = client
+        return client
+
+    def register(self, request: Request, name: str) -> Present:
+        """A new session for this name. Raises `Refused`."""
+        peer = peer_of(request)
+        if peer is not None:
+            self._conduct.registers(peer[0])
+        self._conduct.admit(name)
+        client = self._sessions.register(name, peer)
+        self.connections.release(name)  # those of the process that is fenced by this one
+        self.connections.trust(peer, name)
+        return client
+
+    async def body(self, request: Request, limit: int) -> bytearray:
+        """The request's message. Raises `Refused` where it is too long, or memory for it is short."""
+        body, counted = bytearray(), 0
+        async for chunk in self.stream(request):
+            body += chunk
+            if len(body) > limit:
+                raise Refused(413, f"the message is longer than {limit} bytes")
+            if len(body) - counted > SMALL:
+                self._count(request, len(body) - counted)
+                counted = len(body)
+        return body
+
+    async def stream(self, request: Request) -> AsyncIterator[bytes]:
+        """The request's body as it comes."""
+        connection = _connection(request)
+        if connection is not None:
+            connection.receiving = True
+        async for chunk in request.stream():
+            yield chunk
+        if connection is not None:
+            connection.receiving = False
+
+    async def drain(self, request: Request) -> None:
+        """Reads what is left of a part, so that the sender gets to hear the answer."""
+        if declared_length(request) <= PART:
+            with contextlib.suppress(RuntimeError):  # nothing is left
+                async for _ in self.stream(request):
+                    pass
+
+    def _count(self, request: Request, size: int) -> None:
+        """Takes memory for a message until its request is answered. Raises `Refused` where there is none."""
+        client: Present | None = request.scope.get("umbel.client")
+        name = client.name if client is not None else ""
+        mine = self._buffered.get(name, 0) + size
+        if mine > self._limits.buffered // 8 or self._buffered_in_all + size > self._limits.buffered:
+            raise Refused(503, "too many large messages are on their way at the same time; try again soon")
+        self._buffered[name] = mine
+        self._buffered_in_all += size
+        taken = request.scope.setdefault("umbel.buffered", {})
+        taken[name] = taken.get(name, 0) + size
+
+    def _give_back(self, request: Request) -> None:
+        for name, size in request.scope.get("umbel.buffered", {}).items():
+            self._buffered_in_all -= size
+            self._buffered[name] -= size
+            if not self._buffered[name]:
+                del self._buffered[name]
+
+
+def peer_of(request: Request) -> Peer | None:
+    return None if request.client is None else (request.client.host, request.client.port)
+
+
+def declared_length(request: Request) -> int:
+    """The body's length as its sender says it; more than any limit where it says none that can be."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 16 else 2**62
+
+
+def _connection(request: Request) -> Connection | None:
+    connection: Connection | None = request.scope["umbel.connection"]
+    return connection
