@@ -53,5 +53,5 @@ $(VENV)/demo: $(VENV)/base examples/quickstart-mlx/requirements.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(PY) -m pip install --quiet -e '.[datasets,plot,simulation]' --group test --group check polars scikit-learn torch==2.13.0
+	$(PY) -m pip install --quiet -e '.[datasets,plot,security,simulation]' --group test --group check polars scikit-learn torch==2.13.0
 	@touch $@

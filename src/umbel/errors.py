@@ -13,6 +13,7 @@ __all__ = [
     "Rejected",
     "RunLocked",
     "RunMismatch",
+    "SecurityError",
     "ServerUnreachable",
     "SimulationError",
     "StoreError",
@@ -65,6 +66,10 @@ class RunLocked(UmbelError, RuntimeError):
 
 class RunMismatch(UmbelError, ValueError):
     """A stored run cannot be continued with the strategy, schema or settings it was given."""
+
+
+class SecurityError(UmbelError, ValueError):
+    """A certificate, key or token that cannot be used, or a way in that its settings forbid."""
 
 
 class StoreError(UmbelError, OSError):

@@ -1,10 +1,8 @@
-"""The classic front door over a real network: strategies of one's own, threads, many clients, TLS."""
+"""The classic front door over a real network: strategies of one's own, threads, many clients."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 
 import psutil
 import pytest
@@ -80,47 +78,3 @@ def test_threads_do_not_grow_with_clients(federation):
     idle.kill()
     wait_for(lambda: server.text.count(" left: its connection broke") == 200, 15, "all 200 are missed")
     assert server.alive
-
-
-def test_tls(federation, reference):
-    """CA, server certificate and key as PEM. Whoever does not know the CA, or speaks no TLS, does not get in."""
-    files = _certificates(federation.folder)
-    server = federation.server(rounds=1, certificates=[str(file) for file in files])
-    server.says("Waiting for clients")
-    assert f"https://127.0.0.1:{federation.port}" in server.text
-    assert "Plain HTTP" not in server.text
-    stranger = federation.client("stranger", insecure=False)
-    assert stranger.ends() == 1
-    assert "certificate verify failed" in stranger.text.strip().splitlines()[-1]
-    plain = federation.client("plain", max_retries=1)
-    assert plain.ends() == 1
-    assert "ServerUnreachable" in plain.text.strip().splitlines()[-1]
-
-    federation.clients("a", "b", root_certificates=str(files[0]))
-    assert server.ends() == 0
-    federation.all_end()
-    assert federation.model() == reference(rounds=1)
-
-
-def _certificates(folder):
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the program openssl to make certificates: TLS IS NOT TESTED HERE")
-
-    def run(*arguments):
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    for name, subject in (("ca", "/CN=Test CA"), ("server", "/CN=localhost")):
-        run("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key")
-        run("req", "-new", "-key", f"{name}.key", "-subj", subject, "-out", f"{name}.csr")
-    (folder / "ca.ext").write_text(
-        "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n"
-    )
-    (folder / "server.ext").write_text(
-        "subjectAltName=DNS:localhost,IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
-    )
-    days = ("-days", "2")
-    run("x509", "-req", "-in", "ca.csr", "-signkey", "ca.key", "-extfile", "ca.ext", "-out", "ca.pem", *days)
-    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
-    run("x509", "-req", "-in", "server.csr", *signed, "-extfile", "server.ext", "-out", "server.pem", *days)
-    return folder / "ca.pem", folder / "server.pem", folder / "server.key"

@@ -1,4 +1,4 @@
-"""`umbel runs` and `umbel resume`: what an operator asks of the runs in a folder. `umbel data` is in `data`."""
+"""`umbel runs` and `umbel resume`: what an operator asks of the runs in a folder. The other groups have their own files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umbel.cli.certs import certs
 from umbel.cli.data import data
 from umbel.errors import UmbelError
 from umbel.runtime.observers.table import aligned
@@ -31,6 +32,7 @@ def main() -> None:
     """Federated learning: many owners of data train one model."""
 
 
+main.add_command(certs)
 main.add_command(data)
 
 

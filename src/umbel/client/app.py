@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import ssl
 from dataclasses import dataclass
-from pathlib import Path
 
 from umbel.exchange import Context
 from umbel.runtime.interactive import exit_code
 from umbel.runtime.log import configure, logger
 from umbel.runtime.named_once import named_once
+from umbel.runtime.security.tls import Pem, client_context
 from umbel.runtime.transports.http.address import parse_address
 from umbel.runtime.transports.http.client import Patience, serve
 from umbel.runtime.transports.http.link import Link
@@ -32,7 +30,8 @@ def start_client(
     server_address: str,
     client: Client | NumPyClient | None = None,
     client_fn: ClientFn | None = None,
-    root_certificates: bytes | str | Path | None = None,
+    root_certificates: Pem | None = None,
+    client_certificate: tuple[Pem, Pem] | None = None,
     insecure: bool | None = None,
     max_retries: int | None = None,
     max_wait_time: float | None = None,
@@ -47,7 +46,8 @@ def start_client(
 
     - `client`: a `NumPyClient` or a `Client`; or `client_fn`, which makes one from a `Context` or from a cid.
     - `root_certificates`: a CA certificate, PEM, as bytes or a path: the connection is then TLS. `insecure=False` without
-      one means TLS with the CAs that the system trusts.
+      one means TLS with the CAs that the system trusts. `client_certificate`: this client's own certificate and its private
+      key, PEM as bytes or paths, for a server that asks for one.
     - `max_retries`, `max_wait_time` (seconds): when to give up on a server that does not answer; None never does.
     - `client_id`: the client's name, for results that repeat: before each task `random`, numpy, torch, tensorflow, mlx and
       mxnet are seeded from the run's seed, this name and the round. Without one the name is random, and nothing is seeded.
@@ -60,9 +60,9 @@ def start_client(
     source = client if client is not None else client_fn
     if source is None or (client is not None and client_fn is not None):
         raise ValueError("give start_client either client= or client_fn=, one of them")
-    secure = root_certificates is not None or insecure is False
-    if insecure and root_certificates is not None:
-        raise ValueError("insecure=True contradicts root_certificates=; leave one of them out")
+    secure = root_certificates is not None or client_certificate is not None or insecure is False
+    if insecure and secure:
+        raise ValueError("insecure=True contradicts root_certificates= and client_certificate=; leave one of them out")
     host, port = parse_address(server_address)
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # where to bind, not where to connect
@@ -71,7 +71,8 @@ def start_client(
     instance = make_client(source, context)
 
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    link = Link(f"{'https' if secure else 'http'}://{shown}", name, tls=_tls(root_certificates) if secure else None)
+    tls = client_context(root_certificates, client_certificate) if secure else None
+    link = Link(f"{'https' if secure else 'http'}://{shown}", name, tls=tls)
     logger.info("Client %s, server %s", name, shown)
     with exit_code("Stopped by Ctrl-C"):
         why = serve(link, instance, Patience(shown, max_retries, max_wait_time), repeats=client_id is not None)
@@ -81,13 +82,3 @@ def start_client(
 def start_numpy_client(server_address: str, client: NumPyClient, **options: object) -> None:
     """The same as `start_client`, and may be called with positional arguments."""
     start_client(server_address=server_address, client=client, **options)  # type: ignore[arg-type]  # checked there
-
-
-def _tls(root_certificates: bytes | str | Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if isinstance(root_certificates, bytes):
-        context.load_verify_locations(cadata=root_certificates.decode("ascii"))
-    elif root_certificates is not None:
-        context.load_verify_locations(cafile=os.fspath(root_certificates))
-    return context

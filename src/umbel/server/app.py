@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import ssl
+import math
 import sys
-import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from umbel.config import ServerConfig
-from umbel.errors import QuorumNotMet
+from umbel.errors import QuorumNotMet, SecurityError
 from umbel.rounds.coordinator import Phase, Rules
 from umbel.rounds.messages import Input, Resumed, Started, Stopped
 from umbel.runtime.interactive import exit_code, is_script
@@ -26,6 +25,7 @@ from umbel.runtime.process import prepare
 from umbel.runtime.resume import restored
 from umbel.runtime.run import Clock, run
 from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, fingerprint, open_run
+from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.transports.base import Proxy
 from umbel.runtime.transports.http.listener import AddressInUse, Listener
@@ -61,7 +61,8 @@ def start_server(
     config: ServerConfig | None = None,
     strategy: Strategy | None = None,
     client_manager: ClientManager | None = None,
-    certificates: tuple[bytes, bytes, bytes] | None = None,
+    certificates: tuple[Pem, Pem, Pem] | None = None,
+    require_client_certificate: bool = False,
     seed: int = 0,
     store: str | Path | None = DEFAULT_STORE,
     fresh: bool = False,
@@ -72,7 +73,8 @@ def start_server(
     """Runs `config.num_rounds` rounds of `strategy` (FedAvg where none is given) with the clients that connect.
 
     - `server_address`: "host:port"; "[::]" is every address, of IPv4 alone where there is no IPv6. Port 0 takes a free one.
-    - `certificates`: CA certificate, server certificate and its private key, PEM: the connections are then TLS.
+    - `certificates`: CA certificate, server certificate and its private key, PEM as bytes or paths: the connections are
+      then TLS. `require_client_certificate`: clients must have a certificate of that CA, too (mutual TLS).
     - `seed`: who is sampled follows from it, the round and the clients' names.
     - `store`: the folder (or SQLAlchemy URL) that keeps the run; a run that ended uncleanly goes on when the same server is
       started again, unless `fresh`. None keeps nothing.
@@ -90,7 +92,7 @@ def start_server(
     manager = client_manager or (server.client_manager if server is not None else None) or SimpleClientManager()
     settings = config or ServerConfig()
     prepare()
-    listener = _listen(server_address, certificates)
+    listener = _listen(server_address, certificates, require_client_certificate)
     try:
         pace = chosen.pace.within(settings.round_timeout)
         mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
@@ -181,9 +183,14 @@ def _serve(
     return history
 
 
-def _listen(address: str, certificates: tuple[bytes, bytes, bytes] | None) -> Listener:
+def _listen(address: str, certificates: tuple[Pem, Pem, Pem] | None, client_certificates: bool) -> Listener:
+    if client_certificates and certificates is None:
+        raise SecurityError("require_client_certificate=True needs TLS: give certificates=(ca, certificate, key)")
+    tls = None
+    if certificates is not None:
+        tls = server_context(certificates, client_certificates=client_certificates, failed=_HandshakeLog())
     try:
-        return Listener(address, tls=None if certificates is None else _tls(certificates))
+        return Listener(address, tls=tls)
     except AddressInUse as error:
         if not is_script():
             raise
@@ -194,15 +201,14 @@ def _listen(address: str, certificates: tuple[bytes, bytes, bytes] | None) -> Li
         sys.exit(f"umbel: {error.strerror or error}")
 
 
-def _tls(certificates: tuple[bytes, bytes, bytes]) -> ssl.SSLContext:
-    authority, certificate, key = certificates
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cadata=authority.decode("ascii"))
-    with tempfile.TemporaryDirectory(prefix="umbel-") as folder:  # ssl reads keys from files only
-        paths = [os.path.join(folder, name) for name in ("certificate.pem", "key.pem")]
-        for path, data in zip(paths, (certificate, key), strict=True):
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(data)
-        context.load_cert_chain(*paths)
-    return context
+class _HandshakeLog:
+    """Says why a TLS handshake failed: each reason at once, and then no more than once in ten seconds."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def __call__(self, why: str) -> None:
+        now = time.monotonic()
+        if now - self._said.get(why, -math.inf) > 10:
+            self._said[why] = now
+            logger.warning("TLS failed: %s", why)

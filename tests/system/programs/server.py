@@ -23,7 +23,6 @@ def main(
     hold=(),
     round_timeout=None,
     strategy="plain",
-    certificates=None,
     keywords=None,
     **options,
 ):
@@ -49,8 +48,6 @@ def main(
         initial_parameters=fl.common.ndarrays_to_parameters(initial(size)) if given else None,
         **(keywords or {}),
     )
-    if certificates:
-        options["certificates"] = tuple(Path(path).read_bytes() for path in certificates)
     history = fl.server.start_server(
         server_address=address,
         config=fl.server.ServerConfig(num_rounds=rounds, round_timeout=round_timeout),

@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from umbel.errors import UmbelError, WireError
 from umbel.params import Params
+from umbel.runtime.security.tls import why_tls_failed
 from umbel.runtime.transports.http.protocol import (
     POLL,
     SESSION,
@@ -165,9 +166,10 @@ class Link:
                 decode_content=False,
                 redirect=False,
             )
-        except urllib3.exceptions.SSLError as error:
-            raise ServerRefused(f"TLS with {self._url} failed: {error}") from None
         except (HTTPError, OSError) as error:
+            cause = _tls_cause(error)  # in TLS 1.3, the server refuses a certificate after the handshake
+            if cause is not None:
+                raise ServerRefused(f"TLS with {self._url} failed: {why_tls_failed(cause, server=False)}") from None
             raise Unreachable(_reason(error)) from None
 
     def _answer(self, response: urllib3.BaseHTTPResponse) -> bytes:
@@ -176,7 +178,9 @@ class Link:
         try:
             why = decode(response.data, Problem).why
         except WireError:
-            why = f"status {response.status}"
+            plain = response.headers.get("content-type", "").startswith("text/plain")  # from a proxy, or another port
+            said = f": {response.data[:500].decode(errors='replace').strip()}" if plain else ""
+            why = f"status {response.status}{said}"
         if response.status == 401:
             raise Unknown(why)
         if response.status in (408, 425, 429, 500, 502, 503, 504):
@@ -204,6 +208,18 @@ def _proxy_for(url: str) -> str | None:
     if loopback or urllib.request.proxy_bypass(f"{host}:{parts.port}"):
         return None
     return urllib.request.getproxies().get(parts.scheme or "http")
+
+
+def _tls_cause(error: BaseException) -> ssl.SSLError | None:
+    """OpenSSL's error in what urllib3 has wrapped it in; None where the connection merely ended."""
+    seen = error
+    while True:
+        inner = next((part for part in seen.args if isinstance(part, BaseException)), None)
+        if isinstance(seen, ssl.SSLError):
+            return None if isinstance(seen, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) else seen
+        if inner is None:
+            return None
+        seen = inner
 
 
 def _reason(error: Exception) -> str:
