@@ -12,6 +12,7 @@ import click
 
 from umbel.cli.certs import certs
 from umbel.cli.data import data
+from umbel.cli.server import server
 from umbel.errors import UmbelError
 from umbel.runtime.observers.table import aligned
 from umbel.runtime.runs import DEFAULT_STORE, RESUME, places
@@ -34,6 +35,7 @@ def main() -> None:
 
 main.add_command(certs)
 main.add_command(data)
+main.add_command(server)
 
 
 @main.command()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
 
 from umbel.exchange import Context
 from umbel.runtime.interactive import exit_code
 from umbel.runtime.log import configure, logger
 from umbel.runtime.named_once import named_once
+from umbel.runtime.security.identity import FOLDER, TOKEN, Identity
 from umbel.runtime.security.tls import Pem, client_context
 from umbel.runtime.transports.http.address import parse_address
 from umbel.runtime.transports.http.client import Patience, serve
@@ -36,6 +40,8 @@ def start_client(
     max_retries: int | None = None,
     max_wait_time: float | None = None,
     client_id: str | None = None,
+    join_token: str | None = None,
+    identity: str | Path | None = None,
     grpc_max_message_length: int | None = None,
     transport: str | None = None,
 ) -> None:
@@ -51,9 +57,13 @@ def start_client(
     - `max_retries`, `max_wait_time` (seconds): when to give up on a server that does not answer; None never does.
     - `client_id`: the client's name, for results that repeat: before each task `random`, numpy, torch, tensorflow, mlx and
       mxnet are seeded from the run's seed, this name and the round. Without one the name is random, and nothing is seeded.
+    - `join_token`: what `umbel server token` printed, for a server with `require_identity=True`; by default the
+      environment's `UMBEL_JOIN_TOKEN`. It is needed once: the client's key is in the file `identity`, by default
+      `umbel-identity/CLIENT_ID.pem`, which is made where there is none.
 
-    Raises `ValueError` for contradictory arguments, `ServerUnreachable` where patience ends, and `ServerRefused` where the
-    server will not have this client. Ctrl-C ends the process with exit code 130.
+    Raises `ValueError` for contradictory arguments, `SecurityError` for keys and certificates that cannot be used,
+    `ServerUnreachable` where patience ends, and `ServerRefused` where the server will not have this client. Ctrl-C ends the
+    process with exit code 130.
     """
     configure()
     named_once("start_client", grpc_max_message_length=grpc_max_message_length, transport=transport)
@@ -66,13 +76,15 @@ def start_client(
     host, port = parse_address(server_address)
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # where to bind, not where to connect
-    name = client_id if client_id is not None else f"client-{secrets.token_hex(6)}"
+    key = _identity(identity, client_id, join_token or os.environ.get(TOKEN))
+    named_by_key = f"client-{secrets.token_hex(6)}" if key is None else f"client-{key.fingerprint[:12]}"
+    name = client_id if client_id is not None else named_by_key
     context = Context(node_id=name)
     instance = make_client(source, context)
 
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     tls = client_context(root_certificates, client_certificate) if secure else None
-    link = Link(f"{'https' if secure else 'http'}://{shown}", name, tls=tls)
+    link = Link(f"{'https' if secure else 'http'}://{shown}", name, tls=tls, identity=key)
     logger.info("Client %s, server %s", name, shown)
     with exit_code("Stopped by Ctrl-C"):
         why = serve(link, instance, Patience(shown, max_retries, max_wait_time), repeats=client_id is not None)
@@ -82,3 +94,11 @@ def start_client(
 def start_numpy_client(server_address: str, client: NumPyClient, **options: object) -> None:
     """The same as `start_client`, and may be called with positional arguments."""
     start_client(server_address=server_address, client=client, **options)  # type: ignore[arg-type]  # checked there
+
+
+def _identity(path: str | Path | None, client_id: str | None, join_token: str | None) -> Identity | None:
+    """The client's key where it has one, or needs one to join."""
+    where = Path(path) if path is not None else Path(FOLDER) / f"{quote(client_id or 'client', safe='')}.pem"
+    if path is None and join_token is None and not where.exists():
+        return None
+    return Identity(where, join_token)

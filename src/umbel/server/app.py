@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from umbel.config import ServerConfig
 from umbel.errors import QuorumNotMet, SecurityError
@@ -24,7 +25,7 @@ from umbel.runtime.owner import Owner
 from umbel.runtime.process import prepare
 from umbel.runtime.resume import restored
 from umbel.runtime.run import Clock, run
-from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, fingerprint, open_run
+from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, fingerprint, open_run, places
 from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.transports.base import Proxy
@@ -34,6 +35,9 @@ from umbel.strategies.base import Strategy
 from umbel.strategies.classic import combines_by_itself, slots_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
+
+if TYPE_CHECKING:
+    from umbel.runtime.transports.http.gate import Gate
 
 __all__ = ["Server", "ServerApp", "ServerConfig", "start_server"]
 
@@ -63,6 +67,7 @@ def start_server(
     client_manager: ClientManager | None = None,
     certificates: tuple[Pem, Pem, Pem] | None = None,
     require_client_certificate: bool = False,
+    require_identity: bool = False,
     seed: int = 0,
     store: str | Path | None = DEFAULT_STORE,
     fresh: bool = False,
@@ -75,6 +80,8 @@ def start_server(
     - `server_address`: "host:port"; "[::]" is every address, of IPv4 alone where there is no IPv6. Port 0 takes a free one.
     - `certificates`: CA certificate, server certificate and its private key, PEM as bytes or paths: the connections are
       then TLS. `require_client_certificate`: clients must have a certificate of that CA, too (mutual TLS).
+    - `require_identity`: only clients with a key that has joined take part (`umbel server token`), and every request of
+      theirs is signed. Plain HTTP beyond this machine is refused then.
     - `seed`: who is sampled follows from it, the round and the clients' names.
     - `store`: the folder (or SQLAlchemy URL) that keeps the run; a run that ended uncleanly goes on when the same server is
       started again, unless `fresh`. None keeps nothing.
@@ -92,18 +99,26 @@ def start_server(
     manager = client_manager or (server.client_manager if server is not None else None) or SimpleClientManager()
     settings = config or ServerConfig()
     prepare()
+    if require_identity and store is None:
+        raise SecurityError("require_identity=True keeps its members in the store; leave out store=None")
     listener = _listen(server_address, certificates, require_client_certificate)
     try:
+        if require_identity and listener.open_to_all:
+            raise SecurityError(
+                f"require_identity=True does not go with plain HTTP beyond this machine ({server_address}): give "
+                "certificates=(ca, certificate, key), or listen on 127.0.0.1 behind a proxy that speaks TLS"
+            )
         pace = chosen.pace.within(settings.round_timeout)
         mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
         opened = open_run(store, mine, fresh=fresh)
+        gate = None if store is None or not require_identity else _gate(store)
     except BaseException:
         listener.stop()
         raise
     try:
         with exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
             rules = Rules(run=opened.run, min_available=chosen.min_available_clients, pace=pace)
-            return _serve(opened, listener, chosen, manager, rules, settings, seed, max_examples, max_bytes)
+            return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, max_examples, max_bytes)
     finally:
         opened.close()
 
@@ -111,6 +126,7 @@ def start_server(
 def _serve(
     opened: OpenedRun,
     listener: Listener,
+    gate: Gate | None,
     strategy: Strategy,
     manager: ClientManager,
     rules: Rules,
@@ -130,7 +146,7 @@ def _serve(
     if coordinator.state.version is not None:
         needed |= set(model.names(coordinator.state.version))
     store.contents.keep_only(needed)
-    transport = HttpTransport(listener, opened.run, store, known=coordinator.state.pool, seed=seed)
+    transport = HttpTransport(listener, opened.run, store, known=coordinator.state.pool, seed=seed, gate=gate)
     owner = Owner(strategy, manager, model, seed=seed, proxy=lambda name: Proxy(name, transport))
     outcome = Outcome()
 
@@ -199,6 +215,15 @@ def _listen(address: str, certificates: tuple[Pem, Pem, Pem] | None, client_cert
         if not is_script():
             raise
         sys.exit(f"umbel: {error.strerror or error}")
+
+
+def _gate(store: str | Path) -> Gate:
+    from umbel.runtime.security.members import Members
+    from umbel.runtime.security.signatures import KEY_SIZE, Key, fingerprint
+    from umbel.runtime.transports.http.gate import Gate
+
+    fingerprint(Key(bytes(KEY_SIZE)).public)  # where the extra is missing, it is said now
+    return Gate(Members(places(store)[0]))
 
 
 class _HandshakeLog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import zlib
 from dataclasses import dataclass
 
@@ -13,7 +14,12 @@ import urllib3
 from umbel.params import Params
 from umbel.wire import encode_header
 
-__all__ = ["Answer", "Stranger", "raw"]
+__all__ = ["Answer", "Stranger", "address", "raw"]
+
+
+def address(number: int) -> str:
+    """An address of this machine for each stranger: 127.0.0.0/8 is all of it, on Linux; elsewhere they share one."""
+    return f"127.1.{number >> 8}.{number & 255}" if sys.platform == "linux" else "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,15 @@ class Answer:
 class Stranger:
     """A client that has a name, a session, perhaps a task, and no manners."""
 
-    def __init__(self, port: int, name: str) -> None:
-        self.port, self.name = port, name
+    def __init__(self, port: int, name: str, source: str = "127.0.0.1") -> None:
+        self.port, self.name, self.source = port, name, source
         self.session = ""
         self.task = ""
         self.params: Params | None = None
         self._connections: list[socket.socket] = []
-        self._pool = urllib3.HTTPConnectionPool("127.0.0.1", port, maxsize=1, timeout=20.0, retries=False)
+        self._pool = urllib3.HTTPConnectionPool(
+            "127.0.0.1", port, maxsize=1, timeout=20.0, retries=False, source_address=(source, 0)
+        )
 
     def request(self, method: str, path: str, body: object = b"", **headers: str) -> Answer:
         """Sends bytes as they are, anything else as MessagePack."""
@@ -107,7 +115,7 @@ class Stranger:
 
     def connection(self) -> socket.socket:
         """A connection of its own, to do with as one likes."""
-        self._connections.append(socket.create_connection(("127.0.0.1", self.port), 10))
+        self._connections.append(socket.create_connection(("127.0.0.1", self.port), 10, (self.source, 0)))
         return self._connections[-1]
 
     def close(self) -> None:
@@ -116,9 +124,9 @@ class Stranger:
             connection.close()
 
 
-def raw(port: int, data: bytes, *, pieces: int = 1) -> Answer:
+def raw(port: int, data: bytes, *, pieces: int = 1, source: str = "127.0.0.1") -> Answer:
     """Sends bytes on a connection of their own and closes its sending side; the status of the answer, 0 for none."""
-    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+    with socket.create_connection(("127.0.0.1", port), 10, (source, 0)) as connection:
         try:
             size = max(-(-len(data) // pieces), 1)
             for begin in range(0, len(data), size):

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "system"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from by_hand import Stranger
+from by_hand import Stranger, address
 from fixtures import federation, federations, reference  # noqa: F401
 
 
@@ -20,7 +20,7 @@ def strange():
     known = []
 
     def meet(port, name):
-        known.append(Stranger(port, name))
+        known.append(Stranger(port, name, address(len(known) + 1)))
         return known[-1]
 
     yield meet

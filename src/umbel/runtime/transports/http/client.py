@@ -22,6 +22,7 @@ from umbel.errors import ServerUnreachable, WireError
 from umbel.params import Params, gather, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind, Verdict
 from umbel.runtime.log import logger
+from umbel.runtime.security.signatures import hasher
 from umbel.runtime.seeding import seed_generators
 from umbel.runtime.transports.http.link import Link, RequestRefused, ServerRefused, Unknown, Unreachable, whole
 from umbel.runtime.transports.http.protocol import (
@@ -283,10 +284,12 @@ class _Life:
             if outcome.verdict == GO and outcome.offset <= begin:  # it wants the offer again, not the same part for ever
                 raise Unreachable(outcome.why)
         if outcome.verdict == GO:
-            crc32 = 0
+            crc32, digest = 0, hasher() if self._link.signs else None
             for view in gather(schema, answer.arrays, 0, schema.nbytes):
                 crc32 = zlib.crc32(view, crc32)
-            outcome = self._link.commit(head.id, crc32)
+                if digest is not None:
+                    digest.update(view)
+            outcome = self._link.commit(head.id, crc32, b"" if digest is None else digest.digest())
         if outcome.verdict == GO:  # damaged on its way: from the start
             raise Unreachable(outcome.why or "the data was damaged on its way")
         return outcome

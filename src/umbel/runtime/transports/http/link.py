@@ -7,6 +7,7 @@ where it will not have this request, and `ServerRefused` where it will not have 
 from __future__ import annotations
 
 import ipaddress
+import re
 import ssl
 import urllib.request
 import zlib
@@ -20,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from umbel.errors import UmbelError, WireError
 from umbel.params import Params
+from umbel.runtime.security.identity import Identity
 from umbel.runtime.security.tls import why_tls_failed
 from umbel.runtime.transports.http.protocol import (
     POLL,
@@ -64,9 +66,13 @@ class RequestRefused(UmbelError):
 class Link:
     """One server, one client name. Safe to use from two threads."""
 
-    def __init__(self, base_url: str, client_id: str, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, base_url: str, client_id: str, *, tls: ssl.SSLContext | None = None, identity: Identity | None = None
+    ) -> None:
         self._url = base_url
         self.name = client_id
+        self._identity = identity
+        self.signs = False  # the server has asked for it
         self._session = ""
         self.run = ""
         # read: longer than the server keeps a poll, or a decision, open
@@ -82,7 +88,21 @@ class Link:
             self._send, self._target = self._manager.connection_from_url(base_url).urlopen, ""
 
     def register(self) -> None:
-        answer = self._post("/v1/register", encode(Register(VERSION, self.name)), Registered)
+        self.signs, self._session = False, ""
+        message = Register(VERSION, self.name)
+        if self._identity is not None:
+            message.key, message.token = self._identity.public, self._identity.token
+        body, path = encode(message), "/v1/register"
+        response = self._raw("POST", path, body)
+        if response.status == 401:  # it wants to know who this is
+            challenge = re.search(r';nonce="([^"]+)"', response.headers.get("accept-signature", ""))
+            if self._identity is None or challenge is None:
+                raise ServerRefused(_why(response))
+            response = self._raw("POST", path, body, self._identity.join("POST", path, body, challenge[1]))
+            if response.status == 401:
+                raise Unreachable(_why(response))  # it took too long to answer
+            self.signs = True
+        answer = self._decoded(self._answer(response), Registered)
         self._session, self.run = answer.session, answer.run
 
     def next(self, have: Iterable[str]) -> Next:
@@ -96,10 +116,12 @@ class Link:
         headers = {"content-length": str(size)}
         return self._request("PUT", f"/v1/tasks/{task}/data/{offset}", views, Outcome, headers)
 
-    def commit(self, task: str, crc32: int) -> Outcome:
-        return self._post(f"/v1/tasks/{task}/commit", encode(Commit(crc32)), Outcome)
+    def commit(self, task: str, crc32: int, blake3: bytes) -> Outcome:
+        return self._post(f"/v1/tasks/{task}/commit", encode(Commit(crc32, blake3)), Outcome)
 
     def leave(self) -> None:
+        if not self._session:
+            return
         self._answer(self._raw("POST", "/v1/leave", b"", patience=urllib3.Timeout(FAREWELL)))
 
     def fetch(self, head: ContentHead, into: npt.NDArray[np.uint8], received: int) -> int:
@@ -138,7 +160,9 @@ class Link:
         type_: type[_T],
         headers: dict[str, str] | None = None,
     ) -> _T:
-        answer = self._answer(self._raw(method, path, body, headers))
+        return self._decoded(self._answer(self._raw(method, path, body, headers)), type_)
+
+    def _decoded(self, answer: bytes, type_: type[_T]) -> _T:
         try:
             return decode(answer, type_)
         except WireError as error:
@@ -155,6 +179,11 @@ class Link:
         patience: urllib3.Timeout | None = None,
     ) -> urllib3.BaseHTTPResponse:
         headers = {SESSION: self._session, "content-type": "application/msgpack", **(headers or {})}
+        if self.signs and self._identity is not None and self._session:
+            if body is not None and not isinstance(body, bytes):
+                body = list(body)  # read twice
+            parts = [body] if isinstance(body, bytes) else body
+            headers |= self._identity.sign(method, path, self._session, body=parts, range_=headers.get("range"))
         try:
             return self._send(
                 method,
@@ -175,15 +204,10 @@ class Link:
     def _answer(self, response: urllib3.BaseHTTPResponse) -> bytes:
         if response.status < 400:
             return response.data
-        try:
-            why = decode(response.data, Problem).why
-        except WireError:
-            plain = response.headers.get("content-type", "").startswith("text/plain")  # from a proxy, or another port
-            said = f": {response.data[:500].decode(errors='replace').strip()}" if plain else ""
-            why = f"status {response.status}{said}"
+        why = _why(response)
         if response.status == 401:
             raise Unknown(why)
-        if response.status in (408, 425, 429, 500, 502, 503, 504):
+        if response.status in (408, 422, 425, 429, 500, 502, 503, 504):
             raise Unreachable(why)
         if response.status in (403, 409, 426):
             raise ServerRefused(why)
@@ -208,6 +232,16 @@ def _proxy_for(url: str) -> str | None:
     if loopback or urllib.request.proxy_bypass(f"{host}:{parts.port}"):
         return None
     return urllib.request.getproxies().get(parts.scheme or "http")
+
+
+def _why(response: urllib3.BaseHTTPResponse) -> str:
+    """The reason of a refusal."""
+    try:
+        return decode(response.data, Problem).why
+    except WireError:
+        plain = response.headers.get("content-type", "").startswith("text/plain")  # from a proxy, or another port
+        said = f": {response.data[:500].decode(errors='replace').strip()}" if plain else ""
+        return f"status {response.status}{said}"
 
 
 def _tls_cause(error: BaseException) -> ssl.SSLError | None:

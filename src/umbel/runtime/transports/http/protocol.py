@@ -61,6 +61,8 @@ WORKING = "working"  # the reply is there; what becomes of it is not yet decided
 class Register(msgspec.Struct, forbid_unknown_fields=True):
     version: int
     client_id: str
+    key: bytes = b""  # public Ed25519 keys, where the server asks for an identity: the client's own,
+    token: bytes = b""  # and that of the token by which it joins
 
 
 class Registered(msgspec.Struct):
@@ -116,6 +118,7 @@ class Offer(msgspec.Struct, forbid_unknown_fields=True):
 
 class Commit(msgspec.Struct, forbid_unknown_fields=True):
     crc32: int  # of all data
+    blake3: bytes = b""  # of all data, where the client has an identity: whoever can change it can fit a crc32 to that
 
 
 class Outcome(msgspec.Struct):
@@ -130,12 +133,16 @@ class Problem(msgspec.Struct):
 
 
 class Refused(Exception):
-    """A request that the server will not have: HTTP status and reason, and headers that go with it."""
+    """A request that the server will not have: HTTP status and reason, and headers that go with it.
 
-    def __init__(self, status: int, why: str, headers: dict[str, str] | None = None) -> None:
+    `expected` ones are a step of the protocol, and nothing to write down.
+    """
+
+    def __init__(self, status: int, why: str, headers: dict[str, str] | None = None, *, expected: bool = False) -> None:
         super().__init__(why)
         self.status = status
         self.headers = headers
+        self.expected = expected
 
 
 T = TypeVar("T")

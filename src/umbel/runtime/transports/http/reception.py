@@ -6,7 +6,9 @@ Knows HTTP, sessions and conduct; knows no tasks. A refusal is a status with a r
 from __future__ import annotations
 
 import contextlib
+import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -15,11 +17,15 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from umbel.errors import StoreError, WireError
+from umbel.runtime.security.signatures import hasher
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Connections, Limits, Peer
-from umbel.runtime.transports.http.protocol import PART, SESSION, Problem, Refused, encode
-from umbel.runtime.transports.http.sessions import Present, Sessions
+from umbel.runtime.transports.http.protocol import PART, SESSION, Problem, Refused, Register, encode
+from umbel.runtime.transports.http.sessions import Present, Sessions, check_name
 from umbel.wire import short
+
+if TYPE_CHECKING:
+    from umbel.runtime.transports.http.gate import Gate
 
 __all__ = ["Handler", "Reception", "declared_length", "peer_of"]
 
@@ -38,12 +44,14 @@ class Reception:
         limits: Limits,
         conduct: Conduct,
         certificate_needed: bool,
+        gate: Gate | None,
         failed: Callable[[StoreError], None],
     ) -> None:
         self._sessions = sessions
         self._limits = limits
         self._conduct = conduct
         self._certificate_needed = certificate_needed
+        self._gate = gate
         self._failed = failed
         self._buffered: dict[str, int] = {}  # bytes of messages that are being received or answered, by client
         self._buffered_in_all = 0
@@ -78,6 +86,8 @@ class Reception:
                 self._welcome(request, most)
                 return await handler(request)
             except Refused as refusal:
+                if refusal.expected:
+                    return _problem(request, refusal.status, str(refusal), refusal.headers)
                 return self._refusal(request, refusal.status, str(refusal), refusal.headers)
             except WireError as error:
                 return self._refusal(request, 400, str(error))
@@ -114,16 +124,15 @@ class Reception:
             if quarantine:
                 why = f"{why}. {client.name} is {quarantine}"
                 self._sessions.leave(client, quarantine)
-        headers = {"cache-control": "no-store", **(headers or {})}
-        if "msgpack" in request.headers.get("accept", "msgpack"):
-            return Response(encode(Problem(why)), status, headers, "application/msgpack")
-        return PlainTextResponse(f"{why}\n", status, headers)  # curl, or a browser
+        return _problem(request, status, why, headers)
 
     # ---- for the handlers
 
     def client(self, request: Request) -> Present:
         """Whose request this is. Raises `Refused`."""
         client = self._sessions.of(request.headers.get(SESSION, ""))
+        if self._gate is not None and client.holder is not None:
+            request.scope["umbel.digest"] = self._gate.check(request, client.holder)
         self._conduct.asks(client.name)
         peer = peer_of(request)
         self._sessions.seen(client, peer)
@@ -131,13 +140,16 @@ class Reception:
         request.scope["umbel.client"] = client
         return client
 
-    def register(self, request: Request, name: str) -> Present:
-        """A new session for this name. Raises `Refused`."""
-        peer = peer_of(request)
+    async def register(self, request: Request, message: Register, body: bytes | bytearray) -> Present:
+        """A new session for the name in the message. Raises `Refused`."""
+        peer, name = peer_of(request), message.client_id
         if peer is not None:
             self._conduct.registers(peer[0])
+        check_name(name)
         self._conduct.admit(name)
+        holder = None if self._gate is None else await self._gate.admit(request, message, body)
         client = self._sessions.register(name, peer)
+        client.holder = holder
         self.connections.release(name)  # those of the process that is fenced by this one
         self.connections.trust(peer, name)
         return client
@@ -155,18 +167,25 @@ class Reception:
         return body
 
     async def stream(self, request: Request) -> AsyncIterator[bytes]:
-        """The request's body as it comes."""
+        """The request's body as it comes. Raises `Refused` at its end where it is not the one that was signed."""
         connection = _connection(request)
         if connection is not None:
             connection.receiving = True
+        signed: bytes | None = request.scope.get("umbel.digest")
+        digest = None if signed is None else hasher()
         async for chunk in request.stream():
+            if digest is not None:
+                digest.update(chunk)
             yield chunk
         if connection is not None:
             connection.receiving = False
+        if digest is not None and signed is not None and not hmac.compare_digest(signed, digest.digest()):
+            raise Refused(422, "the body is not the one that was signed; send it again")
 
     async def drain(self, request: Request) -> None:
         """Reads what is left of a part, so that the sender gets to hear the answer."""
         if declared_length(request) <= PART:
+            request.scope["umbel.digest"] = None  # nobody looks at it
             with contextlib.suppress(RuntimeError):  # nothing is left
                 async for _ in self.stream(request):
                     pass
@@ -189,6 +208,13 @@ class Reception:
             self._buffered[name] -= size
             if not self._buffered[name]:
                 del self._buffered[name]
+
+
+def _problem(request: Request, status: int, why: str, headers: dict[str, str] | None) -> Response:
+    headers = {"cache-control": "no-store", **(headers or {})}
+    if "msgpack" in request.headers.get("accept", "msgpack"):
+        return Response(encode(Problem(why)), status, headers, "application/msgpack")
+    return PlainTextResponse(f"{why}\n", status, headers)  # curl, or a browser
 
 
 def peer_of(request: Request) -> Peer | None:

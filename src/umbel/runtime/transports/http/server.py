@@ -19,6 +19,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -42,6 +43,7 @@ from umbel.rounds.messages import (
     Verdict,
 )
 from umbel.runtime.contents import Content, write_content
+from umbel.runtime.security.signatures import hasher
 from umbel.runtime.stores.base import Store
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Limits
@@ -73,6 +75,9 @@ from umbel.runtime.transports.http.sessions import SWEEP, Present, Sessions
 from umbel.runtime.transports.http.upload import Upload
 from umbel.training import Answer
 from umbel.wire import MAX_HEADER, Schema, parse_header
+
+if TYPE_CHECKING:
+    from umbel.runtime.transports.http.gate import Gate
 
 __all__ = ["HttpTransport"]
 
@@ -108,6 +113,7 @@ class HttpTransport:
         known: Iterable[str] = (),
         seed: int = 0,
         limits: Limits = Limits(),  # noqa: B008  # frozen
+        gate: Gate | None = None,
     ) -> None:
         self._run = run
         self._seed = seed
@@ -129,8 +135,10 @@ class HttpTransport:
             limits=limits,
             conduct=Conduct(limits),
             certificate_needed=listener.certificate_needed,
+            gate=gate,
             failed=self.put,
         )
+        self._gate = gate
         self._listener = listener
         listener.start(self._app(), self._reception.connections, self._sessions.disconnected, self._watch)
 
@@ -199,11 +207,21 @@ class HttpTransport:
         )
 
     async def _watch(self) -> None:
-        """Notices, for ever, who has gone and what takes too long."""
-        while True:
-            await asyncio.sleep(SWEEP)
-            self._sessions.sweep()
-            self._reception.connections.sweep()
+        """Notices, for ever, who has gone, what takes too long, and who may no longer take part."""
+        watching = None if self._gate is None else asyncio.create_task(self._gate.watch(self._revoked))
+        try:
+            while True:
+                await asyncio.sleep(SWEEP)
+                self._sessions.sweep()
+                self._reception.connections.sweep()
+        finally:
+            if watching is not None:
+                watching.cancel()
+
+    def _revoked(self, keys: set[bytes]) -> None:
+        for client in self._sessions:
+            if client.holder is not None and client.holder.key in keys:
+                self._sessions.leave(client, "its key has been revoked")
 
     async def _hello(self, _: Request) -> Response:
         return PlainTextResponse(f"Umbel server, run {self._run}, {len(self._sessions)} clients present\n")
@@ -211,11 +229,12 @@ class HttpTransport:
     # ---- sessions
 
     async def _register(self, request: Request) -> Response:
-        message = decode(await self._reception.body(request, MAX_SMALL), Register)
+        body = await self._reception.body(request, MAX_SMALL)
+        message = decode(body, Register)
         if message.version != VERSION:
             versions = f"this server speaks protocol {VERSION}, the client {message.version}"
             raise Refused(426, f"{versions}; install the same Umbel on both")
-        client = self._reception.register(request, message.client_id)
+        client = await self._reception.register(request, message, body)
         return _message(Registered(self._run, client.session))
 
     def _client(self, request: Request) -> Present:
@@ -401,13 +420,15 @@ class HttpTransport:
         if upload is None or upload.schema != schema or not _same(upload.reply, reply):
             if upload is not None:
                 upload.abort()
-            upload = owed.upload = Upload(self._contents, content, schema, reply, owed.door.value_check(schema))
+            check = owed.door.value_check(schema)
+            digest = hasher() if self._gate is not None and offer.data is None else None
+            upload = owed.upload = Upload(self._contents, content, schema, reply, check, digest)
         if offer.data is None and schema.nbytes:
             return Outcome(GO, offset=upload.received)
         if upload.received:
             raise WireError("an offer that brings its data cannot follow one that has sent a part of it")
         upload.feed(offer.data or b"")
-        return await self._finish(owed, upload, offer.crc32)
+        return await self._finish(owed, upload, Commit(offer.crc32))  # the message was signed as a whole
 
     async def _data(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
@@ -423,11 +444,17 @@ class HttpTransport:
             return _message(Outcome(GO, "not the next byte", upload.received))
 
         async def take() -> Outcome:
-            async for chunk in self._reception.stream(request):
-                if upload is not owed.upload:  # withdrawn, or begun anew by another request
-                    await self._reception.drain(request)
-                    return Outcome(GO, "begun anew", 0) if name in self._owed_to(client) else self._unwanted(name)
-                upload.feed(chunk)
+            try:
+                async for chunk in self._reception.stream(request):
+                    if upload is not owed.upload:  # withdrawn, or begun anew by another request
+                        await self._reception.drain(request)
+                        return Outcome(GO, "begun anew", 0) if name in self._owed_to(client) else self._unwanted(name)
+                    upload.feed(chunk)
+            except Refused:  # these were not the bytes that its sender has signed
+                if upload is owed.upload:
+                    upload.abort()
+                    owed.upload = None
+                raise
             return Outcome(GO, offset=upload.received)
 
         return _message(await self._checked(owed, take, request))
@@ -443,7 +470,7 @@ class HttpTransport:
         if owed.upload is None:
             return _message(Outcome(GO, "make an offer first", 0))
         upload = owed.upload
-        return _message(await self._checked(owed, lambda: self._finish(owed, upload, message.crc32)))
+        return _message(await self._checked(owed, lambda: self._finish(owed, upload, message)))
 
     async def _checked(
         self, owed: _Owed, take: Callable[[], Awaitable[Outcome]], request: Request | None = None
@@ -459,8 +486,8 @@ class HttpTransport:
                 await self._reception.drain(request)
             return await self._submit(owed, Failed(owed.task.id, Failure(FailureKind.REJECTED, str(error))))
 
-    async def _finish(self, owed: _Owed, upload: Upload, crc32: int) -> Outcome:
-        if not upload.commit(crc32):
+    async def _finish(self, owed: _Owed, upload: Upload, commit: Commit) -> Outcome:
+        if not upload.commit(commit.crc32, commit.blake3):
             owed.upload = None
             return Outcome(GO, "the data was damaged on its way", 0)
         return await self._submit(owed, Replied(owed.task.id, upload.reply))

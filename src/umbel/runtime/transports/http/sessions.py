@@ -13,11 +13,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from umbel.runtime.transports.http.connections import Peer
 from umbel.runtime.transports.http.protocol import Refused
 
-__all__ = ["SWEEP", "Present", "Sessions"]
+if TYPE_CHECKING:
+    from umbel.runtime.transports.http.gate import Holder
+
+__all__ = ["SWEEP", "Present", "Sessions", "check_name"]
 
 GRACE = 7.0  # seconds a client may be without a connection: longer than a client's longest back-off, 5 s
 RESUME_GRACE = 12.0  # the same, for the clients of a run that is resumed
@@ -37,6 +41,7 @@ class Present:
     grace: float = GRACE
     polls: int = 0  # open ones
     following: int = 0  # replies of its that wait for the next task
+    holder: Holder | None = None  # of the key that its requests are signed with
     connections: set[Peer] = field(default_factory=set)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -66,9 +71,7 @@ class Sessions:
         return self._present.get(name)
 
     def register(self, name: str, peer: Peer | None) -> Present:
-        """A new session for this name. Raises `Refused` for a name that cannot be one."""
-        if len(name) > MAX_NAME or not re.fullmatch(r"[\w.:@+-]+", name):
-            raise Refused(400, f"client_id {name[:200]!r}: use 1 to {MAX_NAME} letters, digits and . _ : @ + -")
+        """A new session for this name, which `check_name` has seen. Raises `Refused` where there are too many clients."""
         client = self._present.get(name)
         if client is None:
             if len(self._present) >= self._most:
@@ -130,3 +133,9 @@ class Sessions:
             if len(self._fenced) > MAX_FENCED:
                 self._fenced.popitem(last=False)
             client.news.set()
+
+
+def check_name(name: str) -> None:
+    """Raises `Refused` for a name that cannot be a client's."""
+    if len(name) > MAX_NAME or not re.fullmatch(r"[\w.:@+-]+", name):
+        raise Refused(400, f"client_id {name[:200]!r}: use 1 to {MAX_NAME} letters, digits and . _ : @ + -")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hmac
 import zlib
+from typing import TYPE_CHECKING
 
 from umbel.door import ValueCheck
 from umbel.errors import Rejected
 from umbel.rounds.messages import Reply
 from umbel.runtime.contents import Contents
 from umbel.wire import Schema, encode_header
+
+if TYPE_CHECKING:
+    from blake3 import blake3
 
 __all__ = ["Upload"]
 
@@ -19,15 +24,25 @@ ITEM = 8
 class Upload:
     """Takes `schema.nbytes` bytes of data, in order.
 
-    A byte is `received` once it is written, or held here as a part of a number.
+    A byte is `received` once it is written, or held here as a part of a number. `digest` has the data to come, where their
+    sender signs for all of them in the end.
     """
 
-    def __init__(self, contents: Contents, name: str, schema: Schema, reply: Reply, check: ValueCheck | None) -> None:
+    def __init__(
+        self,
+        contents: Contents,
+        name: str,
+        schema: Schema,
+        reply: Reply,
+        check: ValueCheck | None,
+        digest: blake3 | None = None,
+    ) -> None:
         self.name = name
         self.schema = schema
         self.reply = reply
         self.received = 0
         self._crc = 0
+        self._digest = digest
         self._check = check
         self._written = 0
         self._rest = bytearray()  # less than ITEM bytes
@@ -40,6 +55,8 @@ class Upload:
         if self.received > self.schema.nbytes:
             raise Rejected(f"{self.received} bytes of data came, {self.schema.nbytes} were offered")
         self._crc = zlib.crc32(data, self._crc)
+        if self._digest is not None:
+            self._digest.update(data)
         view = memoryview(data)
         if self._rest:  # the beginning of a number whose end is in this chunk
             missing = ITEM - len(self._rest)
@@ -53,11 +70,11 @@ class Upload:
         self._write(view[:whole])  # as it came, without a copy
         self._rest += view[whole:]
 
-    def commit(self, crc32: int) -> bool:
-        """Makes the content complete; False, and nothing kept, where the data was damaged on its way."""
+    def commit(self, crc32: int, digest: bytes = b"") -> bool:
+        """Makes the content complete; False, and nothing kept, where the data was damaged, or changed, on its way."""
         if self.received != self.schema.nbytes:
             raise Rejected(f"{self.received} bytes of data came, {self.schema.nbytes} were offered")
-        if self._crc != crc32:
+        if self._crc != crc32 or (self._digest is not None and not hmac.compare_digest(self._digest.digest(), digest)):
             self.abort()
             return False
         self._write(memoryview(bytes(self._rest)))  # a last number may be shorter

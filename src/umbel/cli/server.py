@@ -1,0 +1,86 @@
+"""`umbel server`: who may join a server with `require_identity=True`, and who no longer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from umbel.errors import UmbelError
+from umbel.runtime.observers.table import aligned
+from umbel.runtime.runs import DEFAULT_STORE, places
+
+if TYPE_CHECKING:
+    from umbel.runtime.security.members import Members
+
+__all__ = ["server"]
+
+_store = click.option(
+    "--store", default=DEFAULT_STORE, show_default=True, help="Folder or database URL that the server is given."
+)
+
+
+@click.group()
+def server() -> None:
+    """Say who may join a server with require_identity=True."""
+
+
+@server.command()
+@click.option("--client", help="Let in this client_id only.")
+@click.option("--hours", default=24.0, show_default=True, help="How long the token is valid.")
+@_store
+def token(client: str | None, hours: float, store: str) -> None:
+    """Print a token with which one new client can join."""
+    with _members(store) as members:
+        click.echo(members.new_token(client=client, seconds=hours * 3600))
+    click.echo(
+        f"Good for one client, within {hours:g} h: start_client(join_token=...), or UMBEL_JOIN_TOKEN in its environment.",
+        err=True,
+    )
+
+
+@server.command("members")
+@_store
+def list_members(store: str) -> None:
+    """List who has joined."""
+    rows = [["client", "key", "joined", "revoked"]]
+    with _members(store) as members:
+        for member in members.listed():
+            rows.append([member.client, member.fingerprint, _day(member.joined), _day(member.revoked)])
+    for line in aligned(rows):
+        click.echo(line)
+
+
+@server.command()
+@click.argument("client")
+@_store
+def revoke(client: str, store: str) -> None:
+    """Take the key of CLIENT out of use, for ever; a running server lets it go within two seconds."""
+    with _members(store) as members:
+        members.revoke(client)
+    click.echo(f"The key of {client} is revoked. With a new key and a new token, a client of this name can join again.")
+
+
+@contextmanager
+def _members(store: str) -> Iterator[Members]:
+    try:
+        from umbel.runtime.security.members import Members
+
+        url, folder = places(store)
+        if "://" not in store:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        members = Members(url)
+        try:
+            yield members
+        finally:
+            members.close()
+    except (UmbelError, ImportError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _day(at: float | None) -> str:
+    return "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
