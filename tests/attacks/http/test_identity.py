@@ -499,10 +499,11 @@ def test_within_a_session_nothing_counts_twice_and_nothing_is_changed(federation
     assert not wrong, "\n".join(wrong)
     for member in [*harmful, other]:
         member.give_up()
-        member.leave()
     for name in "ab":
         federation.open(name, "fit.1")
     server.says("Run over")
+    for member in [*harmful, other]:
+        member.leave()
     federation.all_end()
     assert federation.model() == reference(rounds=1)
     assert "Traceback" not in server.text
