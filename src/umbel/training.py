@@ -150,7 +150,7 @@ def client_maker(source: object) -> Callable[[Context], Client]:
     The classic `client_fn(cid: str)` is recognised by its parameter's name or annotation. Raises `TypeError`, at once for
     what can make no client, and when it is used for a function that returns something else.
     """
-    if isinstance(source, (Client, NumPyClient)) or hasattr(source, "to_client"):
+    if not isinstance(source, type) and hasattr(source, "to_client"):
         return lambda context: _with_context(source, context)
     if not callable(source):
         raise TypeError(f"a client is a NumPyClient, a Client or a function that makes one; got {type(source).__name__}")

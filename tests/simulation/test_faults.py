@@ -148,7 +148,7 @@ def test_a_state_that_cannot_be_kept_is_named(backend):
         return Hoarding(context)
 
     history = simulate(hoarding, backend=backend, rounds=1)
-    assert "context.state holds what cannot be kept (a lock" in history.failures[0].text
+    assert "context.state holds what cannot be kept: ['lock'] is a lock" in history.failures[0].text
 
 
 def test_what_a_failed_task_did_to_its_state_is_forgotten():

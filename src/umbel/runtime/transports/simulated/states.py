@@ -32,17 +32,34 @@ def encode_state(state: dict[str, object]) -> bytes:
     if not state:
         return b""
     try:
+        for name, value in state.items():
+            _check(value, f"[{name!r}]")
         return _encoder.encode(state)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise WireError(
-            f"context.state holds what cannot be kept ({error}); it takes arrays, numbers, text, bytes, "
+            f"context.state holds what cannot be kept: {error}; it takes arrays, numbers, text, bytes, "
             "and lists and dicts of them"
         ) from None
 
 
 def decode_state(data: bytes) -> dict[str, object]:
-    """What `encode_state` wrote; arrays are writable copies."""
+    """What `encode_state` wrote; arrays are writable copies, tuples are lists."""
     return _decoder.decode(data) if data else {}
+
+
+def _check(value: object, where: str) -> None:
+    """Raises `TypeError` for what would come back as something else, or not at all."""
+    match value:
+        case None | bool() | int() | float() | str() | bytes() | np.generic() | np.ndarray():
+            pass
+        case list() | tuple():
+            for i, item in enumerate(value):
+                _check(item, f"{where}[{i}]")
+        case dict():
+            for name, item in value.items():
+                _check(item, f"{where}[{name!r}]")
+        case _:
+            raise TypeError(f"{where} is a {type(value).__name__}")
 
 
 def _encode(value: object) -> object:
