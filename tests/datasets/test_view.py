@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from umbel.datasets.sources.arrays import view_of
+from umbel.datasets import FederatedDataset, PathologicalPartitioner
+from umbel.datasets.sources.arrays import from_file, view_of
 from umbel.errors import DataError
 
 X = np.arange(40.0).reshape(20, 2)
@@ -99,11 +100,56 @@ def test_a_view_travels_to_other_processes(view):
     assert pickle.loads(pickle.dumps(view[3:5]))["name"].tolist() == ["row 3", "row 4"]
 
 
-def test_torch_tensors_have_the_form_of_a_row(view):
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="torch is not installed")
+
+
+def test_torch_tensors_have_the_form_of_a_row(view, torch):
     tensors = view.remove_columns("name").torch()
+    assert sorted(tensors) == ["x", "y"]
+    assert torch.equal(tensors["x"], torch.arange(40, dtype=torch.float64).reshape(20, 2))
     assert torch.equal(tensors["y"], torch.arange(20) % 4)
-    loader = torch.utils.data.DataLoader(view_of((X, Y)), batch_size=5)
-    assert [len(labels) for _, labels in loader] == [5, 5, 5, 5]
+    x, y = view_of((X, Y)).select([3, 1]).torch()
+    assert (x.tolist(), y.tolist()) == ([[6, 7], [2, 3]], [3, 1])
+    assert view_of(Y).torch().tolist() == Y.tolist()
     with pytest.raises(DataError, match=r"Column 'name' is <U6, and a tensor holds numbers"):
         view.torch()
+
+
+@pytest.mark.filterwarnings("error")  # torch warns of what cannot be written to
+def test_tensors_may_be_written_and_the_data_stay(view, torch, tmp_path):
+    np.savez(tmp_path / "rows.npz", y=Y)
+    mapped = from_file(tmp_path / "rows.npz")["train"]
+    for source in (view.select_columns("y"), mapped):
+        source.torch()["y"].zero_()
+        assert source["y"].tolist() == Y.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["bool", "u1", "u2", "i1", "i4", "f2", "f4", "c8", ">i4", ">f8"])
+def test_every_kind_of_number_becomes_a_tensor(dtype, torch):
+    assert view_of(Y.astype(dtype)).torch().tolist() == Y.astype(dtype).tolist()
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.system)])
+def test_a_data_loader_takes_a_view_as_it_is(torch, workers):
+    view = view_of((X, Y)).select(np.arange(20)[::-1])
+    batches = list(torch.utils.data.DataLoader(view, batch_size=8, num_workers=workers))
+    assert [len(labels) for _, labels in batches] == [8, 8, 4]
+    assert torch.cat([x for x, _ in batches]).tolist() == X[::-1].tolist()
+    shuffled = torch.utils.data.DataLoader(view, batch_size=20, shuffle=True, generator=torch.Generator().manual_seed(1))
+    assert sorted(next(iter(shuffled))[1].tolist()) == sorted(Y.tolist())
+
+
+def test_a_torch_dataset_is_a_source(torch):
+    source = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
+    fds = FederatedDataset(dataset=source, partitioners={"train": PathologicalPartitioner(4, "y", 1, "deterministic")})
+    parts = [fds.load_partition(number) for number in range(4)]
+    assert sorted(label for part in parts for label in part["y"].tolist()) == sorted(Y.tolist())
+    assert {len(set(part["y"].tolist())) for part in parts} == {1}
+    x, y = parts[0][0]
+    assert torch.equal(x, source[int(x[0]) // 2][0])
+    assert torch.is_tensor(y)
+    assert torch.equal(parts[0].torch()[0], torch.stack([x for x, _ in parts[0]]))
+    (x, _), *_ = torch.utils.data.DataLoader(parts[0], batch_size=5)
+    assert x.shape == (5, 2)

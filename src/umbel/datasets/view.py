@@ -135,7 +135,8 @@ class View:
                     f"Column {name!r} is {column.dtype}, and a tensor holds numbers. "
                     f"Leave it out: view.remove_columns({name!r}).torch()."
                 )
-            tensors[name] = torch.from_numpy(np.array(column))  # a copy: torch wants to write where a file is mapped
+            # A copy, since torch wants to write where a file is mapped; in this machine's byte order.
+            tensors[name] = torch.from_numpy(column.astype(column.dtype.newbyteorder("="), copy=True))
         return self._packed(tensors)
 
     def train_test_split(self, test_size: float | int = 0.25, *, shuffle: bool = True, seed: int = 42) -> dict[str, View]:

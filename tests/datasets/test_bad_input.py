@@ -1,0 +1,111 @@
+"""What people get wrong, as they meet it at `FederatedDataset`: the error names the value, the rule and the remedy."""
+
+from __future__ import annotations
+
+import datasets
+import numpy as np
+import pytest
+
+from umbel.datasets import (
+    ContinuousPartitioner,
+    DirichletPartitioner,
+    FederatedDataset,
+    GroupedNaturalIdPartitioner,
+    InnerDirichletPartitioner,
+    NaturalIdPartitioner,
+    PathologicalPartitioner,
+    ShardPartitioner,
+)
+from umbel.errors import DataError
+
+LABEL = np.arange(40) % 4
+HOLE = np.where(np.arange(40) == 7, np.nan, LABEL)
+COLUMNS = {
+    "label": LABEL,
+    "hole": HOLE,
+    "nothing": np.array([None if row == 7 else "abcd"[row % 4] for row in range(40)], object),
+}
+SOURCES = {
+    "arrays": lambda: COLUMNS,
+    "hugging face": lambda: datasets.Dataset.from_dict({name: column.tolist() for name, column in COLUMNS.items()}),
+    "list": lambda: [dict(zip(COLUMNS, row, strict=True)) for row in zip(*COLUMNS.values(), strict=True)],
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request):
+    return SOURCES[request.param]()
+
+
+def part_of(source, how, number=0, split="train"):
+    return FederatedDataset(dataset=source, partitioners={split: how}).load_partition(number)
+
+
+BY_LABEL = {
+    "dirichlet": lambda column: DirichletPartitioner(2, column, 1.0, 1),
+    "inner dirichlet": lambda column: InnerDirichletPartitioner([5, 5], column, 1.0),
+    "pathological": lambda column: PathologicalPartitioner(2, column, 1),
+    "shards": lambda column: ShardPartitioner(2, column, 1),
+    "natural": lambda column: NaturalIdPartitioner(column),
+    "groups": lambda column: GroupedNaturalIdPartitioner(column, 2),
+    "continuous": lambda column: ContinuousPartitioner(2, column, 0.5),
+}
+
+
+@pytest.mark.parametrize("how", BY_LABEL)
+def test_a_column_that_is_not_there(source, how):
+    with pytest.raises(DataError, match=r"There is no column 'lable' to divide by\. Columns: 'label', 'hole', 'nothing'\."):
+        part_of(source, BY_LABEL[how]("lable"))
+
+
+@pytest.mark.parametrize("how", BY_LABEL)
+@pytest.mark.parametrize("column", ["hole", "nothing"])
+def test_a_label_that_is_nan_or_none(source, how, column):
+    said = rf"Column '{column}' has no value \(None or NaN\) in 1 rows, .* every row needs one\. Drop these rows"
+    if (how, column) == ("continuous", "nothing"):
+        said = rf"{said}|Column 'nothing' has values that are not numbers .*\. Choose a measured column"
+    with pytest.raises(DataError, match=said):
+        part_of(source, BY_LABEL[how](column))
+
+
+def test_a_split_that_is_not_there(source):
+    with pytest.raises(DataError, match=r"There is no split 'valid' here\. Splits: 'train'\."):
+        part_of(source, 3, split="valid")
+
+
+def test_more_partitions_than_rows(source):
+    with pytest.raises(DataError, match=r"41 partitions of 40 rows: some would be empty\. Ask for at most 40 partitions\."):
+        part_of(source, 41)
+
+
+def test_a_minimum_that_cannot_be_reached(source):
+    with pytest.raises(DataError, match=r"min_partition_size is 9: 5 partitions need 45 rows, and there are 40\. Set it to"):
+        part_of(source, DirichletPartitioner(5, "label", 1.0, 9))
+    with pytest.raises(
+        DataError,
+        match=r"min_partition_size is 8, and in 11 tries of drawing from Dirichlet\(alpha=0.01\) the smallest of 5 "
+        r"partitions never had more than \d of 40 rows\. Set min_partition_size to \d or less, raise alpha, or ask for fewer",
+    ):
+        part_of(source, DirichletPartitioner(5, "label", 0.01, 8))
+
+
+@pytest.mark.parametrize("number", [3, -1, 10**30])
+def test_a_partition_that_is_not_there(source, number):
+    for _ in range(2):  # also where the rows are kept
+        with pytest.raises(DataError, match=rf"partition_id is {number}, but there are 3 partitions: give a number from 0"):
+            part_of(source, 3, number)
+        part_of(source, 3)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "hugging face"])
+def test_an_id_column_with_a_million_values(kind):
+    million = np.arange(10**6)
+    source = {"id": million} if kind == "arrays" else datasets.Dataset.from_dict({"id": million})
+    for how, said in {
+        NaturalIdPartitioner("id"): r"'id' has 1000000 different ids, and at most 999999 partitions .*GroupedNaturalId",
+        GroupedNaturalIdPartitioner("id", 1): r"'id' has 1000000 ids, .* Set group_size to at least 2",
+        DirichletPartitioner(2, "id", 1.0): r"'id' has 1000000 different values, .* Choose the column of labels",
+        PathologicalPartitioner(2, "id", 1): r"'id' has 1000000 different values, .* Choose the column of labels",
+    }.items():
+        with pytest.raises(DataError, match=said):
+            part_of(source, how)
