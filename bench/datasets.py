@@ -1,9 +1,8 @@
 """Federated data: what a client waits for its part, beside flwr-datasets where its Python is given.
 
-    python bench/datasets.py [--with-flwr PYTHON] [--only NAME ...]
+    python bench/datasets.py [--with-flwr PYTHON] [--only NAME ...] [--write docs/bench-datasets.md]
 
-A figure is a function that returns rows: what, ours, flwr's or None, target (seconds). Each is measured in processes of its
-own, after their imports.
+Each row is measured in processes of its own, after their imports.
 """
 
 from __future__ import annotations
@@ -17,98 +16,188 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
-from partitioners import every_partitioner
+from partitioners import Figure, every_partitioner
+from report import cells, machine, number
 
-Row: TypeAlias = tuple[str, float, float | None, float]
-
-ROWS, PARTITIONS, REPEATS = 1_000_000, 1_000, 5
+ROWS, PARTITIONS, REPEATS = 1_000_000, 1_000, 7
+WARM = 0.020  # seconds
+ABOUT = Path(__file__).parent / "about_datasets.md"
 
 MAKE = """
 import sys, numpy as np
-rows = int(sys.argv[2])
+folder, rows = sys.argv[1], int(sys.argv[2])
 random = np.random.default_rng(0)
 x, y = random.random((rows, 16), np.float32), random.integers(0, 10, rows)
-np.savez(sys.argv[1] + "/rows.npz", x=x, label=y)
+np.savez(folder + "/rows.npz", x=x, label=y)
 import datasets
-datasets.DatasetDict({"train": datasets.Dataset.from_dict({"x": x, "label": y})}).save_to_disk(sys.argv[1] + "/rows")
+saved = datasets.Dataset.from_dict({"x": x, "label": y})
+datasets.DatasetDict({"train": saved}).save_to_disk(folder + "/rows")
+saved.to_parquet(folder + "/rows.parquet")
+np.savez(folder + "/pictures.npz", image=random.integers(0, 256, (60_000, 28, 28), np.uint8), label=y[:60_000])
 """
 
 OURS = """
-import sys, time
-from umbel.datasets import DirichletPartitioner, FederatedDataset
-source, opened = sys.argv[1], sys.argv[3] == "opened"
-if source.endswith("rows"):
-    import datasets, umbel.datasets.array_dataset
-    source = datasets.load_from_disk(source) if opened else source
-partitioner = DirichletPartitioner(num_partitions=int(sys.argv[2]), partition_by="label", alpha=0.5, min_partition_size=1)
+import json, sys, time
+import numpy as np
+import datasets, umbel.datasets.array_dataset
+from umbel.datasets import DirichletPartitioner, FederatedDataset, IidPartitioner
+source, how, number, label = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+match how:
+    case "opened":
+        source = datasets.load_from_disk(source)
+    case "arrays":
+        with np.load(source) as file:
+            source = {name: file[name] for name in file}
+    case "frame":
+        import pandas
+        with np.load(source) as file:
+            source = pandas.DataFrame({"label": file["label"], "first": file["x"][:, 0]})
+settings = {"num_partitions": number, "partition_by": label, "alpha": 0.5, "min_partition_size": 1}
+partitioner = DirichletPartitioner(**settings)
 began = time.perf_counter()
-part = FederatedDataset(dataset=source, partitioners={"train": partitioner}).load_partition(7)
-print(time.perf_counter() - began)
+fds = FederatedDataset(dataset=source, partitioners={"train": partitioner})
+part = fds.load_partition(number - 1)
+first = time.perf_counter() - began
 part[0]
+began = time.perf_counter()
+for partition in range(number):
+    fds.load_partition(partition)
+print(json.dumps([first, (time.perf_counter() - began) / number]))
 """
 
 FLWR = """
-import sys, time, datasets
+import json, sys, time, datasets
 from flwr_datasets.partitioner import DirichletPartitioner
-partitioner = DirichletPartitioner(num_partitions=int(sys.argv[2]), partition_by="label", alpha=0.5, min_partition_size=1)
+number = int(sys.argv[2])
+partitioner = DirichletPartitioner(num_partitions=number, partition_by="label", alpha=0.5, min_partition_size=1)
 began = time.perf_counter()
 partitioner.dataset = datasets.load_from_disk(sys.argv[1])["train"].shuffle(seed=42)
-part = partitioner.load_partition(7)
-print(time.perf_counter() - began)
-part[0]
+part = partitioner.load_partition(number - 1)
+first = time.perf_counter() - began
+began = time.perf_counter()
+for partition in range(20):
+    partitioner.load_partition(partition)
+print(json.dumps([first, (time.perf_counter() - began) / 20]))
+"""
+
+# What, file, how it becomes a source, partitions, labels.
+SOURCES = (
+    ("a Hugging Face dataset, opened", "rows", "opened", PARTITIONS, "label"),
+    ("a folder of `save_to_disk`, by path", "rows", "path", PARTITIONS, "label"),
+    ("an .npz, by path", "rows.npz", "path", PARTITIONS, "label"),
+    ("numpy arrays, 72 MB", "rows.npz", "arrays", PARTITIONS, "label"),
+    ("a pandas frame, 12 MB", "rows.npz", "frame", PARTITIONS, "label"),
+    ("a .parquet, by path", "rows.parquet", "path", PARTITIONS, "label"),
+    ("an .npz of 60,000 pictures", "pictures.npz", "path", PARTITIONS, "label"),
+    ('"mnist"', "mnist", "name", PARTITIONS, "label"),
+    ('"randhie", 20,190 rows, 100 partitions', "randhie", "name", 100, "y"),
+)
+
+
+def warm_partition(flwr: str | None) -> list[Figure]:
+    """Construction and one of 1,000 Dirichlet partitions of 1 M rows, in a process that was not the first to ask."""
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as folder:
+        _run(sys.executable, MAKE, folder, str(ROWS), cache=folder)
+        theirs: list[float] | list[None] = [None, None]
+        if flwr is not None:
+            theirs = json.loads(_run(flwr, FLWR, f"{folder}/rows", str(PARTITIONS), cache=folder))
+        for what, name, how, number_, label in SOURCES:
+            source = name if how == "name" else f"{folder}/{name}"
+            asked = [OURS, source, how, str(number_), label]
+            first = json.loads(_run(sys.executable, *asked, cache=folder))[0]
+            again = [json.loads(_run(sys.executable, *asked, cache=folder)) for _ in range(REPEATS)]
+            warm, next_one = (statistics.median(times) for times in zip(*again, strict=True))
+            beside = theirs if name == "rows" else [None, None]
+            if (name, how) != ("rows", "path"):  # whose rows the one before has kept
+                figures.append(Figure(f"{what}: first on the machine", first, beside[0], None))
+            figures.append(Figure(f"{what}: another process", warm, beside[0], WARM))
+            figures.append(Figure(f"{what}: another partition, same process", next_one, beside[1], WARM))
+    return figures
+
+
+IMPORT = """
+import json, time
+began = time.perf_counter()
+import datasets
+theirs = time.perf_counter() - began
+import umbel.datasets.array_dataset
+print(json.dumps([theirs, time.perf_counter() - began]))
 """
 
 
-def warm_partition(flwr: str | None) -> list[Row]:
-    """One of 1,000 Dirichlet partitions of 1 M rows, in a process that was not the first to ask."""
-    rows: list[Row] = []
+def imports(_: str | None) -> list[Figure]:
+    """What a process pays before it can ask."""
     with tempfile.TemporaryDirectory() as folder:
-        _run(sys.executable, MAKE, folder, str(ROWS), cache=folder)
-        theirs = None
-        if flwr is not None:
-            theirs = float(_run(flwr, FLWR, f"{folder}/rows", str(PARTITIONS), cache=folder))
-        sources = (
-            (".npz, mapped", "rows.npz", "path"),
-            ("Hugging Face dataset", "rows", "opened"),
-            ("and datasets.load_from_disk", "rows", "path"),
-        )
-        for what, name, how in sources:
-            asked = [OURS, f"{folder}/{name}", str(PARTITIONS), how]
-            first = float(_run(sys.executable, *asked, cache=folder))
-            again = [float(_run(sys.executable, *asked, cache=folder)) for _ in range(REPEATS)]
-            if what != "and datasets.load_from_disk":  # whose rows the one before has kept
-                rows.append((f"load_partition, {what}: first on the machine", first, theirs, 2.0))
-            rows.append((f"load_partition, {what}: warm", statistics.median(again), theirs, 0.020))
-    return rows
+        times = [json.loads(_run(sys.executable, IMPORT, cache=folder)) for _ in range(REPEATS)]
+    theirs, both = (statistics.median(taken) for taken in zip(*times, strict=True))
+    return [
+        Figure("`import datasets`, Hugging Face's", theirs, None, None),
+        Figure("and `umbel.datasets`", both - theirs, None, None),
+    ]
 
 
-FIGURES: dict[str, Callable[[str | None], list[Row]]] = {"partitioners": every_partitioner, "warm": warm_partition}
+FIGURES: dict[str, tuple[str, Callable[[str | None], list[Figure]]]] = {
+    "partitioners": ("Who gets what of 1 M labels, 1,000 partitions unless it says otherwise", every_partitioner),
+    "warm": ("Construction of a `FederatedDataset` and `load_partition`, 1 M rows, 1,000 partitions", warm_partition),
+    "imports": ("Imports, which are not in the other figures", imports),
+}
 
 
 def _run(python: str, code: str, *arguments: str, cache: str) -> str:
-    env = os.environ | {"UMBEL_DATA": str(Path(cache) / "umbel"), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    """What it prints, with a cache of its own, in which this machine's data sets are."""
+    home = Path(cache) / "umbel"
+    home.mkdir(exist_ok=True)
+    from umbel.datasets.cache import data_dir
+
+    for name in ("mnist", "randhie"):
+        if not (home / name).exists():
+            (home / name).symlink_to(data_dir().resolve() / name)
+    env = os.environ | {"UMBEL_DATA": str(home), "HF_HOME": cache, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     done = subprocess.run([python, "-c", code, *arguments], env=env, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 
 
-def main() -> int:
+def columns(figure: Figure) -> list[str]:
+    targets = [] if figure.target is None else [f"≤ {number(1000 * figure.target, 'ms')}"]
+    memory = ""
+    if figure.megabytes is not None:
+        memory = number(figure.megabytes, "MB")
+        targets.append("≤ 100 MB")
+    theirs, ratio = "", ""
+    if figure.theirs is not None:
+        slow = "> " if figure.gave_up else ""
+        theirs = slow + number(1000 * figure.theirs, "ms")
+        ratio = ("< " if figure.gave_up else "") + f"{figure.ours / figure.theirs:.4f}"
+    verdict = "" if figure.met is None else "met" if figure.met else "missed"
+    return [figure.what, number(1000 * figure.ours, "ms"), memory, theirs, ratio, ", ".join(targets), verdict]
+
+
+HEAD = ["", "umbel", "memory", "flwr-datasets", "umbel / flwr", "target", ""]
+
+
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="What a client waits for its part of the data.")
     parser.add_argument("--with-flwr", metavar="PYTHON", help="the Python of an environment with flwr-datasets")
     parser.add_argument("--only", nargs="+", choices=FIGURES, metavar="NAME", help=f"some of: {', '.join(FIGURES)}")
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    options = parser.parse_args()
-    rows = [row for name in options.only or FIGURES for row in FIGURES[name](options.with_flwr)]
-    if options.json:
-        print(json.dumps(rows))
-        return 0
-    for what, ours, theirs, target in rows:
-        verdict = "met" if ours <= target else "MISSED"
-        ratio = "" if theirs is None else f"   {ours / theirs:.4f} of flwr's {theirs * 1000:.0f} ms"
-        print(f"{what:<66} {ours * 1000:8.1f} ms   target {target * 1000:.0f} ms: {verdict}{ratio}")
-    return int(any(ours > target for _, ours, _, target in rows))
+    parser.add_argument("--write", type=Path, metavar="FILE", help="writes the page with the table")
+    options = parser.parse_args(arguments)
+    lines = [ABOUT.read_text().rstrip(), "", machine("bench/datasets.py", arguments), ""]
+    lines += [cells(HEAD), cells([":--", *["--:"] * 4, ":--", ":--"])]
+    met = True
+    for name in options.only or FIGURES:
+        title, measure = FIGURES[name]
+        print(f"{name}: {title}", flush=True)
+        lines.append(cells([f"**{title}**", *[""] * 6]))
+        for figure in measure(options.with_flwr):
+            print("  " + "   ".join(filter(None, columns(figure))), flush=True)
+            lines.append(cells(columns(figure)))
+            met = met and figure.met is not False
+    if options.write is not None:
+        options.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return int(not met)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

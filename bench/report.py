@@ -12,19 +12,20 @@ from pathlib import Path
 import psutil
 from measure import TIMES, Row
 
-__all__ = ["line", "page"]
+__all__ = ["cells", "line", "machine", "number", "page"]
 
 ABOUT = Path(__file__).parent / "about.md"
+QUICK = " Sizes are a tenth of what the titles say: a quick run."
 HEAD = ("", "umbel", "floor", f"{TIMES} floor", "flwr", f"{TIMES} flwr", "target", "")
 
 
 def line(row: Row) -> str:
     """One figure on one line."""
-    parts = [f"{_number(row.ours, row.unit):>10}"]
+    parts = [f"{number(row.ours, row.unit):>10}"]
     if row.floor:
-        parts.append(f"{row.ours / row.floor:.2f} {TIMES} floor ({_number(row.floor, row.unit)})")
+        parts.append(f"{row.ours / row.floor:.2f} {TIMES} floor ({number(row.floor, row.unit)})")
     if row.flwr:
-        parts.append(f"{row.ours / row.flwr:.3f} {TIMES} flwr ({_number(row.flwr, row.unit)})")
+        parts.append(f"{row.ours / row.flwr:.3f} {TIMES} flwr ({number(row.flwr, row.unit)})")
     if row.targets:
         parts.append(f"target {_targets(row)}: {row.verdict or 'not judged'}")
     return f"  {row.what:<44} {'   '.join(parts)}"
@@ -32,46 +33,49 @@ def line(row: Row) -> str:
 
 def page(measured: dict[str, list[Row]], quick: bool, arguments: list[str]) -> str:
     """The whole of docs/bench.md; `measured` is by title."""
-    lines = [ABOUT.read_text().rstrip(), "", _machine(quick, arguments), ""]
-    lines += [_cells(HEAD), _cells([":--", *["--:"] * 5, ":--", ":--"])]
+    lines = [ABOUT.read_text().rstrip(), "", machine("bench/run.py", arguments) + (QUICK if quick else ""), ""]
+    lines += [cells(HEAD), cells([":--", *["--:"] * 5, ":--", ":--"])]
     for title, rows in measured.items():
-        lines.append(_cells([f"**{title}**", *[""] * 7]))
-        lines += [_cells(_columns(row)) for row in rows]
+        lines.append(cells([f"**{title}**", *[""] * 7]))
+        lines += [cells(_columns(row)) for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def _columns(row: Row) -> list[str]:
     return [
         row.what,
-        _number(row.ours, row.unit),
-        _number(row.floor, row.unit),
+        number(row.ours, row.unit),
+        number(row.floor, row.unit),
         f"{row.ours / row.floor:.2f}" if row.floor else "",
-        _number(row.flwr, row.unit),
+        number(row.flwr, row.unit),
         f"{row.ours / row.flwr:.3f}" if row.flwr else "",
         _targets(row),
         row.verdict,
     ]
 
 
-def _cells(cells: tuple[str, ...] | list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def cells(texts: tuple[str, ...] | list[str]) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(texts)} |"
 
 
 def _targets(row: Row) -> str:
     return ", ".join(target.text for target in row.targets)
 
 
-def _number(value: float | None, unit: str) -> str:
+def number(value: float | None, unit: str) -> str:
+    """A figure to three digits or so; nothing for None."""
     if value is None:
         return ""
     digits = 0 if value >= 100 or value == int(value) else 2 if value >= 0.1 else 4
     return f"{value:,.{digits}f} {unit}".rstrip()
 
 
-def _machine(quick: bool, arguments: list[str]) -> str:
+def machine(program: str, arguments: list[str]) -> str:
+    """Where and how a page was measured, in a line."""
     paths = {"--with-flwr": "PYTHON", "--write": "FILE"}  # where they lie is nobody's business
     shown = [paths.get(before, word) for before, word in zip(["", *arguments], arguments, strict=False)]
-    command = shlex.join(["python", "bench/run.py", *shown])
+    command = shlex.join(["python", program, *shown])
     parts = [
         f"{os.cpu_count()} cores ({_processor()})",
         f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
@@ -80,8 +84,7 @@ def _machine(quick: bool, arguments: list[str]) -> str:
         f"numpy {version('numpy')}",
         datetime.date.today().isoformat(),
     ]
-    sizes = " Sizes are a tenth of what the titles say: a quick run." if quick else ""
-    return f"{', '.join(parts)}. `{command}`{sizes}"
+    return f"{', '.join(parts)}. `{command}`"
 
 
 def _processor() -> str:
