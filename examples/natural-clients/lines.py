@@ -24,14 +24,15 @@ def divided() -> FederatedDataset:
     return FederatedDataset(dataset="shakespeare", preprocessor=six_longest, partitioners={"train": by_role})
 
 
-def picture() -> tuple[FederatedDataset, str]:
-    """What to draw of the parts: a data set, and the column to count. Here each letter is a row."""
+def picture() -> tuple[FederatedDataset, str, str]:
+    """What to draw of the parts: a data set, the column to count, and what its values are. Here each letter is a row."""
     rows = divided().load_split("train")
     letters = np.char.lower(rows["y"].view("S1").astype(str).ravel())
     role = np.repeat(rows["role"], rows["y"].shape[1])
     here = np.char.isalpha(letters)
     by_role = NaturalIdPartitioner(partition_by="role")
-    return FederatedDataset(dataset={"letter": letters[here], "role": role[here]}, partitioners={"train": by_role}), "letter"
+    by_letter = FederatedDataset(dataset={"letter": letters[here], "role": role[here]}, partitioners={"train": by_role})
+    return by_letter, "letter", "letter"
 
 
 def arrays(part) -> tuple[np.ndarray, np.ndarray]:

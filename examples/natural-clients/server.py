@@ -21,11 +21,12 @@ task = importlib.import_module(args.task)
 
 def draw_partition(path: str) -> None:
     # The server of a real federation could not do this: it has no data.
-    fds, column = task.picture()
-    figure, _, _ = plot_label_distributions(
+    fds, column, what = task.picture()
+    figure, axes, _ = plot_label_distributions(
         fds.partitioners["train"], column, "heatmap", size_unit="percent", partition_id_axis="y",
         figsize=(9, 3.5), title=f"{args.task}: what the six owners have, in percent", legend=True,
     )  # fmt: skip
+    axes.set(xlabel=what, ylabel="owner")
     figure.savefig(path, dpi=120)
 
 

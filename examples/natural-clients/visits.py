@@ -14,9 +14,9 @@ def divided() -> FederatedDataset:
     return FederatedDataset(dataset="randhie", partitioners={"train": NaturalIdPartitioner(partition_by="site")})
 
 
-def picture() -> tuple[FederatedDataset, str]:
-    """What to draw of the parts: a data set, and the column to count."""
-    return divided(), "y"
+def picture() -> tuple[FederatedDataset, str, str]:
+    """What to draw of the parts: a data set, the column to count, and what its values are."""
+    return divided(), "y", "0: saw no doctor in the year, 1: saw one"
 
 
 def arrays(part) -> tuple[np.ndarray, np.ndarray]:
