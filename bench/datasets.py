@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -108,7 +107,7 @@ def warm_partition(flwr: str | None) -> list[Figure]:
             asked = [OURS, source, how, str(number_), label]
             first = json.loads(_run(sys.executable, *asked, cache=folder))[0]
             again = [json.loads(_run(sys.executable, *asked, cache=folder)) for _ in range(REPEATS)]
-            warm, next_one = (statistics.median(times) for times in zip(*again, strict=True))
+            warm, next_one = (min(times) for times in zip(*again, strict=True))
             beside = theirs if name == "rows" else [None, None]
             if (name, how) != ("rows", "path"):  # whose rows the one before has kept
                 figures.append(Figure(f"{what}: first on the machine", first, beside[0], None))
@@ -131,7 +130,7 @@ def imports(_: str | None) -> list[Figure]:
     """What a process pays before it can ask."""
     with tempfile.TemporaryDirectory() as folder:
         times = [json.loads(_run(sys.executable, IMPORT, cache=folder)) for _ in range(REPEATS)]
-    theirs, both = (statistics.median(taken) for taken in zip(*times, strict=True))
+    theirs, both = (min(taken) for taken in zip(*times, strict=True))
     return [
         Figure("`import datasets`, Hugging Face's", theirs, None, None),
         Figure("and `umbel.datasets`", both - theirs, None, None),
