@@ -1,7 +1,7 @@
 """A figure of `bench/datasets.py`: what each partitioner takes to divide 1 M labels among 1,000 clients.
 
 Each is a process of its own: the processor time of `indices` from a Hugging Face dataset in memory, and in a second run the
-peak of what Python and numpy allocate. flwr-datasets is asked for one partition, which makes it compute all of them. Vertical
+peak of what Python and numpy allocate. flwr-datasets is asked for one partition, which makes it compute all. Vertical
 partitioners divide 1,000 columns, whatever the rows.
 """
 

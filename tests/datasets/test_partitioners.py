@@ -11,6 +11,7 @@ from umbel import datasets as federated
 from umbel.datasets import partition
 from umbel.datasets.tables import ArrayTable
 from umbel.datasets.view import View
+from umbel.errors import DataError
 
 seeds = st.integers(-(2**70), 2**70)
 label_columns = st.lists(st.integers(0, 5), min_size=12, max_size=150).map(np.array)
@@ -163,6 +164,123 @@ def test_natural_clients_keep_their_rows_and_groups_keep_their_clients(ids, size
     grouped = partition.grouped(ids, groups)
     assert_complete(grouped, len(ids))
     assert all(len(set(ids[part].tolist())) == size for part in grouped[:-1])
+
+
+@given(
+    ids=st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=60),
+    size=st.integers(1, 9),
+    mode=st.sampled_from(partition.Remainder),
+    ascending=st.booleans(),
+)
+def test_groups_have_the_sizes_that_their_mode_says(ids, size, mode, ascending):
+    ids = np.array(ids)
+    count = len(set(ids.tolist()))
+    partitioner = federated.GroupedNaturalIdPartitioner("who", size, mode.value, ascending)
+    given_data(partitioner, who=ids)
+    try:
+        groups = partitioner.partition_id_to_natural_ids
+    except DataError:
+        assert (mode.value != "allow-smaller" and count < size) or (mode.value == "strict" and count % size)
+        return
+    lengths = [len(group) for group in groups.values()]
+    match mode.value:
+        case "allow-smaller":
+            assert lengths == [size] * (count // size) + [count % size] * (count % size > 0)
+        case "allow-bigger":
+            assert (min(lengths) >= size, sum(lengths), max(lengths) - min(lengths) <= 1) == (True, count, True)
+        case _:
+            assert lengths == [size] * (count // size)
+    listed = [one for group in groups.values() for one in group]
+    assert listed == (sorted(set(ids.tolist())) if ascending else list(dict.fromkeys(ids.tolist())))[: len(listed)]
+    assert_disjoint(partitioner.indices, len(ids))
+    for number, part in enumerate(partitioner.indices):
+        assert set(ids[part].tolist()) == set(groups[number])
+        assert len(part) == sum((ids == one).sum() for one in groups[number]), "all rows of each id"
+        assert all(partitioner.natural_id_to_partition_id[one] == number for one in groups[number])
+
+
+GROWING = {
+    "Linear": lambda number: np.arange(1, number + 1),
+    "Square": lambda number: np.arange(1, number + 1) ** 2,
+    "Exponential": lambda number: np.exp(np.arange(1, number + 1)),
+    "IdToSizeFnc": lambda number: np.sqrt(np.arange(1, number + 1)),
+}
+
+
+@given(kind=st.sampled_from(sorted(GROWING)), size=st.integers(1, 5000), number=partitions)
+def test_sizes_grow_as_their_name_says(kind, size, number):
+    make = getattr(federated, f"{kind}Partitioner")
+    partitioner = make(number, np.sqrt) if kind == "IdToSizeFnc" else make(number)
+    given_data(partitioner, label=np.zeros(size))
+    due = GROWING[kind](number) / GROWING[kind](number).sum() * size
+    if due.min() < 1 - 1e-9:
+        with pytest.raises(DataError, match="would be empty"):
+            partitioner.indices  # noqa: B018
+        return
+    parts = partitioner.indices
+    assert rows_of(parts) == list(range(size))
+    lengths = np.array([len(part) for part in parts])
+    assert (np.abs(lengths - due)[:-1] <= 1 + 1e-9).all()
+    assert -1e-9 <= lengths[-1] - due[-1] <= number, "the last takes what is over"
+
+
+@given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=20), over=st.integers(0, 10))
+def test_given_sizes_are_the_sizes(sizes, over):
+    parts = given_data(federated.SizePartitioner(sizes), label=np.zeros(sum(sizes) + over)).indices
+    assert [len(part) for part in parts] == sizes
+    assert rows_of(parts) == list(range(sum(sizes)))
+
+
+@given(
+    number=st.integers(1, 8),
+    columns=st.integers(8, 20),
+    mode=st.sampled_from(["add_to_first", "add_to_last", "create_as_first", "create_as_last", "add_to_all", 0]),
+    shuffle=st.booleans(),
+    seed=seeds,
+)
+def test_vertical_partitions_have_each_column_once_and_all_rows(number, columns, mode, shuffle, seed):
+    names = [f"c{one}" for one in range(columns)]
+    data = {name: np.full(3, place) for place, name in enumerate(names)}
+
+    def asked(partitioner):
+        return given_data(partitioner, label=np.arange(3), spare=np.arange(3), **data)
+
+    roles = ["label", mode, ["spare", "row"], None, shuffle, seed]
+    even = asked(federated.VerticalEvenPartitioner(number, *roles))
+    sizes = [columns // number] * (number - 1) + [columns - columns // number * (number - 1)]
+    sized = asked(federated.VerticalSizePartitioner(sizes, *roles))
+    shares = asked(federated.VerticalSizePartitioner([1.0 / number] * number, *roles))
+    for partitioner in (even, sized, shares):
+        parts = [partitioner.load_partition(part) for part in range(partitioner.num_partitions)]
+        held = [name for part in parts for name in part.column_names if name != "label"]
+        assert sorted(held) == sorted(names)
+        assert shuffle or held == names
+        assert sum("label" in part.column_names for part in parts) == (number if mode == "add_to_all" else 1)
+        assert len(parts) == number + str(mode).startswith("create")
+        assert {len(part) for part in parts} == {3}
+    lengths = [sum(name != "label" for name in part) for part in even.columns]
+    lengths = [length for length in lengths if length]
+    assert max(lengths) - min(lengths) <= 1
+    again = asked(federated.VerticalEvenPartitioner(number, *roles))
+    assert again.columns == even.columns
+
+
+@given(size=st.integers(60, 300), regions=st.integers(1, 4), clients=st.integers(1, 5), seed=seeds)
+def test_clients_of_all_regions_are_disjoint_and_complete(size, regions, clients, seed):
+    def asked():
+        tree = federated.HierarchicalPartitioner(
+            federated.ShardPartitioner(regions, "label", shard_size=5, keep_incomplete_shard=True, seed=seed),
+            lambda region: federated.DirichletPartitioner(clients, "label", 1.0, 0, seed=seed + region),
+        )
+        return given_data(tree, label=np.arange(size) % 3)
+
+    tree = asked()
+    assert_complete(tree.indices, size)
+    assert (tree.num_regions, tree.num_partitions) == (regions, regions * clients)
+    for region in range(regions):
+        mine = [tree.load_partition(part)["row"] for part in range(tree.num_partitions) if tree.region_of(part) == region]
+        assert sorted(np.concatenate(mine).tolist()) == sorted(tree.load_region(region)["row"].tolist())
+    assert same(tree.indices, asked().indices)
 
 
 @given(size=st.integers(12, 3000), number=partitions, scale=st.floats(0.05, 50), least=st.integers(0, 1), seed=seeds)
