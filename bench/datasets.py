@@ -19,7 +19,7 @@ from pathlib import Path
 from partitioners import Figure, every_partitioner
 from report import cells, machine, number
 
-ROWS, PARTITIONS, REPEATS = 1_000_000, 1_000, 7
+ROWS, PARTITIONS, REPEATS = 1_000_000, 1_000, 5
 WARM = 0.020  # seconds
 ABOUT = Path(__file__).parent / "about_datasets.md"
 

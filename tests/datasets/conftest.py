@@ -6,6 +6,11 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 datasets = pytest.importorskip("datasets", reason="the extra 'datasets' is not installed")
 
