@@ -136,6 +136,8 @@ def start_simulation(
         opened = _opened(store, chosen, pace, clients, seed, settings.num_rounds, fresh, cleanup)
         crew, contents = crew_for(wishes, Work(client_fn, seed, _size(clients), aggregator))
         cleanup.callback(crew.close)
+        said = "inline" if crew.here else f"{crew.slots} workers"
+        logger.info("Umbel simulation of %s clients, %s, seed %d, %s", f"{_size(clients):,}", said, seed, settings)
         simulation = _Simulation(
             strategy=chosen,
             manager=manager,
