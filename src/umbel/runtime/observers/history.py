@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from umbel.population import place_of
 from umbel.rounds import events
 from umbel.rounds.events import Event
+from umbel.runtime.observers.as_json import history_fields, json_text
 from umbel.runtime.stores.codec import encode
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 __all__ = ["FailureNote", "History"]
 
@@ -30,7 +37,11 @@ class FailureNote:
 
 @dataclass
 class History:
-    """Losses are lists of (round, loss); metrics are dicts of name → [(round, value), ...]; round 0 is before the first."""
+    """Losses are lists of (round, loss); metrics are dicts of name → [(round, value), ...]; round 0 is before the first.
+
+    `failures` come round by round, those of one exchange by their clients' place in the population: not by arrival, so that
+    a History is the same wherever the clients run.
+    """
 
     losses_distributed: Series = field(default_factory=list)
     losses_centralized: Series = field(default_factory=list)
@@ -80,6 +91,81 @@ class History:
         while mine and (self.failures[mine - 1].round, self.failures[mine - 1].kind) == (event.round, event.kind):
             mine -= 1
         self.failures[mine:] = sorted(self.failures[mine:], key=lambda note: place_of(note.client))
+
+    def columns(self) -> dict[str, dict[int, object]]:
+        """Every series by the name that it has in the table which a run prints: name → round → value.
+
+        "loss" and "accuracy" are the clients', "central loss" and "central accuracy" those of `evaluate_fn`, "fit accuracy"
+        what clients said about their training. A metric whose name is taken, such as one called "loss", has " (metric)"
+        after its name.
+
+        >>> History(losses_distributed=[(1, 0.5)], metrics_centralized={"accuracy": [(0, 0.1), (1, 0.8)]}).columns()
+        {'loss': {1: 0.5}, 'central accuracy': {0: 0.1, 1: 0.8}}
+        """
+        columns: dict[str, dict[int, object]] = {}
+        for title, series in (("loss", self.losses_distributed), ("central loss", self.losses_centralized)):
+            if series:
+                columns[title] = dict(series)
+        for prefix, metrics in (
+            ("fit ", self.metrics_distributed_fit),
+            ("", self.metrics_distributed),
+            ("central ", self.metrics_centralized),
+        ):
+            for name, series in metrics.items():
+                title = prefix + name
+                while title in columns:
+                    title += " (metric)"
+                columns[title] = dict(series)
+        return columns
+
+    def to_pandas(self) -> DataFrame:
+        """A DataFrame with a row per round and the columns of `columns()`; NaN where a round has no value.
+
+        `history.to_pandas()["central accuracy"]` is one of them; `pandas.DataFrame(history.failures)` is the table of
+        failures. Raises ImportError with the remedy where pandas is missing.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas() needs pandas, which is not installed. Run: pip install 'umbel[plot]'") from error
+        columns = self.columns()
+        rounds = sorted({number for values in columns.values() for number in values})
+        frame = {name: pandas.Series(values, dtype=None if values else object) for name, values in columns.items()}
+        return pandas.DataFrame(frame, index=pandas.Index(rounds, dtype="int64", name="round"))
+
+    def plot(self, *names: str, axes: Axes | None = None, label: str = "") -> Figure:
+        """Draws losses and metrics over the rounds, a panel for each name, and returns the figure.
+
+        `names`, such as "accuracy" or "loss", choose the panels; all that are numbers where none is given. A panel has a
+        line for what clients measured, one for what `evaluate_fn` measured and one for what clients said about their
+        training. With `axes` one panel is drawn there, so that several runs can be compared; `label` names this run.
+
+        `history.plot().savefig("history.png")` needs no screen. Raises ValueError for a name that is not there or whose
+        values are no numbers, and ImportError with the remedy where matplotlib is missing.
+        """
+        from umbel.runtime.observers.plot import draw
+
+        return draw(self, names, axes, label)
+
+    def to_json(self) -> str:
+        """The History as JSON text, which `from_json` reads back exactly.
+
+        A number that JSON does not have is {"$float": "nan"}, "inf" or "-inf"; bytes are {"$bytes": base64}. Strategies may
+        leave other things than scalars here: tuples become lists, numpy's numbers and arrays become numbers and lists, and
+        what has no such form its repr, as in a run's journal.
+        """
+        return json_text(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> History:
+        """The History that `to_json` wrote. Raises ValueError for anything else."""
+        try:
+            fields = history_fields(text)
+            if not isinstance(fields, dict) or "losses_distributed" not in fields:
+                raise ValueError("it has no losses_distributed")
+            return msgspec.convert(fields, cls)
+        except ValueError as error:  # msgspec's and json's are among them
+            raise ValueError(f"this is not a History as to_json() writes it: {error}") from None
 
     def to_bytes(self) -> bytes:
         """For a snapshot."""

@@ -14,19 +14,8 @@ def table(history: History) -> list[str]:
     """The lines of a table: a header and one line per round that left anything; empty for an empty history.
 
     Losses and the first metrics, twelve columns at most; the History has the rest.
-   """
-    columns: dict[str, dict[int, object]] = {}
-    for title, series in (("loss", history.losses_distributed), ("central loss", history.losses_centralized)):
-        if series:
-            columns[title] = dict(series)
-    for prefix, metrics in (
-        ("fit ", history.metrics_distributed_fit),
-        ("", history.metrics_distributed),
-        ("central ", history.metrics_centralized),
-    ):
-        for name, series in metrics.items():
-            columns[prefix + name] = dict(series)
-    columns = dict(list(columns.items())[:MAX_COLUMNS])
+    """
+    columns = dict(list(history.columns().items())[:MAX_COLUMNS])
     rounds = sorted({number for values in columns.values() for number in values})
     rows = [["round", *(printable(name, 24) for name in columns)]]
     rows += [[str(number), *(_cell(values.get(number)) for values in columns.values())] for number in rounds]
