@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from types import TracebackType
 from typing import Self
@@ -32,12 +33,17 @@ class Progress:
         self._said = ""
 
     def __enter__(self) -> Self:
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        self._lines = logging_redirect_tqdm([logger, logging.getLogger()])  # lines of a log go above the bar
+        self._lines.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
+        self._lines.__exit__(kind, error, trace)
 
     def observe(self, event: Event) -> None:
         """Moves on with one event."""
