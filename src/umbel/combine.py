@@ -21,7 +21,7 @@ from umbel.aggregators.mixing import mixed
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, Params
 from umbel.stepping import CENTRE, Memory, Source, Stepping, forgetful, slot_block, slot_schema, slot_source
-from umbel.transforms import Transform
+from umbel.transforms import Transform, identity
 from umbel.wire import Schema, TensorSpec, dtype_of
 
 __all__ = ["Contribution", "Source", "Spread", "combine", "in_memory", "stepped_schema"]
@@ -29,8 +29,10 @@ __all__ = ["Contribution", "Source", "Spread", "combine", "in_memory", "stepped_
 # Coordinates per block. 10 updates of 25 M float32: 2^14 to 2^17 are within 5 %, 2^20 is 1.6× slower (out of L2).
 BLOCK = 1 << 16
 
-# Bytes of a rule's block, which holds all updates side by side as float64: of 20 of them 16384 coordinates.
-RULE_BYTES = 1 << 22
+# Bytes of a rule's block, as float64 of all updates side by side, and of the piece of it that is computed on at a time: of
+# 20 updates 65536 coordinates are read, and 8192 stay in a level-2 cache of 2 MiB.
+RULE_BYTES = 1 << 24
+PIECE_BYTES = 1 << 21
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -126,7 +128,7 @@ def combine(
         aggregator.check(len(contributions))
         inputs = _Inputs(base, contributions, guide, transform, aggregator.keeps, memory, schema)
         matrix = _planned(aggregator, runs, inputs, rng, spread)
-        blocks = _blocks(runs, _rule_block(inputs.count))
+        blocks = _blocks(runs, _coordinates(RULE_BYTES, inputs))
         combined = partial(_by_rule, aggregator, matrix, inputs)
     else:
         blocks = _blocks(runs, BLOCK)
@@ -180,17 +182,20 @@ class _Inputs:
     def guides(self) -> int:
         return (self.guide is not None) + self.keeps
 
-    def updates(self, block: _Block, which: Sequence[int]) -> list[NDArray]:
-        """The blocks of some updates, in arrays of their own and of one dtype."""
-        rows = []
-        for contribution, (begin, tag) in ((self.contributions[i], block.run.updates[i]) for i in which):
-            scratch = np.empty(block.size * dtype_of(tag).itemsize, np.uint8)
-            row = _read(contribution.source, begin, tag, block.start, block.size, scratch)
-            row = row.astype(np.bool_) if block.dtype == np.bool_ else row  # one vote each, as in the mean
-            rows.append(self.transform.receive(row))
-        if any(row.dtype != rows[0].dtype for row in rows):
-            rows = [row.astype(np.float64) for row in rows]
-        return rows
+    def updates(self, block: _Block, which: Sequence[int]) -> NDArray:
+        """The blocks of some updates, shape (K, n), in memory of their own."""
+        tags = {block.run.updates[i][1] for i in which}
+        dtype = dtype_of(tags.pop()) if len(tags) == 1 else np.dtype(np.float64)
+        rows = np.empty((len(which), block.size), dtype)
+        for row, i in zip(rows, which, strict=True):
+            begin, tag = block.run.updates[i]
+            room = row.view(np.uint8) if dtype_of(tag) == dtype else np.empty(block.size * 8, np.uint8)
+            row[:] = _read(self.contributions[i].source, begin, tag, block.start, block.size, room)
+        if block.dtype == np.bool_:
+            rows = rows.astype(np.bool_)  # one vote each, as in the mean
+        if self.transform is identity():
+            return rows
+        return np.stack([self.transform.receive(row) for row in rows])
 
     def old(self, block: _Block) -> NDArray:
         """The base's block as float64; zeros where there is none."""
@@ -223,26 +228,26 @@ def _planned(
     if rule.plan is None:
         return None
     floating = [run for run in runs if dtype_of(run.dtype).kind in "fV"]
-    size, everyone = _rule_block(inputs.count), range(len(inputs.contributions))
-    blocks = _blocks(floating or runs, size)
-    spare: list[NDArray] = []  # 1.3 MB each time would be new pages each time
+    everyone, count, piece = range(len(inputs.contributions)), len(inputs.contributions), _coordinates(PIECE_BYTES, inputs)
 
     def products(block: _Block) -> NDArray:
         old = inputs.old(block)
-        rows = [*inputs.updates(block, everyone), *inputs.guiding(block, old)]
-        whole = spare.pop() if spare else np.empty((inputs.count, size))
-        differences = whole[:, : -(-block.size // TILE) * TILE]
-        differences[:, block.size :] = 0.0
-        for row, values in zip(differences[:, : block.size], rows, strict=True):
-            row[:] = values
-        differences[: len(inputs.contributions), : block.size] -= old
-        with np.errstate(invalid="ignore", over="ignore"):  # an update too long for float64 is noticed in `Cohort.of`
-            part = gram(differences)
-        spare.append(whole)
+        rows, guides = inputs.updates(block, everyone), inputs.guiding(block, old)
+        differences, part = np.empty((inputs.count, piece)), np.zeros((inputs.count, inputs.count))
+        for start in range(0, block.size, piece):
+            size = min(piece, block.size - start)
+            differences[:count, :size] = rows[:, start : start + size]
+            differences[:count, :size] -= old[start : start + size]
+            for row, guide in zip(differences[count:], guides, strict=True):
+                row[:size] = guide[start : start + size]
+            whole = -(-size // TILE) * TILE
+            differences[:, size:whole] = 0.0
+            with np.errstate(invalid="ignore", over="ignore"):  # an update too long for float64 is noticed in `Cohort.of`
+                part += gram(differences[:, :whole])
         return part
 
     total = np.zeros((inputs.count, inputs.count))
-    for part in spread(products, blocks):
+    for part in spread(products, _blocks(floating or runs, _coordinates(RULE_BYTES, inputs))):
         total += part
     weights = np.array([contribution.weight for contribution in inputs.contributions], np.float64)
     return rule.plan(Cohort.of(total, weights, inputs.guides, rng))
@@ -250,20 +255,27 @@ def _planned(
 
 def _by_rule(rule: Rule, matrix: NDArray | None, inputs: _Inputs, block: _Block) -> NDArray:
     if matrix is None:
-        rows = inputs.updates(block, range(len(inputs.contributions)))
+        rows = list(inputs.updates(block, range(len(inputs.contributions))))
     else:
         counts = np.asarray(matrix.any(axis=0))
         which = np.flatnonzero(counts[: len(inputs.contributions)])  # an update that does not count is not read
         counts[len(inputs.contributions) :] = True
-        rows = inputs.updates(block, which.tolist())
-        rows = mixed(matrix[:, counts], rows, lambda: inputs.old(block), lambda old: inputs.guiding(block, old))
-    combined = rows[0] if rule.reduce is None else rule.reduce(rows)
-    return combined if combined.dtype == block.dtype else rounded(combined, block.dtype)
+        used = list(inputs.updates(block, which.tolist()))
+        rows = mixed(matrix[:, counts], used, lambda: inputs.old(block), lambda old: inputs.guiding(block, old))
+    if rule.reduce is None:
+        return _as(block.dtype, rows[0])
+    piece = _coordinates(PIECE_BYTES, inputs)
+    pieces = (slice(start, start + piece) for start in range(0, block.size, piece))
+    return np.concatenate([_as(block.dtype, rule.reduce([row[piece] for row in rows])) for piece in pieces])
 
 
-def _rule_block(rows: int) -> int:
-    """Coordinates per block where `rows` updates are in memory side by side; a power of two."""
-    return 1 << min(max((RULE_BYTES // (8 * rows)).bit_length() - 1, 10), 16)
+def _as(dtype: DType, values: NDArray) -> NDArray:
+    return values if values.dtype == dtype else rounded(values, dtype)
+
+
+def _coordinates(room: int, inputs: _Inputs) -> int:
+    """Coordinates of all rows of a rule, as float64, in so many bytes: a power of two, 1024 at least."""
+    return 1 << min(max((room // (8 * inputs.count)).bit_length() - 1, 10), 16)
 
 
 def in_memory(params: Params) -> Source:
