@@ -17,6 +17,8 @@ from umbel.errors import SimulationError
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
 
+pytestmark = pytest.mark.system
+
 
 def simulate(client_fn, *, backend="processes", clients=4, rounds=2, timeout=None, cls=FedAvg, workers=2):
     return start_simulation(

@@ -13,6 +13,8 @@ from umbel.common import ndarrays_to_parameters
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
 
+pytestmark = pytest.mark.system
+
 BACKENDS = {
     "1 process": {"backend": "processes", "workers": 1},
     "2 processes": {"backend": "processes", "workers": 2},
@@ -144,3 +146,21 @@ def test_functions_of_a_cell_travel_by_value():
     )
     assert history.metrics_distributed_fit == {"sum": [(1, float(np.arange(200_000).sum()))]}
     assert secret[0] == 0
+
+
+def test_a_worker_sees_the_gpus_of_its_slot(monkeypatch):
+    import os
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+
+    class Looking(Member):
+        def fit(self, parameters, config):
+            return parameters, 1, {os.environ["CUDA_VISIBLE_DEVICES"]: 1, "at once": 4}
+
+    history = start_simulation(
+        client_fn=lambda context: Looking(context),
+        num_clients=40,
+        strategy=fedavg(fraction_fit=1.0),
+        client_resources={"num_cpus": 0.5, "num_gpus": 0.5},
+    )
+    assert set(history.metrics_distributed_fit) == {"3", "5", "at once"}

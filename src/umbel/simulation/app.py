@@ -133,7 +133,10 @@ def start_simulation(
     with contextlib.ExitStack() as cleanup:
         cleanup.enter_context(kept_generators())
         cleanup.enter_context(capped_threads(threads))
-        opened = _opened(store, chosen, pace, clients, seed, settings.num_rounds, fresh, cleanup)
+        mine = fingerprint(chosen, pace, seed=seed, num_rounds=settings.num_rounds)
+        opened = None if store is None else open_run(store, mine | _particulars(clients, threads), fresh=fresh)
+        if opened is not None:
+            cleanup.callback(opened.close)
         crew, contents = crew_for(wishes, Work(client_fn, seed, _size(clients), aggregator))
         cleanup.callback(crew.close)
         said = "inline" if crew.here else f"{crew.slots} workers"
@@ -252,26 +255,13 @@ def _places(
     return states, store
 
 
-def _opened(
-    where: str | Path | None,
-    strategy: Strategy,
-    pace: Pace,
-    clients: Populated,
-    seed: int,
-    num_rounds: int,
-    fresh: bool,
-    cleanup: contextlib.ExitStack,
-) -> OpenedRun | None:
-    """The run in the store; None where nothing is kept."""
-    if where is None:
-        return None
+def _particulars(clients: Populated, threads: int) -> dict[str, object]:
+    """What tells one simulation from another, besides what tells runs apart.
+
+    A thousand runs of one script differ in its arguments.
+    """
     names = blake2b("\0".join(clients.names).encode(), digest_size=16).hexdigest() if clients.names else ""
-    mine = fingerprint(strategy, pace, seed=seed, num_rounds=num_rounds)
-    # 1,000 runs of one script differ in its arguments: here they tell one run from another
-    mine |= {"clients": clients.numbered or names, "command line": sys.argv[1:]}
-    opened = open_run(where, mine, fresh=fresh)
-    cleanup.callback(opened.close)
-    return opened
+    return {"kind": "simulation", "clients": clients.numbered or names, "threads": threads, "command line": sys.argv[1:]}
 
 
 def _check_extra() -> None:
