@@ -8,12 +8,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PORT ?= 8080
 
-.PHONY: demo test test-fast test-system test-tutorial check bench data more-data clean
+.PHONY: demo test test-fast test-system test-tutorial check bench data more-data postgres clean
 
 demo: $(VENV)/demo data  ## a server and three MLX clients on real MNIST, three rounds
 	PYTHON=$(CURDIR)/$(PY) PORT=$(PORT) bash examples/quickstart-mlx/run.sh
 
-test: data more-data test-fast test-system test-tutorial  ## everything
+test: data more-data postgres test-fast test-system test-tutorial  ## everything
 
 test-fast: $(VENV)/dev  ## seconds
 	$(PY) -m pytest -q -m "not system and not tutorial"
@@ -38,6 +38,9 @@ data: $(VENV)/base  ## MNIST into the local cache
 more-data: $(VENV)/base  ## the other data sets with names; the tests of one that cannot be had here are skipped, and say so
 	-$(PY) scripts/fetch-data all
 
+postgres:  ## a PostgreSQL server for the tests to start; where there can be none, its tests are skipped, and say so
+	-scripts/postgres
+
 clean:
 	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -53,5 +56,5 @@ $(VENV)/demo: $(VENV)/base examples/quickstart-mlx/requirements.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(PY) -m pip install --quiet -e '.[datasets,plot,security,simulation]' --group test --group check polars scikit-learn torch==2.13.0
+	$(PY) -m pip install --quiet -e '.[datasets,plot,postgres,security,simulation]' --group test --group check polars scikit-learn torch==2.13.0
 	@touch $@

@@ -17,6 +17,7 @@ __all__ = [
     "ServerUnreachable",
     "SimulationError",
     "StoreError",
+    "StoreUnavailable",
     "StrategyError",
     "TooFewUpdates",
     "UmbelError",
@@ -74,6 +75,10 @@ class SecurityError(UmbelError, ValueError):
 
 class StoreError(UmbelError, OSError):
     """The run's journal or its content files cannot be read or written."""
+
+
+class StoreUnavailable(StoreError):
+    """The disk or the database refuses at the moment: trying again may help."""
 
 
 class DataError(UmbelError, ValueError):

@@ -49,6 +49,11 @@ class Clients(Sequence[str]):
         self._set = frozenset(name for name in others if not self._is_numbered(name))
         self._others = tuple(sorted(self._set, key=place_of))
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names beyond the numbered ones, in order."""
+        return self._others
+
     def __len__(self) -> int:
         return self.numbered + len(self._others)
 

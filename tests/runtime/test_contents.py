@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import zlib
 
 import numpy as np
@@ -101,15 +103,30 @@ def test_blocks_that_fail_half_way_leave_nothing(contents):
         assert list(contents.folder.iterdir()) == []
 
 
-def test_a_content_can_be_renamed_and_removed(contents):
+def test_a_content_can_have_a_second_name_and_be_removed(contents):
     write(contents, "reply")
-    contents.rename("reply", "model-000000")
+    for _ in range(2):  # who dies after the first may ask again
+        contents.link("reply", "model-000000")
+    contents.remove("reply")
     assert contents.open("model-000000").schema == MODEL.schema
     contents.remove("model-000000")
     contents.remove("model-000000")
     for name in ("reply", "model-000000"):
         with pytest.raises(StoreError):
             contents.open(name)
+    if isinstance(contents, FileContents):
+        assert list(contents.folder.iterdir()) == []
+
+
+def test_a_content_that_is_linked_where_there_are_no_links_is_copied(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    contents = FileContents(tmp_path)
+    write(contents, "reply")
+    contents.link("reply", "model")
+    assert contents.open("model").read(0, 8) == contents.open("reply").read(0, 8)
 
 
 def test_an_open_content_can_be_read_after_it_was_removed(contents):
@@ -148,9 +165,9 @@ def test_a_file_that_became_shorter_is_an_error_and_not_zeros(tmp_path):
         content.read(0, content.size + 1)
 
 
-def test_a_renamed_file_does_not_inherit_the_checksum_of_another(tmp_path):
+def test_a_linked_file_does_not_inherit_the_checksum_of_another(tmp_path):
     contents = FileContents(tmp_path)
     write(contents, "model")
     write(contents, "reply", Params.of([np.zeros(1)]))
-    contents.rename("reply", "model")
+    contents.link("reply", "model")
     assert contents.open("model").crc32 == zlib.crc32(Params.of([np.zeros(1)]).to_bytes())

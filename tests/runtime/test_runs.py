@@ -13,6 +13,7 @@ from umbel.errors import RunLocked, RunMismatch
 from umbel.rounds.messages import Joined, Started
 from umbel.runtime import runs
 from umbel.runtime.runs import fingerprint, open_run
+from umbel.runtime.stores.base import Entry
 from umbel.server.strategy import FedAvg
 
 
@@ -38,7 +39,7 @@ def script(tmp_path, monkeypatch):
 def started(folder, *, fresh=False, **changes):
     """A server that opened a run, journaled its start and died."""
     opened = open_run(folder, mine(**changes), fresh=fresh)
-    opened.store.write([(Started(), 0.0)])
+    opened.store.write([Entry(Started(), 0.0)])
     name = opened.run
     opened.close()
     return name
@@ -59,7 +60,7 @@ def test_an_unfinished_run_goes_on(folder, script, caplog):
     with caplog.at_level(logging.INFO):
         again = open_run(folder, mine(), fresh=False)
     assert again.run == name
-    assert list(again.stored.entries) == [(Started(), 0.0)]
+    assert [kept.event for kept in again.stored.entries] == [Started()]
     assert caplog.messages == [f"Resuming run {name}; start afresh with start_server(fresh=True)"]
     again.close()
 
@@ -182,7 +183,7 @@ def test_a_store_can_be_named_by_a_url(tmp_path, script, monkeypatch):
     monkeypatch.chdir(tmp_path)
     url = f"sqlite:///{tmp_path / 'elsewhere.sqlite'}"
     opened = open_run(url, mine(), fresh=False)
-    opened.store.write([(Joined("a"), 0.0)])
+    opened.store.write([Entry(Joined("a"), 0.0)])
     assert (tmp_path / "umbel-runs" / opened.run).is_dir()
     opened.close()
     assert (tmp_path / "elsewhere.sqlite").exists()

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import sqlite3
+import contextlib
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from umbel.common import ndarrays_to_parameters
-from umbel.errors import StoreError
+from umbel.errors import RunLocked, StoreError
 from umbel.population import Population
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
 from umbel.rounds.messages import Failed, Failure, FailureKind, Joined, Publish, Replied, Reply, Started, Ticked
 from umbel.runtime.contents import FileContents
 from umbel.runtime.observers.history import History
-from umbel.runtime.stores.base import Snapshot
+from umbel.runtime.stores import sql
+from umbel.runtime.stores.base import Entry, Keeping, Snapshot
 from umbel.runtime.stores.sql import Database, SqlStore
 from umbel.server.strategy import FedAvg
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
 
-@pytest.fixture
-def url(tmp_path):
+@pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.system)])
+def url(tmp_path, request):
+    if request.param == "PostgreSQL":
+        return request.getfixturevalue("postgres").database()
     return f"sqlite:///{tmp_path / 'runs.sqlite'}"
 
 
 @pytest.fixture
 def opened(url, tmp_path):
-    """A function that opens the same run again, as a new process would; nothing is closed before the end."""
+    """A function that opens the same run again, as a new process would when the one before has died."""
     stores = []
 
-    def again(run="run-1"):
-        stores.append(SqlStore(Database(url), run, FileContents(tmp_path / run)))
+    def again(run="run-1", **keeping):
+        for store in stores:
+            if store._run == run:
+                store._drop()  # a dead process has no connections
+        contents = FileContents(tmp_path / run, digests=keeping.get("audit", False))
+        stores.append(SqlStore(Database(url), run, contents, Keeping(**keeping)))
         return stores[-1]
 
     yield again
@@ -40,8 +48,16 @@ def opened(url, tmp_path):
         store.close()
 
 
+def change(url, statement):
+    """What somebody does to the database by hand."""
+    database = Database(url)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    database.close()
+
+
 def rows(store):
-    return list(store.load().entries)
+    return [(kept.event, kept.at) for kept in store.load().entries]
 
 
 def test_a_new_run_has_no_past(opened):
@@ -51,59 +67,59 @@ def test_a_new_run_has_no_past(opened):
 
 def test_what_was_appended_is_there_for_the_next_process_without_any_goodbye(opened):
     first = opened()
-    first.write([(Started(), 0.0)])
-    first.write([(Joined("a"), 1.5)])
+    first.write([Entry(Started(), 0.0)])
+    first.write([Entry(Joined("a"), 1.5)])
     assert rows(opened()) == [(Started(), 0.0), (Joined("a"), 1.5)]
 
 
 def test_the_next_process_goes_on_numbering(opened):
-    opened().write([(Started(), 0.0)])
-    opened().write([(Joined("a"), 1.0)])
-    opened().write([(Joined("b"), 2.0)])
+    opened().write([Entry(Started(), 0.0)])
+    opened().write([Entry(Joined("a"), 1.0)])
+    opened().write([Entry(Joined("b"), 2.0)])
     assert [event for event, _ in rows(opened())] == [Started(), Joined("a"), Joined("b")]
 
 
 def test_a_snapshot_replaces_the_journal_before_it(opened):
     store = opened()
-    store.write([(Started(), 0.0)])
+    store.write([Entry(Started(), 0.0)])
     store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING), b"history 1", 0.0))
-    store.write([(Joined("a"), 1.0)])
+    store.write([Entry(Joined("a"), 1.0)])
     store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING, pool=Population(3, {"a": None})), b"history 2", 1.0))
-    store.write([(Ticked(), 2.0)])
+    store.write([Entry(Ticked(), 2.0)])
     stored = opened().load()
     assert stored.state == State(num_rounds=3, phase=Phase.WAITING, pool=Population(3, {"a": None}))
     assert (stored.history, stored.at) == (b"history 2", 1.0)
-    assert list(stored.entries) == [(Ticked(), 2.0)]
+    assert [(kept.event, kept.at) for kept in stored.entries] == [(Ticked(), 2.0)]
 
 
 def test_runs_do_not_see_each_other(opened):
     one, two = opened("one"), opened("two")
-    one.write([(Replied("task", Reply()), 0.0)])
-    two.write([(Replied("task", Reply()), 0.0)])
-    two.write([(Joined("b"), 0.0)])
+    one.write([Entry(Replied("task", Reply()), 0.0)])
+    two.write([Entry(Replied("task", Reply()), 0.0)])
+    two.write([Entry(Joined("b"), 0.0)])
     assert len(rows(one)) == 1
     assert len(rows(two)) == 2
 
 
 def test_a_reply_counts_once_whatever_the_code_above_believes(opened):
     store = opened()
-    store.write([(Replied("task", Reply(1)), 0.0)])
+    store.write([Entry(Replied("task", Reply(1)), 0.0)])
     with pytest.raises(StoreError, match="cannot write the journal of run run-1"):
-        store.write([(Replied("task", Reply(2)), 1.0)])
-    store.write([(Joined("a"), 2.0)])
+        store.write([Entry(Replied("task", Reply(2)), 1.0)])
+    store.write([Entry(Joined("a"), 2.0)])
     assert [event for event, _ in rows(opened())] == [Replied("task", Reply(1)), Joined("a")]
 
 
 def test_a_failure_may_be_reported_again(opened):
     store = opened()
     for _ in range(2):
-        store.write([(Failed("task", Failure(FailureKind.RAISED, "no")), 0.0)])
+        store.write([Entry(Failed("task", Failure(FailureKind.RAISED, "no")), 0.0)])
     assert len(rows(store)) == 2
 
 
 def test_which_replies_were_accepted_outlives_the_process_and_the_snapshot(opened):
     store = opened()
-    store.write([(Replied("task", Reply()), 0.0)])
+    store.write([Entry(Replied("task", Reply()), 0.0)])
     store.write([], Snapshot(State(num_rounds=1), b"", 0.0))
     again = opened()
     assert again.accepted("task")
@@ -122,13 +138,9 @@ def test_runs_are_listed_with_their_end(url, opened):
     database.close()
 
 
-def test_a_database_of_another_version_is_left_alone(url, tmp_path):
-    Database(url).close()
-    connection = sqlite3.connect(tmp_path / "runs.sqlite")
-    connection.execute("UPDATE umbel_meta SET schema_version = 99")
-    connection.commit()
-    connection.close()
-    with pytest.raises(StoreError, match="has schema version 99, this Umbel writes 2; use the Umbel that wrote it"):
+def test_a_database_of_a_newer_version_is_left_alone(url):
+    change(url, "UPDATE umbel_meta SET schema_version = 99")
+    with pytest.raises(StoreError, match="has schema version 99, this Umbel writes 3; use the Umbel that wrote it"):
         Database(url)
 
 
@@ -138,15 +150,123 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
         Database(f"sqlite:///{tmp_path / 'runs.sqlite'}")
 
 
-def test_a_row_that_somebody_changed_is_a_store_error(opened, tmp_path):
+def test_a_row_that_somebody_changed_is_a_store_error(opened, url):
     store = opened()
-    store.write([(Joined("a"), 0.0)])
-    connection = sqlite3.connect(tmp_path / "runs.sqlite")
-    connection.execute("UPDATE umbel_journal SET body = x'c1'")
-    connection.commit()
-    connection.close()
+    store.write([Entry(Joined("a"), 0.0)])
+    change(url, "UPDATE umbel_journal SET body = " + ("'\\xc1'" if url.startswith("postgres") else "x'c1'"))
     with pytest.raises(StoreError, match="a journal row of type 'Joined' cannot be read"):
         rows(store)
+
+
+# ---- retention
+
+
+def played(store, rounds, *, first=1):
+    """Three entries per round, and a snapshot after each."""
+    for number in range(first, first + rounds):
+        entries = [Entry(Joined(f"client {number}"), number + part / 10) for part in range(3)]
+        store.write(entries, Snapshot(State(num_rounds=10**6, completed=number), b"history", float(number)))
+
+
+def kept(url, run="run-1"):
+    """First and last entry, and the last entries of the snapshots."""
+    database = Database(url)
+    entries = [entry.seq for entry in database.entries(run)]
+    snapshots = [snapshot.seq for snapshot in database.snapshots(run)]
+    database.close()
+    return (entries[0], entries[-1]), snapshots
+
+
+def test_the_journal_keeps_as_many_rounds_as_it_is_told_and_at_most_twice_as_many(opened, url):
+    store = opened(rounds=5)
+    played(store, 9)
+    assert kept(url) == ((1, 27), [15, 27])
+    played(store, 1, first=10)
+    assert kept(url) == ((16, 30), [15, 30])
+    played(store, 90, first=11)
+    (first, last), snapshots = kept(url)
+    assert last == 300
+    assert 5 * 3 <= last - first + 1 <= 2 * 5 * 3
+    assert snapshots[0] == first - 1  # the state that what is kept begins with
+    assert len(snapshots) <= 3
+
+
+def test_a_journal_is_trimmed_by_the_next_process_too(opened, url):
+    for first in range(1, 60, 3):
+        played(opened(rounds=5), 3, first=first)
+    (first, last), snapshots = kept(url)
+    assert last == 180
+    assert last - first + 1 <= 2 * 5 * 3
+    assert snapshots[0] == first - 1
+    assert len(snapshots) <= 3
+
+
+def test_a_journal_may_be_kept_whole(opened, url):
+    played(opened(rounds=None), 30)
+    assert kept(url) == ((1, 90), [90])
+
+
+def test_numbering_goes_on_where_all_entries_were_trimmed(opened, url):
+    played(opened(), 2)
+    change(url, "DELETE FROM umbel_journal")
+    played(opened(), 1, first=3)
+    assert kept(url) == ((7, 9), [9])
+
+
+# ---- who else is there
+
+
+def test_a_second_coordinator_that_got_past_the_locks_cannot_write(opened, url, tmp_path):
+    first = opened()
+    first.write([Entry(Started(), 0.0)])
+    first._drop()  # its lock is lost, and it does not know
+    second = SqlStore(Database(url), "run-1", FileContents(tmp_path / "run-1"))
+    second.write([Entry(Joined("of the second"), 1.0)])
+    second.close()
+    with pytest.raises(RunLocked, match=r"another process has written to the journal of run run-1.*this process must stop"):
+        first.write([Entry(Joined("of the first"), 1.0)])
+    assert [event for event, _ in rows(opened())] == [Started(), Joined("of the second")]
+
+
+def test_where_the_database_has_locks_a_second_coordinator_is_refused(opened, url, tmp_path, monkeypatch):
+    if not url.startswith("postgresql"):
+        pytest.skip("SQLite has no lock for a run: the lock of its folder is tested in test_runs")
+    monkeypatch.setattr(sql, "LOCK_WAIT", 0.2)
+    opened()
+    with contextlib.closing(Database(url)) as database:
+        with pytest.raises(RunLocked, match="another process coordinates run run-1"):
+            SqlStore(database, "run-1", FileContents(tmp_path / "elsewhere"))
+        SqlStore(database, "run-2", FileContents(tmp_path / "run-2")).close()
+
+
+def test_a_commit_that_came_through_although_its_answer_was_lost_is_not_written_again(opened, monkeypatch):
+    store = opened()
+    store.write([Entry(Started(), 0.0)])
+    commit, lost = sa.Connection.commit, []
+
+    def commits_and_breaks(connection):
+        commit(connection)
+        if not lost:
+            lost.append(True)
+            raise sa.exc.OperationalError("COMMIT", {}, ConnectionError("the server closed the connection"))
+
+    monkeypatch.setattr(sa.Connection, "commit", commits_and_breaks)
+    monkeypatch.setattr(sql, "_lock", lambda connection, run: None)  # it commits, too
+    store.write([Entry(Joined("a"), 1.0)])
+    store.write([Entry(Joined("b"), 2.0)])
+    monkeypatch.undo()
+    assert lost
+    assert [event for event, _ in rows(opened())] == [Started(), Joined("a"), Joined("b")]
+
+
+def test_a_database_that_refuses_for_good_is_given_up_with_a_word(opened, url):
+    store = opened(patience=0.3)
+    change(url, "ALTER TABLE umbel_journal RENAME TO elsewhere")
+    with pytest.raises(StoreError, match="cannot write the journal of run run-1: "):
+        store.write([Entry(Started(), 0.0)])
+    change(url, "ALTER TABLE elsewhere RENAME TO umbel_journal")
+    store.write([Entry(Started(), 0.0)])
+    assert rows(store) == [(Started(), 0.0)]
 
 
 # ---- replay
@@ -205,7 +325,7 @@ def test_a_replayed_journal_gives_the_same_commands_and_the_same_history(url, tm
     reader = SqlStore(Database(url), "run", FileContents(tmp_path / "run"))
     again = Coordinator(run.coordinator.rules, State(num_rounds=3))
     history = History()
-    for (event, at), (_, live_at, live) in zip(reader.load().entries, run.coordinator.said, strict=True):
+    for (_, event, at, _), (_, live_at, live) in zip(reader.load().entries, run.coordinator.said, strict=True):
         commands = again.handle(event, at)
         assert at == live_at
         assert commands == live
@@ -222,8 +342,8 @@ def test_a_run_from_its_snapshot_and_the_rest_of_the_journal_is_the_same_run(url
     run = journaled_run(store)
     stored = store.load()
     again, history = Coordinator(run.coordinator.rules, stored.state), History.from_bytes(stored.history)
-    for event, at in stored.entries:
-        for command in again.handle(event, at):
+    for entry in stored.entries:
+        for command in again.handle(entry.event, entry.at):
             if isinstance(command, Publish):
                 history.observe(command.event)
     store.close()
@@ -255,8 +375,8 @@ def test_a_run_that_dies_anywhere_and_goes_on_ends_with_the_same_bits(tmp_path):
         )
         rules = Rules(run="run", min_available=3, pace=strategy.pace)
         coordinator = Coordinator(rules, stored.state or State(num_rounds=3))
-        for event, at in stored.entries:
-            coordinator.handle(event, at)
+        for entry in stored.entries:
+            coordinator.handle(entry.event, entry.at)
         clients = {f"c{step}": Learner(step) for step in (1, 2, 3)}
         try:
             return run_locally(strategy, clients, num_rounds=3, store=store, coordinator=coordinator)

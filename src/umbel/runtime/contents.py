@@ -6,23 +6,32 @@ name until `commit`, so whatever can be opened is complete.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
+import shutil
+import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
 from umbel.combine import Source
-from umbel.errors import StoreError
+from umbel.errors import StoreError, StoreUnavailable
 from umbel.exchange import Parameters
+from umbel.runtime.failpoints import failpoint
+from umbel.runtime.insist import PATIENCE
 from umbel.wire import Schema, encode_header, parse_header
 
 __all__ = ["Content", "Contents", "FileContents", "MemoryContents", "Writer", "as_parameters", "write_content"]
 
 BLOCK = 1 << 20
+FORGIVEN = 15.0  # seconds without a try, after which a disk that refuses has refused for the first time
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # errors of a disk that may work again in a while
 
 
 class Writer(Protocol):
@@ -85,13 +94,16 @@ class Content(ABC):
 
 
 class Contents(Protocol):
-    """A place for contents."""
+    """A place for contents. `patience`: seconds that a place which refuses is worth to be tried again."""
+
+    patience: float
 
     def create(self, name: str) -> Writer: ...
     def open(self, name: str) -> Content: ...
     def remove(self, name: str) -> None: ...
-    def rename(self, old: str, new: str) -> None: ...
+    def link(self, old: str, new: str) -> None: ...
     def keep_only(self, names: Iterable[str]) -> None: ...
+    def digest(self, name: str) -> bytes | None: ...
 
 
 def write_content(contents: Contents, name: str, schema: Schema, blocks: Iterable[memoryview]) -> None:
@@ -102,6 +114,7 @@ def write_content(contents: Contents, name: str, schema: Schema, blocks: Iterabl
     try:
         writer.write(header)
         for block in blocks:
+            failpoint("content.between-blocks")
             writer.write(block)
             crc32 = zlib.crc32(block, crc32)  # here, while the block is in the cache; 3 GB/s
     except BaseException:
@@ -116,16 +129,28 @@ def as_parameters(content: Content) -> Parameters:
 
 
 class FileContents:
-    """Contents in a folder. `power` flushes every one to the disk before its name appears."""
+    """Contents in a folder.
 
-    def __init__(self, folder: Path, *, power: bool = False) -> None:
+    - `power` flushes every one to the disk before its name appears, and the folder after.
+    - `digests` keeps the BLAKE2b digest of each content that is written, until it is removed.
+    - `patience`: a disk that refuses to write is `StoreUnavailable` for so many seconds, and then a `StoreError`.
+    """
+
+    def __init__(
+        self, folder: Path, *, power: bool = False, digests: bool = False, patience: float = PATIENCE
+    ) -> None:
         self.folder = folder
         self.power = power
+        self.digests = digests
+        self.patience = patience
+        self._refused: tuple[float, float] | None = None  # first and last time of a disk that refuses
         self._crcs: dict[Path, int] = {}
+        self._digests: dict[Path, bytes] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def create(self, name: str) -> Writer:
-        return _FileWriter(self, self._path(name))
+        with self.refusals(name):
+            return _FileWriter(self, self._path(name))
 
     def open(self, name: str) -> Content:
         try:
@@ -137,31 +162,75 @@ class FileContents:
         return content
 
     def remove(self, name: str) -> None:
-        self._crcs.pop(self._path(name), None)
-        self._path(name).unlink(missing_ok=True)
+        path = self._path(name)
+        self._crcs.pop(path, None)
+        self._digests.pop(path, None)
+        path.unlink(missing_ok=True)
 
-    def rename(self, old: str, new: str) -> None:
-        os.replace(self._path(old), self._path(new))
-        crc32 = self._crcs.pop(self._path(old), None)
-        self._crcs.pop(self._path(new), None)  # of the content that had this name before
-        if crc32 is not None:
-            self._crcs[self._path(new)] = crc32
+    def link(self, old: str, new: str) -> None:
+        """Gives a content a second name."""
+        path = self._path(old)
+        temporary = self.temporary(new)
+        with self.refusals(new):
+            try:
+                os.link(path, temporary)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                    raise
+                shutil.copyfile(path, temporary)  # a file system without links
+        self._name(temporary, self._path(new), self._crcs.get(path), self.digest(old))
+        temporary.unlink(missing_ok=True)  # to rename one link over another of the same file does nothing
 
-    def publish(self, temporary: Path, path: Path, crc32: int | None) -> None:
+    def publish(self, temporary: Path, path: Path, crc32: int | None, digest: bytes | None) -> None:
         """Gives a complete file its name."""
-        os.replace(temporary, path)
-        if crc32 is not None:
-            self._crcs[path] = crc32
-        if self.power:
-            folder = os.open(self.folder, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+        self._name(temporary, path, crc32, digest)
+        self._refused = None
 
     def keep_only(self, names: Iterable[str]) -> None:
         kept = {self._path(name) for name in names}
         for path in self.folder.iterdir():
             if path.suffix in (".safetensors", ".part") and path not in kept:
+                failpoint("resume.sweeping")
                 path.unlink(missing_ok=True)
+
+    def digest(self, name: str) -> bytes | None:
+        return self._digests.get(self._path(name))
+
+    @contextlib.contextmanager
+    def refusals(self, name: str) -> Iterator[None]:
+        """Inside, what the disk refuses becomes a `StoreUnavailable`, or a `StoreError` where that has lasted for long."""
+        try:
+            yield
+        except OSError as error:
+            text = f"cannot write {name} in {self.folder}: {error.strerror or error}"
+            now = time.monotonic()
+            since, last = self._refused or (now, now)
+            self._refused = (now if now - last > FORGIVEN else since), now
+            if error.errno in PASSING and now - self._refused[0] < self.patience:
+                raise StoreUnavailable(error.errno, text) from error
+            raise StoreError(error.errno, text) from error
+
+    def _name(self, old: Path, new: Path, crc32: int | None, digest: bytes | None) -> None:
+        for known in (self._crcs, self._digests):  # of the content that had this name before
+            known.pop(new, None)
+        with self.refusals(new.stem):
+            failpoint("content.before-rename")
+            os.replace(old, new)
+            failpoint("content.after-rename")
+            if self.power:
+                folder = os.open(self.folder, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+        if crc32 is not None:
+            self._crcs[new] = crc32
+        if digest is not None:
+            self._digests[new] = digest
+
+    def temporary(self, name: str) -> Path:
+        """A path of its own for a content that is not complete yet."""
+        return self.folder / f".{name}-{secrets.token_hex(4)}.part"
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
@@ -170,26 +239,36 @@ class FileContents:
 class _FileWriter:
     def __init__(self, contents: FileContents, path: Path) -> None:
         self._contents, self._path = contents, path
-        self._temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part")
+        self._digest = blake2b(digest_size=32) if contents.digests else None
+        self._temporary = contents.temporary(path.stem)
         self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
+        if self._digest is not None:
+            self._digest.update(view)
         while view:
-            try:
+            with self._contents.refusals(self._path.stem):
                 written = os.write(self._fd, view)
-            except OSError as error:
-                raise StoreError(error.errno, f"cannot write {self._path.name}: {error.strerror}") from error
             view = view[written:]
 
     def commit(self, crc32: int | None = None) -> None:
-        if self._contents.power:
-            os.fsync(self._fd)
-        os.close(self._fd)
-        self._contents.publish(self._temporary, self._path, crc32)
+        try:
+            with self._contents.refusals(self._path.stem):
+                if self._contents.power:
+                    os.fsync(self._fd)
+                fd, self._fd = self._fd, -1
+                os.close(fd)
+            digest = None if self._digest is None else self._digest.digest()
+            self._contents.publish(self._temporary, self._path, crc32, digest)
+        except StoreError:
+            self.abort()
+            raise
 
     def abort(self) -> None:
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
         self._temporary.unlink(missing_ok=True)
 
 
@@ -224,6 +303,8 @@ class _FileContent(Content):
 class MemoryContents:
     """Contents in memory: for tests and small runs in one process."""
 
+    patience = 0.0
+
     def __init__(self) -> None:
         self._bytes: dict[str, bytes] = {}
 
@@ -239,13 +320,16 @@ class MemoryContents:
     def remove(self, name: str) -> None:
         self._bytes.pop(name, None)
 
-    def rename(self, old: str, new: str) -> None:
-        self._bytes[new] = self._bytes.pop(old)
+    def link(self, old: str, new: str) -> None:
+        self._bytes[new] = self._bytes[old]
 
     def keep_only(self, names: Iterable[str]) -> None:
         kept = set(names)
         for name in [name for name in self._bytes if name not in kept]:
             del self._bytes[name]
+
+    def digest(self, name: str) -> bytes | None:
+        return None
 
 
 class _MemoryWriter:

@@ -14,6 +14,8 @@ from umbel.exchange import Parameters
 from umbel.params import NDArrays, Params
 from umbel.rounds.messages import Kind, Task
 from umbel.runtime.contents import Content, Contents, Writer, as_parameters, write_content
+from umbel.runtime.failpoints import failpoint
+from umbel.runtime.insist import insist
 from umbel.stepping import Memory, Sink, Source
 from umbel.wire import Schema, encode_header
 
@@ -107,12 +109,19 @@ class GlobalModel:
         return Door(task.kind, schema, self._max_examples, self._max_bytes)
 
     def write(self, version: int, parameters: Parameters) -> None:
-        """Makes these parameters the given version."""
-        write_content(self.contents, self.name(version), *parameters.stream())
+        """Makes these parameters the given version; tries again for a while where the disk refuses."""
+        failpoint("model.before-write")
+        insist(
+            lambda: write_content(self.contents, self.name(version), *parameters.stream()), patience=self.contents.patience
+        )
+        failpoint("model.after-write")
 
     def adopt(self, version: int, content: str) -> None:
         """Makes a client's content the given version."""
-        self.contents.rename(content, self.name(version))
+        failpoint("model.before-adopt")
+        self.contents.link(content, self.name(version))  # not renamed: until the step is journaled it may be asked again
+        self.spend(content)
+        failpoint("model.after-adopt")
 
     def spend(self, *names: str) -> None:
         """These contents are not needed once the present step is committed."""
@@ -122,6 +131,7 @@ class GlobalModel:
         """The step to `version` is durable: forgets what it used up, and versions that no task can name any more."""
         for name in self._spent:
             self.contents.remove(name)
+            failpoint("model.forgetting")
         self._spent = []
         for old in [v for v in self._open if v < version]:
             self._open.pop(old)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from umbel.rounds.coordinator import Coordinator, Rules, State
 from umbel.rounds.messages import Publish
 from umbel.runtime.observers.history import History
+from umbel.runtime.replay import replay
 
 if TYPE_CHECKING:
     from umbel.runtime.stores.sql import Stored
@@ -22,9 +23,9 @@ def restored(stored: Stored | None, rules: Rules, num_rounds: int) -> tuple[Coor
         if stored.state is not None:
             coordinator = Coordinator(rules, stored.state)
             history, at = History.from_bytes(stored.history), stored.at
-        for event, moment in stored.entries:
-            at = moment
-            for command in coordinator.handle(event, at):
+        for entry in replay(coordinator, stored.entries):
+            at = entry.at
+            for command in entry.commands:
                 if isinstance(command, Publish):
                     history.observe(command.event)
     return coordinator, history, at

@@ -33,11 +33,12 @@ from umbel.rounds.messages import (
     Summarize,
     Ticked,
 )
+from umbel.runtime.failpoints import failpoint
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History
 from umbel.runtime.owner import Owner
-from umbel.runtime.stores.base import Snapshot, Store, Unit
+from umbel.runtime.stores.base import Entry, Snapshot, Store, Unit
 from umbel.runtime.transports.base import Transport
 
 __all__ = ["Clock", "run"]
@@ -74,21 +75,23 @@ def run(
     """
     by_input = store.unit is Unit.INPUT
     answers: deque[Input] = deque()
-    unwritten: list[tuple[Input, float]] = []
+    unwritten: list[Entry] = []
     step_done, snapshot_at = True, 0.0
 
     def write() -> None:
         """Puts into the journal what has been handled; called before anyone outside can see an effect of it."""
         nonlocal step_done, snapshot_at
         if unwritten and by_input:
-            at = unwritten[-1][1]
+            at = unwritten[-1].at
             due = step_done and at >= snapshot_at
             store.write(unwritten, Snapshot(coordinator.state, history.to_bytes(), at) if due else None)
             unwritten.clear()
             if due:
                 snapshot_at = at + SNAPSHOT_EVERY
             if step_done:
+                failpoint("model.before-forget")
                 model.committed(coordinator.state.version or 0)
+                failpoint("model.after-forget")
                 step_done = False
 
     def commit_round() -> None:
@@ -105,17 +108,24 @@ def run(
                     observe(event)
             case Dispatch(task):
                 write()
+                failpoint("task.before-dispatch")
                 transport.dispatch(task, model.content_for(task), model.door(task))
+                failpoint("task.after-dispatch")
             case Cancel(task):
                 write()
                 transport.cancel(task)
             case Settle(task=task, verdict=verdict, why=why):
                 write()
+                failpoint("reply.before-settle")
                 transport.settle(task, verdict, why)
+                failpoint("reply.after-settle")
             case Discard(content):
+                write()
                 model.contents.remove(content)
             case Initialize() | Choose() | Step() | Evaluate() | Summarize():
+                failpoint("question.before-answer")
                 answers.append(_asked(owner, command))
+                failpoint("question.after-answer")
 
     owed = coordinator.owed()
     answers.extend(first)
@@ -132,9 +142,11 @@ def run(
         if event is None and coordinator.wake_at is not None and at >= coordinator.wake_at:
             event = Ticked()
         if event is not None:
-            unwritten.append((event, at))
-            step_done = step_done or isinstance(event, Stepped)
+            failpoint("input.before-handle")
             commands = coordinator.handle(event, at)
+            failpoint("input.after-handle")
+            unwritten.append(Entry(event, at, commands))
+            step_done = step_done or isinstance(event, Stepped)
             for command in commands:
                 if isinstance(command, Publish):
                     history.observe(command.event)  # at once: a snapshot has to have it

@@ -12,24 +12,27 @@ import secrets
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from umbel.errors import RunLocked, RunMismatch
 from umbel.pace import Pace
+from umbel.rounds.coordinator import Rules
 from umbel.runtime.contents import FileContents
+from umbel.runtime.failpoints import failpoint
 from umbel.runtime.interactive import in_notebook
 from umbel.runtime.log import logger
-from umbel.runtime.stores.base import Store
+from umbel.runtime.stores.base import Keeping, Store
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from umbel.runtime.stores.sql import Database, Stored
 
-__all__ = ["DEFAULT_STORE", "RESUME", "OpenedRun", "fingerprint", "open_run", "places"]
+__all__ = ["DEFAULT_STORE", "RESUME", "OpenedRun", "fingerprint", "open_run", "places", "rules_of"]
 
 DEFAULT_STORE = "umbel-runs"
 RESUME = "UMBEL_RESUME"  # names the run that `umbel resume` wants to go on
@@ -49,9 +52,6 @@ class OpenedRun:
 
     def close(self) -> None:
         self.store.close()
-        self.unlock()
-
-    def unlock(self) -> None:
         self._closing.close()
 
 
@@ -66,7 +66,7 @@ def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, p
         "strategy": f"{type(strategy).__module__}.{type(strategy).__qualname__}",
         "strategy keywords": plain,
         "model schema": None if initial is None else [[spec.dtype, list(spec.shape)] for spec in initial.stream()[0].specs],
-        "rules": f"{strategy.min_available_clients} clients, {pace}",
+        "rules": {"min_available": strategy.min_available_clients, "pace": asdict(pace)},
         "seed": seed,
         "port": port,
         "num_rounds": num_rounds,
@@ -74,7 +74,18 @@ def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, p
     }
 
 
-def open_run(where: str | Path | None, mine: Fingerprint, *, fresh: bool) -> OpenedRun:
+def rules_of(run: str, stored: Mapping[str, object]) -> Rules:
+    """The rules that a run was made under. Raises `RunMismatch` for rules that this Umbel does not know."""
+    rules = stored.get("rules")
+    if isinstance(rules, dict):
+        with contextlib.suppress(TypeError, ValueError, KeyError):
+            return Rules(run=run, min_available=int(rules["min_available"]), pace=Pace(**rules["pace"]))
+    raise RunMismatch(f"run {run} was made under rules that this Umbel does not know: {rules}; use the Umbel that wrote it")
+
+
+def open_run(
+    where: str | Path | None, mine: Fingerprint, *, fresh: bool, keeping: Keeping = Keeping()  # noqa: B008  # a value
+) -> OpenedRun:
     """Opens the run that goes on, or begins a new one, in the folder or database `where`; None keeps nothing.
 
     Raises `RunLocked` and `RunMismatch` where `umbel resume` names a run that cannot go on, and `StoreError`.
@@ -87,25 +98,29 @@ def open_run(where: str | Path | None, mine: Fingerprint, *, fresh: bool) -> Ope
     from umbel.runtime.stores.sql import Database  # here: SQLAlchemy takes 0.35 s, and a client has no need of it
 
     folder.mkdir(parents=True, exist_ok=True)
-    database = Database(url)
+    database = Database(url, durability=keeping.durability, patience=keeping.patience)
     wanted = os.environ.get(RESUME)
     if wanted:
         row = next((row for row in database.runs() if row.run == wanted), None)
         if row is None:
-            raise RunMismatch(f"there is no run {wanted!r} in {where}; `umbel runs` lists them")
-        if row.fingerprint.get("rules") != mine["rules"]:  # its journal would not mean what it meant
-            raise RunMismatch(f"run {wanted} was made under the rules {row.fingerprint.get('rules')}, not {mine['rules']}")
-        return _resumed(database, folder, row.run)
+            raise RunMismatch(f"there is no run {wanted!r} in {database.name}; `umbel runs` lists them")
+        theirs, ours = _rules(row.fingerprint), _rules(mine)
+        if theirs != ours:  # its journal would not mean what it meant
+            raise RunMismatch(f"run {wanted} was made under the rules {theirs}, not {ours}")
+        return _resumed(database, folder, row.run, keeping)
     if mine["script"] and not in_notebook():
-        opened = _continued(database, folder, mine, fresh=fresh)
+        opened = _continued(database, folder, mine, keeping, fresh=fresh)
         if opened is not None:
             return opened
     name = _new_name()
     database.add(name, mine)
-    return _locked(database, folder, name)
+    failpoint("run.added")
+    return _locked(database, folder, name, keeping)
 
 
-def _continued(database: Database, folder: Path, mine: Fingerprint, *, fresh: bool) -> OpenedRun | None:
+def _continued(
+    database: Database, folder: Path, mine: Fingerprint, keeping: Keeping, *, fresh: bool
+) -> OpenedRun | None:
     """The unfinished run that this start goes on with, if there is one; `fresh` gives it up instead."""
     others = []
     for row in database.runs():
@@ -115,13 +130,16 @@ def _continued(database: Database, folder: Path, mine: Fingerprint, *, fresh: bo
         if differences:
             others.append((row.run, differences))
             continue
-        with contextlib.suppress(RunLocked):  # another server is at it
-            opened = _resumed(database, folder, row.run)
-            if not fresh:
-                logger.info("Resuming run %s; start afresh with start_server(fresh=True)", row.run)
-                return opened
-            opened.store.finish("abandoned")
-            opened.unlock()
+        try:
+            opened = _resumed(database, folder, row.run, keeping)
+        except RunLocked as error:
+            logger.warning("%s; this is a new run", error)
+            continue
+        if not fresh:
+            logger.info("Resuming run %s; start afresh with start_server(fresh=True)", row.run)
+            return opened
+        opened.store.finish("abandoned")
+        opened.close()
     if others and not fresh:
         run, differences = others[0]
         logger.info("Run %s is unfinished, but this is another one (%s)", run, "; ".join(differences))
@@ -137,22 +155,27 @@ def places(where: str | Path) -> tuple[str, Path]:
     return f"sqlite:///{folder.absolute() / 'runs.sqlite'}", folder
 
 
-def _locked(database: Database, folder: Path, run: str) -> OpenedRun:
+def _locked(database: Database, folder: Path, run: str, keeping: Keeping) -> OpenedRun:
     from umbel.runtime.stores.sql import SqlStore
 
-    closing = contextlib.ExitStack()
-    (folder / run).mkdir(parents=True, exist_ok=True)
-    lock = closing.enter_context((folder / run / "lock").open("w"))
-    _lock(lock, run)
-    return OpenedRun(run, SqlStore(database, run, FileContents(folder / run)), folder / run, _closing=closing)
+    with contextlib.ExitStack() as closing:
+        (folder / run).mkdir(parents=True, exist_ok=True)
+        lock = closing.enter_context((folder / run / "lock").open("w"))
+        _lock(lock, run)
+        contents = FileContents(
+            folder / run, power=keeping.power, digests=keeping.audit, patience=keeping.patience
+        )
+        store = SqlStore(database, run, contents, keeping)
+        return OpenedRun(run, store, folder / run, _closing=closing.pop_all())
 
 
-def _resumed(database: Database, folder: Path, run: str) -> OpenedRun:
+def _resumed(database: Database, folder: Path, run: str, keeping: Keeping) -> OpenedRun:
     from umbel.runtime.stores.sql import SqlStore
 
-    opened = _locked(database, folder, run)
+    opened = _locked(database, folder, run, keeping)
     assert isinstance(opened.store, SqlStore)
     opened.stored = opened.store.load()
+    failpoint("resume.loaded")
     return opened
 
 
@@ -178,6 +201,10 @@ def _differences(stored: Fingerprint, mine: Fingerprint) -> list[str]:
             if isinstance(before, int) and isinstance(value, int) and value >= before:
                 continue
             found.append(f"num_rounds has shrunk from {before} to {value}")
+        elif name == "rules":
+            theirs, ours = _rules(stored), _rules(mine)
+            if theirs != ours:
+                found.append(f"rules: {theirs} then, {ours} now")
         elif name == "script hash":
             found.append("the script has changed")
         elif name == "strategy keywords" and isinstance(before, dict) and isinstance(value, dict):
@@ -186,6 +213,15 @@ def _differences(stored: Fingerprint, mine: Fingerprint) -> list[str]:
         else:
             found.append(f"{name}: {before!r} then, {value!r} now")
     return found
+
+
+def _rules(stored: Fingerprint) -> str:
+    """Rules as they are said; what an older Umbel did not know has its default."""
+    try:
+        rules = rules_of("", stored)
+    except RunMismatch:
+        return str(stored.get("rules"))
+    return f"{rules.min_available} clients, {rules.pace}"
 
 
 def _hash(path: str) -> str:

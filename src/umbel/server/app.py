@@ -13,6 +13,7 @@ from umbel.config import ServerConfig
 from umbel.errors import QuorumNotMet, SecurityError
 from umbel.rounds.coordinator import Phase, Rules
 from umbel.rounds.messages import Input, Resumed, Started, Stopped
+from umbel.runtime.failpoints import failpoint
 from umbel.runtime.interactive import exit_code, is_script
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel
@@ -28,6 +29,7 @@ from umbel.runtime.run import Clock, run
 from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, fingerprint, open_run, places
 from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.signals import Terminated, signals
+from umbel.runtime.stores.base import Durability, Keeping
 from umbel.runtime.transports.base import Proxy
 from umbel.runtime.transports.http.listener import AddressInUse, Listener
 from umbel.runtime.transports.http.server import HttpTransport
@@ -71,6 +73,10 @@ def start_server(
     seed: int = 0,
     store: str | Path | None = DEFAULT_STORE,
     fresh: bool = False,
+    durability: Durability = "process",
+    keep_rounds: int | None = 100,
+    store_patience: float = 60.0,
+    audit: bool = False,
     max_examples: int = 10**9,
     max_bytes: int = 2**40,
     grpc_max_message_length: int | None = None,
@@ -85,6 +91,11 @@ def start_server(
     - `seed`: who is sampled follows from it, the round and the clients' names.
     - `store`: the folder (or SQLAlchemy URL) that keeps the run; a run that ended uncleanly goes on when the same server is
       started again, unless `fresh`. None keeps nothing.
+    - `durability`: what an accepted update survives: the death of the "process", or the loss of "power" too, for the price
+      of a flush per file and per commit.
+    - `keep_rounds`: how many rounds the journal goes back at least, for `umbel replay`; None keeps all of it.
+    - `store_patience`: seconds that a full disk or an absent database is tried again, before the server stops.
+    - `audit`: also keeps a chained record of who sent what and what became of it, for `umbel audit verify`.
     - `max_examples`: the largest `num_examples` that is believed; `max_bytes`: the largest update.
 
     Works in a script, a thread and a notebook. A port in use ends a script with exit code 1; Ctrl-C tells the clients,
@@ -98,6 +109,7 @@ def start_server(
     chosen = (server.strategy if server is not None else None) or strategy or FedAvg()
     manager = client_manager or (server.client_manager if server is not None else None) or SimpleClientManager()
     settings = config or ServerConfig()
+    keeping = Keeping(durability=durability, rounds=keep_rounds, audit=audit, patience=store_patience)
     prepare()
     if require_identity and store is None:
         raise SecurityError("require_identity=True keeps its members in the store; leave out store=None")
@@ -110,7 +122,7 @@ def start_server(
             )
         pace = chosen.pace.within(settings.round_timeout)
         mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
-        opened = open_run(store, mine, fresh=fresh)
+        opened = open_run(store, mine, fresh=fresh, keeping=keeping)
         gate = None if store is None or not require_identity else _gate(store)
     except BaseException:
         listener.stop()
@@ -145,7 +157,9 @@ def _serve(
     needed = set(coordinator.contents)
     if coordinator.state.version is not None:
         needed |= set(model.names(coordinator.state.version))
+    failpoint("resume.before-sweep")
     store.contents.keep_only(needed)
+    failpoint("resume.after-sweep")
     transport = HttpTransport(listener, opened.run, store, known=coordinator.state.pool, seed=seed, gate=gate)
     owner = Owner(strategy, manager, model, seed=seed, proxy=lambda name: Proxy(name, transport))
     outcome = Outcome()

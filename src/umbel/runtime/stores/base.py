@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from umbel.rounds.coordinator import State
-from umbel.rounds.messages import Input
+from umbel.rounds.messages import Command, Input
 from umbel.runtime.contents import Contents
+from umbel.runtime.insist import PATIENCE
 
-__all__ = ["Snapshot", "Store", "Unit"]
+__all__ = ["Durability", "Entry", "Keeping", "Snapshot", "Store", "Unit"]
+
+Durability = Literal["process", "power"]
 
 
 class Unit(Enum):
@@ -19,6 +23,42 @@ class Unit(Enum):
     INPUT = "inputs, before anybody can see what they caused"
     ROUND = "a round: what is lost of an unfinished one is done again, and comes out the same"
     NOTHING = "nothing is kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """How a run is kept.
+
+    - `durability`: what an acknowledged update survives: the death of the "process", or the loss of "power" too.
+    - `rounds`: how many rounds the journal goes back at least; None keeps all of it.
+    - `audit`: whether a chained record is kept of who sent what.
+    - `patience`: seconds that a full disk or an absent database is tried again, before the run stops.
+    """
+
+    durability: Durability = "process"
+    rounds: int | None = 100
+    audit: bool = False
+    patience: float = PATIENCE
+
+    def __post_init__(self) -> None:
+        if self.durability not in ("process", "power"):
+            raise ValueError(f"durability={self.durability!r}; it is 'process' or 'power'")
+        if self.rounds is not None and self.rounds < 1:
+            raise ValueError(f"keep_rounds={self.rounds}; the journal keeps 1 round at least, and None keeps all")
+        if not self.patience >= 0:
+            raise ValueError(f"store_patience={self.patience} seconds; it must not be negative")
+
+    @property
+    def power(self) -> bool:
+        return self.durability == "power"
+
+
+class Entry(NamedTuple):
+    """An input that has been handled, at a run time, and what the coordinator said to it."""
+
+    event: Input
+    at: float
+    commands: Sequence[Command] = ()
 
 
 class Snapshot(NamedTuple):
@@ -32,14 +72,13 @@ class Snapshot(NamedTuple):
 class Store(Protocol):
     """The journal of one run and its contents.
 
-    `write` adds inputs with their run times, and the state after the last of them, all or nothing; they count once it has
-    returned.
+    `write` adds entries, and the state after the last of them, all or nothing; they count once it has returned.
     """
 
     contents: Contents
     unit: Unit
 
-    def write(self, entries: Sequence[tuple[Input, float]], snapshot: Snapshot | None = None) -> None: ...
+    def write(self, entries: Sequence[Entry], snapshot: Snapshot | None = None) -> None: ...
     def accepted(self, task: str) -> bool: ...
     def finish(self, status: str) -> None: ...
     def close(self) -> None: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import get_args
 
 import msgspec
@@ -9,10 +11,11 @@ import numpy as np
 
 from umbel.errors import StoreError
 from umbel.exchange import as_text, plain_scalar
+from umbel.population import Clients
 from umbel.rounds.coordinator import State
-from umbel.rounds.messages import Input
+from umbel.rounds.messages import Command, Input, Publish
 
-__all__ = ["decode_input", "decode_state", "encode", "plain", "writable"]
+__all__ = ["decode_input", "decode_state", "digest", "encode", "plain", "writable"]
 
 _TYPES = {type_.__name__: type_ for type_ in get_args(Input)}
 
@@ -21,6 +24,8 @@ def plain(value: object) -> object:
     """What an owner's function returned as something that can be written: numbers as numbers, the rest as its repr."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
+    if isinstance(value, Clients):
+        return value.numbered, value.others
     scalar = plain_scalar(value)
     return repr(value) if scalar is value else scalar
 
@@ -30,6 +35,12 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=plain)
 
 def encode(value: object) -> bytes:
     return _encoder.encode(value)
+
+
+def digest(commands: Sequence[Command]) -> bytes:
+    """8 bytes that tell these commands from others, in every process; 1 µs per command."""
+    named = [(type(c.event if isinstance(c, Publish) else c).__name__, c) for c in commands]
+    return blake2b(encode(named), digest_size=8).digest()
 
 
 def writable(value: object) -> object:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from umbel.rounds.messages import Input
 from umbel.runtime.contents import Contents, MemoryContents
-from umbel.runtime.stores.base import Snapshot, Unit
+from umbel.runtime.stores.base import Entry, Snapshot, Unit
 
 __all__ = ["MemoryStore"]
 
@@ -19,7 +18,7 @@ class MemoryStore:
     def __init__(self, contents: Contents | None = None) -> None:
         self.contents: Contents = contents or MemoryContents()
 
-    def write(self, entries: Sequence[tuple[Input, float]], snapshot: Snapshot | None = None) -> None:
+    def write(self, entries: Sequence[Entry], snapshot: Snapshot | None = None) -> None:
         pass
 
     def accepted(self, task: str) -> bool:

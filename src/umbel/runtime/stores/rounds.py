@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from umbel.errors import StoreError
-from umbel.rounds.messages import Input
 from umbel.runtime.contents import Content, Contents
 from umbel.runtime.model import GlobalModel
-from umbel.runtime.stores.base import Snapshot, Unit
+from umbel.runtime.stores.base import Entry, Snapshot, Unit
 from umbel.runtime.transports.simulated.states import States
 
 if TYPE_CHECKING:
@@ -36,12 +35,13 @@ class RoundStore:
         self._states = states
         self._slots = slots
 
-    def write(self, entries: Sequence[tuple[Input, float]], snapshot: Snapshot | None = None) -> None:
+    def write(self, entries: Sequence[Entry], snapshot: Snapshot | None = None) -> None:
         if snapshot is None:
             return
         version = snapshot.state.version
         names = [] if version is None else self._copy_version(version, self.contents, self._durable.contents)
-        self._durable.write([], snapshot, self._states.take_changed())
+        changed = self._states.take_changed()
+        self._durable.write([], snapshot, lambda: ((client, self._states.get(client)) for client in changed))
         self._durable.contents.keep_only(names)
 
     def bring(self, version: int) -> None:

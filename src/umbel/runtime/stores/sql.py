@@ -1,7 +1,13 @@
-"""Runs in a database: SQLite by default, any other by its SQLAlchemy URL.
+"""Runs in a database: SQLite by default, PostgreSQL by its URL.
 
-Knows rows; knows neither what an input means nor what a run does with it. SQLite works in WAL mode, which needs a local
-file system; a commit survives the death of the process.
+Knows rows; knows neither what an input means nor what a run does with it.
+
+- SQLite works in WAL mode, which needs a local file system. A commit survives the death of the process; under "power" it is
+  flushed, too. PostgreSQL flushes by itself.
+- A database that refuses (it is being restarted, the disk is full) is tried again. A transaction whose fate is unknown,
+  because the connection broke during its commit, is looked up before it is written again.
+- Two coordinators of one run: PostgreSQL has an advisory lock, which the second does not get; and whoever writes an entry
+  that is already there under its number is refused by the primary key, whatever happened to locks.
 """
 
 from __future__ import annotations
@@ -9,69 +15,30 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from umbel.errors import StoreError
+from umbel.errors import RunLocked, StoreError, StoreUnavailable
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Input, Replied
 from umbel.runtime.contents import Contents
-from umbel.runtime.stores.base import Snapshot, Unit
-from umbel.runtime.stores.codec import decode_input, decode_state, encode
+from umbel.runtime.failpoints import failpoint
+from umbel.runtime.insist import insist
+from umbel.runtime.stores import tables
+from umbel.runtime.stores.audit import Auditor, Line
+from umbel.runtime.stores.base import Durability, Entry, Keeping, Snapshot, Unit
+from umbel.runtime.stores.codec import decode_input, decode_state, digest, encode
+from umbel.runtime.stores.tables import SCHEMA_VERSION
 
-__all__ = ["Database", "RunRow", "SqlStore", "Stored"]
+__all__ = ["Database", "Kept", "RunRow", "SqlStore", "Stored"]
 
-SCHEMA_VERSION = 2  # 2: a population in the snapshot's state
+LOCK_WAIT = 5.0  # seconds: the server's end of a killed process's connection may outlive it for a moment
 
 Row = dict[str, object]
-
-_tables = sa.MetaData()
-_meta = sa.Table("umbel_meta", _tables, sa.Column("schema_version", sa.Integer, nullable=False))
-_runs = sa.Table(
-    "umbel_runs",
-    _tables,
-    sa.Column("run", sa.String(64), primary_key=True),
-    sa.Column("created", sa.Float, nullable=False),  # unix time, s
-    sa.Column("status", sa.String(16), nullable=False),  # running, finished, stopped, failed
-    sa.Column("fingerprint", sa.Text, nullable=False),
-)
-_journal = sa.Table(
-    "umbel_journal",
-    _tables,
-    sa.Column("run", sa.String(64), primary_key=True),
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("at", sa.Float, nullable=False),  # run time, s
-    sa.Column("type", sa.String(16), nullable=False),
-    sa.Column("task", sa.String(255)),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-)
-# An update counts at most once, whatever the code above believes.
-sa.Index(
-    "umbel_one_reply_per_task",
-    _journal.c.run,
-    _journal.c.task,
-    unique=True,
-    sqlite_where=_journal.c.task.is_not(None),
-    postgresql_where=_journal.c.task.is_not(None),
-)
-_snapshots = sa.Table(
-    "umbel_snapshots",
-    _tables,
-    sa.Column("run", sa.String(64), primary_key=True),
-    sa.Column("seq", sa.Integer, nullable=False),  # last journal row that is in it
-    sa.Column("at", sa.Float, nullable=False),  # its run time, s
-    sa.Column("state", sa.LargeBinary, nullable=False),
-    sa.Column("history", sa.LargeBinary, nullable=False),
-)
-_states = sa.Table(
-    "umbel_client_states",
-    _tables,
-    sa.Column("run", sa.String(64), primary_key=True),
-    sa.Column("client", sa.String(255), primary_key=True),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,162 +51,406 @@ class RunRow:
     fingerprint: dict[str, object]
 
 
+class Kept(NamedTuple):
+    """A journal entry as it was kept. `said` is the digest of the commands that it caused; None where none was written."""
+
+    seq: int
+    event: Input
+    at: float
+    said: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A run as it was kept: the newest snapshot with its run time, and the journal after it."""
+    """A run as it was kept: a snapshot with its run time and the number of its last entry, and the journal after it."""
 
     state: State | None
     history: bytes
     at: float
-    entries: Iterator[tuple[Input, float]]
+    seq: int
+    entries: Iterator[Kept]
 
 
 class Database:
-    """All runs in one database. Raises `StoreError` for one that another version of Umbel wrote."""
+    """All runs in one database.
 
-    def __init__(self, url: str) -> None:
-        self.engine = sa.create_engine(url)
-        if self.engine.dialect.name == "sqlite":
-            sa.event.listen(self.engine, "connect", _configure_sqlite)
+    One that an older Umbel wrote is migrated. Raises `StoreError` for one that a newer wrote, or that cannot be opened.
+    """
+
+    def __init__(self, url: str, *, durability: Durability = "process", patience: float = 0.0) -> None:
+        self.engine = _engine(url, durability)
+        self.name = repr(self.engine.url)  # without its password
         try:
-            with self.engine.begin() as connection:
-                for table in _tables.sorted_tables:  # IF NOT EXISTS: two servers may begin at once
-                    connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-                    for index in table.indexes:
-                        connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
-                version = connection.execute(sa.select(_meta.c.schema_version)).scalar()
+            insist(self._prepare, patience=patience)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        try:
+            with self.engine.connect() as connection:
+                _begin_alone(connection)
+                version = tables.version_of(connection)
                 if version is None:
-                    connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION))
+                    tables.create(connection)
+                elif version < SCHEMA_VERSION:
+                    tables.migrate(connection, version)
+                connection.commit()
+        except sa.exc.DBAPIError as error:
+            raise refusal(f"cannot open the run database {self.name}", error) from error
         except sa.exc.SQLAlchemyError as error:
-            raise StoreError(f"cannot open the run database {self.engine.url!r}: {_cause(error)}") from error
-        if version not in (None, SCHEMA_VERSION):
+            raise StoreError(f"cannot open the run database {self.name}: {_cause(error)}") from error
+        if version is not None and version > SCHEMA_VERSION:
             raise StoreError(
-                f"the run database {self.engine.url!r} has schema version {version}, this Umbel writes "
+                f"the run database {self.name} has schema version {version}, this Umbel writes "
                 f"{SCHEMA_VERSION}; use the Umbel that wrote it, or another store="
             )
 
     def runs(self) -> list[RunRow]:
         """All runs, the newest first."""
-        with self.engine.begin() as connection:
-            rows = connection.execute(_runs.select().order_by(_runs.c.created.desc())).all()
+        with self._reading() as connection:
+            rows = connection.execute(tables.runs.select().order_by(tables.runs.c.created.desc())).all()
         return [RunRow(row.run, row.created, row.status, json.loads(row.fingerprint)) for row in rows]
 
     def add(self, run: str, fingerprint: Mapping[str, object]) -> None:
-        with self.engine.begin() as connection:
-            values = {"run": run, "created": time.time(), "status": "running", "fingerprint": json.dumps(fingerprint)}
-            connection.execute(_runs.insert().values(values))
+        with self._reading() as connection:
+            text = json.dumps(fingerprint, default=repr)
+            values = {"run": run, "created": time.time(), "status": "running", "fingerprint": text}
+            connection.execute(tables.runs.insert().values(values))
+
+    def snapshots(self, run: str) -> list[Stored]:
+        """The snapshots that are kept, the oldest first, each with no entries."""
+        query = tables.snapshots.select().where(tables.snapshots.c.run == run).order_by(tables.snapshots.c.seq)
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        return [Stored(decode_state(row.state), row.history, row.at, row.seq, iter(())) for row in rows]
+
+    def entries(self, run: str, *, after: int = 0) -> list[Kept]:
+        """The journal after the entry of this number."""
+        journal = tables.journal.c
+        query = tables.journal.select().where(journal.run == run, journal.seq > after).order_by(journal.seq)
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        return [Kept(row.seq, decode_input(row.type, row.body), row.at, row.said) for row in rows]
+
+    def audit(self, run: str) -> Iterator[Line]:
+        """The audit's lines, in order."""
+        query = tables.audit.select().where(tables.audit.c.run == run).order_by(tables.audit.c.number)
+        with self._reading() as connection:
+            for row in connection.execution_options(yield_per=1000).execute(query).mappings():
+                yield Line(**{name: value for name, value in row.items() if name != "run"})
 
     def close(self) -> None:
         self.engine.dispose()
 
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            raise refusal(f"cannot use the run database {self.name}", error) from error
+
 
 class SqlStore:
-    """The journal of one run. The loop's thread writes; `accepted` may be asked from any thread."""
+    """The journal of one run. The loop's thread writes; `accepted` may be asked from any thread.
+
+    Raises `RunLocked` where another process coordinates the run.
+    """
 
     unit = Unit.INPUT
 
-    def __init__(self, database: Database, run: str, contents: Contents) -> None:
+    def __init__(self, database: Database, run: str, contents: Contents, keeping: Keeping | None = None) -> None:
         self.contents = contents
+        self._keeping = keeping or Keeping()
         self._database = database
         self._run = run
-        self._connection = database.engine.connect()
-        self._journal_insert = _journal.insert().compile(dialect=database.engine.dialect)
-        last = self._connection.execute(sa.select(sa.func.max(_journal.c.seq)).where(_journal.c.run == run)).scalar()
-        self._connection.commit()
-        self._seq: int = last or 0
+        self._journal_insert = tables.journal.insert().compile(dialect=database.engine.dialect)
+        self._connection: sa.Connection | None = None
+        self._seq = 0
+        self._marks: list[tuple[int, int]] = [(0, 0)]  # entries and rounds of the snapshots that bound what is trimmed
+        self._auditor: Auditor | None = None
+        insist(self._begin, patience=self._keeping.patience)
 
     def write(
         self,
-        entries: Sequence[tuple[Input, float]],
+        entries: Sequence[Entry],
         snapshot: Snapshot | None = None,
-        states: Iterable[tuple[str, bytes]] = (),
+        states: Callable[[], Iterable[tuple[str, bytes]]] = tuple,
     ) -> None:
-        """`states` are what simulated clients keep, by name: they are part of the same transaction."""
+        """`states()` are what simulated clients keep, by name: they are part of the same transaction."""
+        numbered = list(enumerate(entries, self._seq + 1))
         rows: list[Row] = [
             {
                 "run": self._run,
                 "seq": seq,
-                "at": at,
-                "type": type(event).__name__,
-                "task": event.task if isinstance(event, Replied) else None,
-                "body": encode(event),
+                "at": entry.at,
+                "type": type(entry.event).__name__,
+                "task": entry.event.task if isinstance(entry.event, Replied) else None,
+                "body": encode(entry.event),
+                "said": digest(entry.commands),
             }
-            for seq, (event, at) in enumerate(entries, self._seq + 1)
+            for seq, entry in numbered
         ]
-        with self._transaction():
-            if rows:
-                self._insert_journal(rows)
-            if snapshot is not None:
-                self._connection.execute(_snapshots.delete().where(_snapshots.c.run == self._run))
-                kept = {"seq": self._seq + len(rows), "at": snapshot.at, "history": snapshot.history}
-                self._connection.execute(_snapshots.insert(), {"run": self._run, "state": encode(snapshot.state), **kept})
-            for client, body in states:
-                mine = {"run": self._run, "client": client}
-                self._connection.execute(_states.delete().where(_states.c.run == self._run, _states.c.client == client))
-                self._connection.execute(_states.insert(), {**mine, "body": body})
-        self._seq += len(rows)
+        lines = self._auditor.lines(numbered, time.time()) if self._auditor is not None else []
+        last = self._seq + len(rows)
+        marks = self._marks if snapshot is None else self._marked((last, snapshot.state.completed))
+        frozen = snapshot is not None and marks[-1][0] == last > 0
 
-    def _insert_journal(self, rows: list[Row]) -> None:
+        def work(connection: sa.Connection) -> None:
+            if rows:
+                self._insert_journal(connection, rows)
+            failpoint("journal.inside-transaction")
+            if lines:
+                connection.execute(tables.audit.insert(), [{"run": self._run, **asdict(line)} for line in lines])
+                failpoint("audit.inside-transaction")
+            if snapshot is not None:
+                mine = tables.snapshots.c.run == self._run
+                replaced = sa.or_(tables.snapshots.c.frozen.is_(False), tables.snapshots.c.seq == last)
+                connection.execute(tables.snapshots.delete().where(mine, replaced))
+                failpoint("snapshot.inside-transaction")
+                kept = {"seq": last, "at": snapshot.at, "history": snapshot.history, "frozen": frozen}
+                connection.execute(
+                    tables.snapshots.insert(), {"run": self._run, "state": encode(snapshot.state), **kept}
+                )
+            for client, body in states():
+                theirs = tables.states.c.run == self._run, tables.states.c.client == client
+                connection.execute(tables.states.delete().where(*theirs))
+                connection.execute(tables.states.insert(), {"run": self._run, "client": client, "body": body})
+            if marks[0] != self._marks[0]:
+                base = marks[0][0]
+                old = tables.snapshots.c.run == self._run, tables.snapshots.c.seq < base
+                connection.execute(tables.snapshots.delete().where(*old))
+                failpoint("trim.inside-transaction")
+                past = tables.journal.c.run == self._run, tables.journal.c.seq <= base
+                connection.execute(tables.journal.delete().where(*past))
+
+        failpoint("journal.before-append")
+        self._transaction(work, last)
+        self._seq, self._marks = last, marks
+        if self._auditor is not None:
+            self._auditor.written(lines)
+        failpoint("journal.after-append")
+
+    def _marked(self, mark: tuple[int, int]) -> list[tuple[int, int]]:
+        """The marks after a snapshot there. The journal begins at the first of them, `keep` to twice as many rounds ago."""
+        keep = self._keeping.rounds
+        if keep is None or mark[1] - self._marks[-1][1] < keep:
+            return self._marks
+        return [*self._marks, mark][-2:]
+
+    def _insert_journal(self, connection: sa.Connection, rows: list[Row]) -> None:
         # The statement is compiled once and handed to the driver as it is: 0.1 ms less for each of a round's six.
         compiled = self._journal_insert
         if compiled.positional:
             order = compiled.positiontup or []
-            self._connection.exec_driver_sql(str(compiled), [tuple(row[name] for name in order) for row in rows])
+            connection.exec_driver_sql(str(compiled), [tuple(row[name] for name in order) for row in rows])
         else:
-            self._connection.exec_driver_sql(str(compiled), rows)
+            connection.exec_driver_sql(str(compiled), rows)
 
     def accepted(self, task: str) -> bool:
         """Whether a reply to this task is in the journal."""
-        query = sa.select(_journal.c.seq).where(_journal.c.run == self._run, _journal.c.task == task)
-        with self._database.engine.begin() as connection:
+        query = sa.select(tables.journal.c.seq).where(tables.journal.c.run == self._run, tables.journal.c.task == task)
+        with self._database._reading() as connection:
             return connection.execute(query).first() is not None
 
     def state_of(self, client: str) -> bytes:
         """What a simulated client has kept, b"" for nothing."""
-        query = sa.select(_states.c.body).where(_states.c.run == self._run, _states.c.client == client)
-        body: bytes | None = self._connection.execute(query).scalar()
-        self._connection.commit()
+        mine = tables.states.c.run == self._run, tables.states.c.client == client
+        with self._database._reading() as connection:
+            body: bytes | None = connection.execute(sa.select(tables.states.c.body).where(*mine)).scalar()
         return body or b""
 
     def load(self) -> Stored:
         """The newest snapshot, and the journal after it."""
-        where = _snapshots.c.run == self._run
-        row = self._connection.execute(_snapshots.select().where(where)).first()
-        seq = 0 if row is None else row.seq
-        query = _journal.select().where(_journal.c.run == self._run, _journal.c.seq > seq).order_by(_journal.c.seq)
-        rows = self._connection.execute(query).all()
-        self._connection.commit()
-        entries = ((decode_input(entry.type, entry.body), entry.at) for entry in rows)
-        if row is None:
-            return Stored(None, b"", 0.0, entries)
-        return Stored(decode_state(row.state), row.history, row.at, entries)
+        kept = self._database.snapshots(self._run)
+        newest = kept[-1] if kept else Stored(None, b"", 0.0, 0, iter(()))
+        entries = self._database.entries(self._run, after=newest.seq)
+        return Stored(newest.state, newest.history, newest.at, newest.seq, iter(entries))
+
+    @property
+    def head(self) -> bytes | None:
+        """The audit's last hash; None where no audit is kept."""
+        return None if self._auditor is None else self._auditor.head
 
     def finish(self, status: str) -> None:
-        with self._transaction():
-            self._connection.execute(_runs.update().where(_runs.c.run == self._run).values(status=status))
+        failpoint("run.before-finish")
+        mine = tables.runs.c.run == self._run
+        self._transaction(lambda connection: connection.execute(tables.runs.update().where(mine).values(status=status)))
+        failpoint("run.after-finish")
 
     def close(self) -> None:
-        self._connection.close()
+        self._drop()
         self._database.close()
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All of what is inside, or none. Raises `StoreError`."""
-        try:
-            yield
-            self._connection.commit()
-        except sa.exc.SQLAlchemyError as error:
-            self._connection.rollback()
-            raise StoreError(f"cannot write the journal of run {self._run}: {_cause(error)}") from error
+    # ---- the connection
+
+    def _begin(self) -> None:
+        """Connects, takes the run's lock and reads how far its journal goes."""
+        self._connected()
+        marks = sa.select(tables.snapshots.c.seq, tables.snapshots.c.state)
+        mine = tables.snapshots.c.run == self._run, tables.snapshots.c.frozen.is_(True)
+        with self._database._reading() as connection:
+            self._seq = self._last(connection)
+            frozen = connection.execute(marks.where(*mine).order_by(tables.snapshots.c.seq)).all()
+            self._marks = [(0, 0), *((row.seq, decode_state(row.state).completed) for row in frozen)][-2:]
+        if self._keeping.audit:
+            self._auditor = Auditor(self._run, self.contents, self._newest_line())
+
+    def _newest_line(self) -> Line | None:
+        query = tables.audit.select().where(tables.audit.c.run == self._run).order_by(tables.audit.c.number.desc())
+        with self._database._reading() as connection:
+            row = connection.execute(query.limit(1)).mappings().first()
+        return None if row is None else Line(**{name: value for name, value in row.items() if name != "run"})
+
+    def _connected(self) -> sa.Connection:
+        if self._connection is None:
+            try:
+                connection = self._database.engine.connect()
+                try:
+                    _lock(connection, self._run)
+                except BaseException:
+                    connection.invalidate()
+                    connection.close()
+                    raise
+            except sa.exc.DBAPIError as error:
+                raise refusal(f"cannot use the run database {self._database.name}", error) from error
+            self._connection = connection
+        return self._connection
+
+    def _drop(self) -> None:
+        """Gives up the connection, and with it the lock."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
+                connection.invalidate()
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
+                connection.close()
+
+    def _last(self, connection: sa.Connection) -> int:
+        """The number of the journal's last entry, also where all of them have been trimmed."""
+        found = [
+            connection.execute(sa.select(sa.func.max(table.c.seq)).where(table.c.run == self._run)).scalar()
+            for table in (tables.journal, tables.snapshots)
+        ]
+        return max(seq or 0 for seq in found)
+
+    def _transaction(self, work: Callable[[sa.Connection], object], last: int | None = None) -> None:
+        """Does `work` and commits, all or nothing. The journal then ends with the entry `last`.
+
+        Raises `RunLocked` where another process has written to this journal, and `StoreError`.
+        """
+        unsure = False
+
+        def attempt() -> None:
+            nonlocal unsure
+            try:
+                connection = self._connected()
+                if unsure and last is not None and self._last(connection) == last > self._seq:
+                    connection.rollback()
+                    return  # the commit had come through
+                work(connection)
+                connection.commit()
+            except sa.exc.IntegrityError as error:
+                self._drop()
+                with self._database._reading() as connection:
+                    if self._last(connection) > self._seq:
+                        raise RunLocked(
+                            f"another process has written to the journal of run {self._run}: it coordinates the run now, "
+                            "and this process must stop"
+                        ) from error
+                raise StoreError(f"cannot write the journal of run {self._run}: {_cause(error)}") from error
+            except sa.exc.DBAPIError as error:
+                unsure = True
+                self._drop()
+                raise refusal(f"cannot write the journal of run {self._run}", error) from error
+
+        insist(attempt, patience=self._keeping.patience)
 
 
-def _configure_sqlite(connection: object, _: object) -> None:
+def refusal(what: str, error: sa.exc.DBAPIError) -> StoreError:
+    """`StoreUnavailable` for what may pass by itself: no connection, no space, no free lock; else `StoreError`."""
+    cause = _cause(error)
+    passing = isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)) or error.connection_invalidated
+    wrong = any(words in cause for words in ("authentication failed", "does not exist", "no password supplied"))
+    return (StoreUnavailable if passing and not wrong else StoreError)(f"{what}: {cause}")
+
+
+def _engine(url: str, durability: Durability) -> sa.Engine:
+    try:
+        address = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise StoreError(f"store={url!r} is no database URL, such as postgresql://user@host/name, and no folder") from None
+    if address.drivername in ("postgres", "postgresql"):
+        address = address.set(drivername="postgresql+psycopg")
+    postgres = address.get_backend_name() == "postgresql"
+    # A host that has gone without a word is noticed, on both ends, after some 15 s.
+    alive = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 15_000}
+    options = {"connect_args": {"connect_timeout": 5, **alive}, "pool_pre_ping": True} if postgres else {}
+    try:
+        engine = sa.create_engine(address, **options)
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'umbel[postgres]'" if postgres else f"install {error.name}"
+        raise StoreError(f"store={address!r} needs the package {error.name}, which is not installed: {remedy}") from None
+    except sa.exc.SQLAlchemyError as error:
+        raise StoreError(f"store={address!r} cannot be used: {error}") from None
+    if postgres:
+        sa.event.listen(engine, "connect", _configure_postgres)
+    elif engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _configure_sqlite(durability))
+    return engine
+
+
+def _begin_alone(connection: sa.Connection) -> None:
+    """Begins a transaction in which nobody else makes or changes tables: two servers may begin at once."""
+    match connection.dialect.name:
+        case "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        case "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_key("tables"))))
+        case _:
+            pass
+
+
+def _lock(connection: sa.Connection, run: str) -> None:
+    """Takes the run's lock for as long as this connection lasts, where the database has such locks. Raises `RunLocked`."""
+    if connection.dialect.name != "postgresql":
+        return
+    connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_WAIT:g}s'")
+    try:
+        connection.execute(sa.select(sa.func.pg_advisory_lock(_key(run))))
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", "") != "55P03":  # lock_not_available
+            raise
+        raise RunLocked(f"another process coordinates run {run}") from None
+    connection.exec_driver_sql("SET lock_timeout = 0")
+    connection.commit()
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(blake2b(f"umbel {name}".encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def _configure_postgres(connection: object, _: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]  # a DBAPI connection
-    # NORMAL: a commit is in the WAL file when the call returns, which the death of the process cannot undo.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
-        cursor.execute(f"PRAGMA {pragma}")
+    for name, value in (("idle", 5), ("interval", 3), ("count", 3)):
+        cursor.execute(f"SET tcp_keepalives_{name} = {value}")
     cursor.close()
+    connection.commit()  # type: ignore[attr-defined]
+
+
+def _configure_sqlite(durability: Durability) -> Callable[[object, object], None]:
+    # NORMAL: a commit is in the WAL file when the call returns, which the death of the process cannot undo.
+    synchronous = "FULL" if durability == "power" else "NORMAL"
+
+    def configure(connection: object, _: object) -> None:
+        cursor = connection.cursor()  # type: ignore[attr-defined]  # a DBAPI connection
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=5000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return configure
 
 
 def _cause(error: sa.exc.SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error)
+    return " ".join(str(getattr(error, "orig", None) or error).split())

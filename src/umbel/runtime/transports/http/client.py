@@ -21,6 +21,7 @@ import numpy as np
 from umbel.errors import ServerUnreachable, WireError
 from umbel.params import Params, gather, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind, Verdict
+from umbel.runtime.failpoints import failpoint
 from umbel.runtime.log import logger
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.seeding import seed_generators
@@ -169,9 +170,11 @@ class _Life:
                 self._stop.wait(self._patience.failed(error))
             else:
                 self._patience.succeeded()
+                failpoint("client.registered")
                 return
 
     def _say_goodbye(self) -> None:
+        failpoint("client.before-goodbye")
         with contextlib.suppress(Unreachable, Unknown, RequestRefused, ServerRefused):  # then it notices by itself
             self._link.leave()
 
@@ -181,6 +184,7 @@ class _Life:
         if head.id not in self._have:
             return  # cancelled while it waited here
         logger.info("Received %s", _readable(head.id))
+        failpoint("client.task-received")
         started = time.monotonic()
         try:
             params = self._fetch(head.content)
@@ -188,7 +192,9 @@ class _Life:
                 return
             if self._repeats and head.seed is not None:
                 self._seed(head.seed, head.round)
+            failpoint("client.before-training")
             answer = run_task(self._client, Kind(head.kind), params.arrays(), head.config)
+            failpoint("client.after-training")
             del params  # an answer holds what it needs of it
             if isinstance(answer, Failure):
                 logger.error("%s failed: %s", _readable(head.id), answer.text)
@@ -198,6 +204,7 @@ class _Life:
                 self._have[head.id] = True
             seconds = time.monotonic() - started
             verdict = self._tell(head, answer)
+            failpoint("client.acknowledged")
             said = "Reported" if isinstance(answer, Failure) else "Sent"
             logger.info("%s %s, which took %.1f s: %s", said, _readable(head.id), seconds, verdict)
         finally:
@@ -216,6 +223,7 @@ class _Life:
         while True:
             try:
                 received = self._link.fetch(head, data, received)
+                failpoint("client.fetched")
                 if received == head.size:
                     return whole(head, data)
                 raise Unreachable("the connection broke")
@@ -277,10 +285,12 @@ class _Life:
         )
         if small and outcome.verdict == GO:  # damaged on its way
             raise Unreachable(outcome.why)
+        failpoint("client.offered")
         while outcome.verdict == GO and outcome.offset < schema.nbytes:
             begin = outcome.offset
             end = min(begin + PART, schema.nbytes)
             outcome = self._link.send(head.id, begin, end - begin, gather(schema, answer.arrays, begin, end))
+            failpoint("client.part-sent")
             if outcome.verdict == GO and outcome.offset <= begin:  # it wants the offer again, not the same part for ever
                 raise Unreachable(outcome.why)
         if outcome.verdict == GO:
@@ -289,7 +299,9 @@ class _Life:
                 crc32 = zlib.crc32(view, crc32)
                 if digest is not None:
                     digest.update(view)
+            failpoint("client.before-commit")
             outcome = self._link.commit(head.id, crc32, b"" if digest is None else digest.digest())
+            failpoint("client.after-commit")
         if outcome.verdict == GO:  # damaged on its way: from the start
             raise Unreachable(outcome.why or "the data was damaged on its way")
         return outcome

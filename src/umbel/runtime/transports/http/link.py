@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from umbel.errors import UmbelError, WireError
 from umbel.params import Params
+from umbel.runtime.failpoints import failpoint
 from umbel.runtime.security.identity import Identity
 from umbel.runtime.security.tls import why_tls_failed
 from umbel.runtime.transports.http.protocol import (
@@ -140,6 +141,7 @@ class Link:
                     break
                 view[received : received + len(block)] = block
                 received += len(block)
+                failpoint("client.downloading")
         except (HTTPError, OSError, ValueError):
             pass  # the caller sees how far it came, and goes on from there
         finally:

@@ -16,7 +16,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from umbel.errors import StoreError, WireError
+from umbel.errors import StoreError, StoreUnavailable, WireError
+from umbel.runtime.log import logger
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Connections, Limits, Peer
@@ -91,6 +92,9 @@ class Reception:
                 return self._refusal(request, refusal.status, str(refusal), refusal.headers)
             except WireError as error:
                 return self._refusal(request, 400, str(error))
+            except StoreUnavailable as error:
+                logger.warning("%s; the client is told to try again", error)
+                return _problem(request, 503, "the server cannot write at the moment; try again soon", {})
             except StoreError as error:
                 self._failed(error)  # the run's loop ends with it
                 return self._refusal(request, 503, "the server cannot write")

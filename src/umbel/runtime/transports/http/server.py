@@ -26,7 +26,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from umbel.door import MAX_METRICS_SIZE, Door
-from umbel.errors import Rejected, WireError
+from umbel.errors import Rejected, StoreUnavailable, WireError
 from umbel.exchange import Parameters, scalars
 from umbel.params import Params
 from umbel.rounds.messages import (
@@ -43,6 +43,7 @@ from umbel.rounds.messages import (
     Verdict,
 )
 from umbel.runtime.contents import Content, write_content
+from umbel.runtime.failpoints import failpoint
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.stores.base import Store
 from umbel.runtime.transports.http.conduct import Conduct
@@ -235,6 +236,7 @@ class HttpTransport:
             versions = f"this server speaks protocol {VERSION}, the client {message.version}"
             raise Refused(426, f"{versions}; install the same Umbel on both")
         client = await self._reception.register(request, message, body)
+        failpoint("session.registered")
         return _message(Registered(self._run, client.session))
 
     def _client(self, request: Request) -> Present:
@@ -386,6 +388,7 @@ class HttpTransport:
         finally:
             client.following -= 1
             client.news.set()  # a poll may have held back
+        failpoint("reply.before-answer")
         return _message(outcome)
 
     async def _replied(self, owed: _Owed | None, name: str, offer: Offer) -> Outcome:
@@ -424,6 +427,7 @@ class HttpTransport:
             digest = hasher() if self._gate is not None and offer.data is None else None
             upload = owed.upload = Upload(self._contents, content, schema, reply, check, digest)
         if offer.data is None and schema.nbytes:
+            failpoint("upload.offered")
             return Outcome(GO, offset=upload.received)
         if upload.received:
             raise WireError("an offer that brings its data cannot follow one that has sent a part of it")
@@ -450,6 +454,7 @@ class HttpTransport:
                         await self._reception.drain(request)
                         return Outcome(GO, "begun anew", 0) if name in self._owed_to(client) else self._unwanted(name)
                     upload.feed(chunk)
+                    failpoint("upload.receiving")
             except Refused:  # these were not the bytes that its sender has signed
                 if upload is owed.upload:
                     upload.abort()
@@ -470,7 +475,9 @@ class HttpTransport:
         if owed.upload is None:
             return _message(Outcome(GO, "make an offer first", 0))
         upload = owed.upload
-        return _message(await self._checked(owed, lambda: self._finish(owed, upload, message)))
+        outcome = await self._checked(owed, lambda: self._finish(owed, upload, message))
+        failpoint("commit.before-answer")
+        return _message(outcome)
 
     async def _checked(
         self, owed: _Owed, take: Callable[[], Awaitable[Outcome]], request: Request | None = None
@@ -478,18 +485,21 @@ class HttpTransport:
         """Does `take`; a reply that may not come in becomes a failed task, and the sender hears why."""
         try:
             return await take()
+        except StoreUnavailable:
+            _give_up(owed)
+            raise
         except (Rejected, WireError) as error:
-            if owed.upload is not None:
-                owed.upload.abort()
-                owed.upload = None
+            _give_up(owed)
             if request is not None:
                 await self._reception.drain(request)
             return await self._submit(owed, Failed(owed.task.id, Failure(FailureKind.REJECTED, str(error))))
 
     async def _finish(self, owed: _Owed, upload: Upload, commit: Commit) -> Outcome:
+        failpoint("upload.before-commit")
         if not upload.commit(commit.crc32, commit.blake3):
             owed.upload = None
             return Outcome(GO, "the data was damaged on its way", 0)
+        failpoint("upload.after-commit")
         return await self._submit(owed, Replied(owed.task.id, upload.reply))
 
     async def _submit(self, owed: _Owed, event: Replied | Failed) -> Outcome:
@@ -547,6 +557,13 @@ class HttpTransport:
             asked.set_result(answer)
 
 
+def _give_up(owed: _Owed) -> None:
+    """Forgets what has come of an answer; its sender begins anew."""
+    if owed.upload is not None:
+        owed.upload.abort()
+        owed.upload = None
+
+
 def _same(one: Reply, other: Reply) -> bool:
     return (one.num_examples, one.loss, one.metrics) == (other.num_examples, other.loss, other.metrics)
 
@@ -572,6 +589,7 @@ async def _stream(content: Content, start: int) -> AsyncIterator[bytes]:
         while start < content.size:
             block = content.read(start, min(INLINE, content.size - start))
             start += len(block)
+            failpoint("content.sending")
             yield block
     finally:
         content.close()

@@ -80,6 +80,8 @@ def _next_page(offset: int) -> int:
 class SharedContents:
     """Contents that other processes can be handed as open files."""
 
+    patience = 0.0
+
     def __init__(self) -> None:
         self._files: dict[str, int] = {}
 
@@ -106,9 +108,11 @@ class SharedContents:
         if fd is not None:
             os.close(fd)
 
-    def rename(self, old: str, new: str) -> None:
-        fd = self._files.pop(old)
-        self.adopt(new, fd)
+    def link(self, old: str, new: str) -> None:
+        self.adopt(new, os.dup(self.file(old)))
+
+    def digest(self, name: str) -> bytes | None:
+        return None
 
     def keep_only(self, names: Iterable[str]) -> None:
         kept = set(names)

@@ -6,7 +6,7 @@ Only the state of clients that have one is held, and beyond a size it lies in fi
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
@@ -97,8 +97,8 @@ class States:
 
     >>> states = States(lambda client: b"old" if client == "a" else b"")
     >>> states.put("b", b"new")
-    >>> states.get("a"), states.get("b"), states.get("c"), dict(states.take_changed())
-    (b'old', b'new', b'', {'b': b'new'})
+    >>> states.get("a"), states.get("b"), states.get("c"), states.take_changed()
+    (b'old', b'new', b'', ['b'])
     """
 
     def __init__(self, stored: Callable[[str], bytes] = lambda _: b"", *, in_memory: int = IN_MEMORY) -> None:
@@ -138,11 +138,10 @@ class States:
         self._file.write(state)
         self._places[client] = place._replace(size=len(state))
 
-    def take_changed(self) -> Iterator[tuple[str, bytes]]:
-        """The states that have changed since they were last taken."""
+    def take_changed(self) -> list[str]:
+        """The clients whose states have changed since they were last taken."""
         changed, self._changed = self._changed, {}
-        for client in changed:
-            yield client, self.get(client)
+        return [*changed]
 
     def close(self) -> None:
         if self._file is not None:

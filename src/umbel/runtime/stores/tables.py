@@ -1,0 +1,144 @@
+"""The tables of a run database, and how one of an older Umbel becomes one of this. Knows no runs.
+
+Versions of the schema:
+
+1. the first
+2. a snapshot's pool is a population; a client manager's order has changed with it
+3. digests of commands in the journal, several snapshots per run, the audit; the rules of a run are values, not a text
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+
+import msgspec
+import sqlalchemy as sa
+
+from umbel.errors import StoreError
+from umbel.runtime.failpoints import failpoint
+
+__all__ = ["SCHEMA_VERSION", "audit", "create", "journal", "meta", "migrate", "runs", "snapshots", "states", "version_of"]
+
+SCHEMA_VERSION = 3
+
+_all = sa.MetaData()
+meta = sa.Table("umbel_meta", _all, sa.Column("schema_version", sa.Integer, nullable=False))
+runs = sa.Table(
+    "umbel_runs",
+    _all,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("created", sa.Float, nullable=False),  # unix time, s
+    sa.Column("status", sa.String(16), nullable=False),  # running, finished, stopped, failed, abandoned
+    sa.Column("fingerprint", sa.Text, nullable=False),
+)
+journal = sa.Table(
+    "umbel_journal",
+    _all,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Float, nullable=False),  # run time, s
+    sa.Column("type", sa.String(16), nullable=False),
+    sa.Column("task", sa.String(255)),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("said", sa.LargeBinary),  # digest of the commands that it caused
+)
+# An update counts at most once, whatever the code above believes.
+sa.Index(
+    "umbel_one_reply_per_task",
+    journal.c.run,
+    journal.c.task,
+    unique=True,
+    sqlite_where=journal.c.task.is_not(None),
+    postgresql_where=journal.c.task.is_not(None),
+)
+snapshots = sa.Table(
+    "umbel_snapshots",
+    _all,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),  # last journal row that is in it
+    sa.Column("at", sa.Float, nullable=False),  # its run time, s
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("history", sa.LargeBinary, nullable=False),
+    sa.Column("frozen", sa.Boolean, nullable=False),  # stays when the next comes: the journal is trimmed up to it
+)
+states = sa.Table(
+    "umbel_client_states",
+    _all,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("client", sa.String(255), primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+audit = sa.Table(
+    "umbel_audit",
+    _all,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("time", sa.Float, nullable=False),
+    sa.Column("client", sa.String(255), nullable=False),
+    sa.Column("task", sa.String(255), nullable=False),
+    sa.Column("verdict", sa.String(32), nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("content", sa.LargeBinary),
+    sa.Column("reply", sa.LargeBinary),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+
+
+def version_of(connection: sa.Connection) -> int | None:
+    """The schema version of a database; None for one without Umbel's tables."""
+    if not sa.inspect(connection).has_table(meta.name):
+        return None
+    version: int | None = connection.execute(sa.select(meta.c.schema_version)).scalar()
+    return version
+
+
+def create(connection: sa.Connection) -> None:
+    """Makes all tables, where they are not there."""
+    _all.create_all(connection)
+    connection.execute(meta.insert().values(schema_version=SCHEMA_VERSION))
+
+
+def migrate(connection: sa.Connection, version: int) -> None:
+    """Brings the tables of an older version up to this one, in the transaction that is open."""
+    if version < 1:
+        raise StoreError(f"a run database of schema version {version} was never written by any Umbel")
+    connection.execute(sa.schema.CreateTable(audit))
+    connection.execute(sa.schema.CreateTable(states, if_not_exists=True))  # some of version 2 have it
+    connection.exec_driver_sql(f"ALTER TABLE {journal.name} ADD COLUMN said {_type(connection, journal.c.said)}")
+    rows = connection.exec_driver_sql(f"SELECT run, seq, at, state, history FROM {snapshots.name}").all()
+    connection.exec_driver_sql(f"DROP TABLE {snapshots.name}")
+    connection.execute(sa.schema.CreateTable(snapshots))
+    failpoint("migration.inside-transaction")
+    for run, seq, at, state, history in rows:
+        mended = _with_population(state) if version < 2 else state
+        values = {"run": run, "seq": seq, "at": at, "state": mended, "history": history, "frozen": False}
+        connection.execute(snapshots.insert().values(values))
+    for run, text in connection.execute(sa.select(runs.c.run, runs.c.fingerprint)).all():
+        changed = json.dumps(_with_rules(json.loads(text)))
+        connection.execute(runs.update().where(runs.c.run == run).values(fingerprint=changed))
+    connection.execute(meta.update().values(schema_version=SCHEMA_VERSION))
+
+
+def _type(connection: sa.Connection, column: sa.Column[bytes]) -> str:
+    return str(column.type.compile(dialect=connection.dialect))
+
+
+def _with_population(state: bytes) -> bytes:
+    """Version 1 had the names of the clients that are present, by arrival."""
+    values = msgspec.msgpack.decode(state)
+    values["pool"] = {"numbered": 0, "named": values["pool"], "away": {}}
+    return msgspec.msgpack.encode(values)
+
+
+def _with_rules(fingerprint: dict[str, object]) -> dict[str, object]:
+    """Versions 1 and 2 had a text such as "2 clients, Pace(goal=None, quorum=0, deadline=None, retries=0)"."""
+    text = fingerprint.get("rules")
+    match = re.fullmatch(r"(\d+) clients, Pace\((.*)\)", text) if isinstance(text, str) else None
+    if match is None:
+        return fingerprint
+    pace = dict(part.split("=") for part in match[2].split(", "))
+    rules = {"min_available": int(match[1]), "pace": {name: ast.literal_eval(value) for name, value in pace.items()}}
+    return {**fingerprint, "rules": rules}

@@ -1,0 +1,24 @@
+"""What tests of several folders share: a real PostgreSQL server, started once, where there is one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from postgres import Postgres, find_server
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A running PostgreSQL server; tests that need one are skipped where none is installed."""
+    programs = find_server()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed here (scripts/postgres does that): runs in PostgreSQL are not tested")
+    pytest.importorskip("psycopg", reason="psycopg is not installed: runs in PostgreSQL are not tested")
+    server = Postgres(programs)
+    yield server
+    server.close()
