@@ -22,13 +22,14 @@ PROGRAMS = Path(__file__).parent / "programs"
 sys.path.insert(0, str(PROGRAMS))  # the in-process run uses the very clients that the programs run
 
 from member import Gates, Member, initial  # noqa: E402
+from server import STRATEGIES  # noqa: E402
 
-import umbel.server.strategy  # noqa: E402
 from umbel.common import ndarrays_to_parameters  # noqa: E402
 from umbel.params import Params  # noqa: E402
+from umbel.strategies.base import Strategy  # noqa: E402
 from umbel.testing import run_locally  # noqa: E402
 
-__all__ = ["Federation", "Program", "Relay", "free_port", "in_process", "together", "wait_for"]
+__all__ = ["Federation", "Program", "Relay", "free_port", "in_process", "strategy_of", "together", "wait_for"]
 
 T = TypeVar("T")
 
@@ -42,10 +43,13 @@ def wait_for(condition: Callable[[], T], deadline: float, what: str) -> T:
     return answer
 
 
+_PORTS = random.SystemRandom()  # a run in this process seeds the global generator, and two federations would meet
+
+
 def free_port() -> int:
     """A port that nobody listens on, from below the range out of which connections get theirs."""
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = _PORTS.randrange(20_000, 32_000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -62,21 +66,29 @@ def together(story: Callable[..., None], *cases: tuple[object, ...]) -> None:
         story_told.result()
 
 
+def launch(arguments: list[str], folder: Path, environment: dict[str, str], log: Path) -> subprocess.Popen:
+    """Starts a Python program whose words go to `log`."""
+    with log.open("w") as words:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1"} | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=subprocess.STDOUT,
+        )
+
+
 class Program:
     """A running Python program, and what it has said so far on stdout and stderr together."""
 
-    def __init__(self, name: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, arguments: list[str], folder: Path, environment: dict[str, str], start: Callable = launch
+    ) -> None:
         self.name = name
         self.log = folder / f"{time.monotonic_ns()}.log"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=folder,
-                env=os.environ | {"PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1"} | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        self.log.touch()
+        self.process = start(arguments, folder, environment, self.log)
         self.pid = self.process.pid
 
     @property
@@ -117,10 +129,11 @@ class Program:
 
 
 class Federation:
-    """A server and its clients on one port, in one folder. `end` kills whatever still runs."""
+    """A server and its clients on one port, in one folder. `end` kills whatever still runs; `start` starts a program."""
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1", *, start: Callable = launch) -> None:
         self.folder = folder
+        self.start = start
         self.gates = folder / "gates"
         self.gates.mkdir(parents=True)
         self.port = free_port()
@@ -128,19 +141,20 @@ class Federation:
         self.programs: list[Program] = []
 
     def program(self, name: str, script: str | Path, *arguments: str, **environment: str) -> Program:
-        started = Program(name, [str(script), *arguments], self.folder, environment)
+        started = Program(name, [str(script), *arguments], self.folder, environment, self.start)
         self.programs.append(started)
         return started
 
-    def server(self, *, fresh: bool = False, **options: object) -> Program:
+    def server(self, *, fresh: bool = False, dies: str = "", **options: object) -> Program:
+        """`dies` names the failpoint at which it kills itself."""
         options = {"address": self.address, "gates": str(self.gates), **options}
         if fresh:
             options["fresh"] = True
-        return self.program("server", PROGRAMS / "server.py", json.dumps(options))
+        return self.program("server", PROGRAMS / "server.py", json.dumps(options), UMBEL_FAILPOINT=dies)
 
-    def client(self, name: str, **options: object) -> Program:
+    def client(self, name: str, *, dies: str = "", **options: object) -> Program:
         options = {"name": name, "address": self.address, "gates": str(self.gates), **options}
-        return self.program(name, PROGRAMS / "client.py", json.dumps(options))
+        return self.program(name, PROGRAMS / "client.py", json.dumps(options), UMBEL_FAILPOINT=dies)
 
     def clients(self, *names: str, **options: object) -> list[Program]:
         return [self.client(name, **options) for name in names]
@@ -180,18 +194,31 @@ class Federation:
             program.process.wait()
 
 
-def in_process(
-    folder: Path, names: list[str], *, rounds: int = 3, size: int = 1000, given: bool = True, strategy: str = "FedAvg"
-) -> bytes:
-    """The final model of these members when they train in this process, one after another, on no network at all."""
-    chosen = getattr(umbel.server.strategy, strategy)(
-        min_fit_clients=len(names),
-        min_evaluate_clients=len(names),
-        min_available_clients=len(names),
+def strategy_of(name: str, clients: int, *, size: int, given: bool, **keywords: object) -> Strategy:
+    """The strategy that the program server.py makes of these options."""
+    return STRATEGIES[name](
+        min_fit_clients=clients,
+        min_evaluate_clients=clients,
+        min_available_clients=clients,
         on_fit_config_fn=lambda number: {"round": number},
         on_evaluate_config_fn=lambda number: {"round": number},
         initial_parameters=ndarrays_to_parameters(initial(size)) if given else None,
+        **keywords,
     )
+
+
+def in_process(
+    folder: Path,
+    names: list[str],
+    *,
+    rounds: int = 3,
+    size: int = 1000,
+    given: bool = True,
+    strategy: str = "plain",
+    keywords: dict | None = None,
+) -> bytes:
+    """The final model of these members when they train in this process, one after another, on no network at all."""
+    chosen = strategy_of(strategy, len(names), size=size, given=given, **(keywords or {}))
     members = {name: Member(name, Gates(folder, name, []), size=size) for name in names}
     return Params.of(run_locally(chosen, members, num_rounds=rounds).arrays).to_bytes()
 

@@ -190,7 +190,7 @@ class FileContents:
         kept = {self._path(name) for name in names}
         for path in self.folder.iterdir():
             if path.suffix in (".safetensors", ".part") and path not in kept:
-                failpoint("resume.sweeping")
+                failpoint("content.sweeping")
                 path.unlink(missing_ok=True)
 
     def digest(self, name: str) -> bytes | None:

@@ -9,6 +9,8 @@ import numpy as np
 from member import Gates, initial
 
 import umbel as fl
+from umbel.pace import Pace
+from umbel.runtime import run
 
 
 def main(
@@ -24,8 +26,11 @@ def main(
     round_timeout=None,
     strategy="plain",
     keywords=None,
+    snapshots=None,
     **options,
 ):
+    if snapshots is not None:  # seconds between two of them: a test cannot wait for one
+        run.SNAPSHOT_EVERY = snapshots
     points = Gates(gates, "server", list(hold))
 
     def configure(number):
@@ -78,6 +83,12 @@ class OwnMean(fl.server.strategy.FedAvg):
         return fl.common.ndarrays_to_parameters([mean, *replies[0][1:]]), {"replies": len(replies)}
 
 
+class FirstTwo(fl.server.strategy.FedAvg):
+    """Over-selection: a round of training is over when two have answered."""
+
+    pace = Pace(goal=2, quorum=0, retries=0)
+
+
 class Keeps(fl.server.strategy.FedAvg):
     """Saves the model of each round, as people do, around the method it overrides."""
 
@@ -92,6 +103,8 @@ STRATEGIES = {
     "plain": fl.server.strategy.FedAvg,
     "adam": fl.server.strategy.FedAdam,
     "clipping": fl.server.strategy.CenteredClipping,
+    "median": fl.server.strategy.FedMedian,
+    "first two": FirstTwo,
     "asks": AsksFirst,
     "own": OwnMean,
     "keeps": Keeps,
