@@ -168,7 +168,7 @@ def columns(figure: Figure) -> list[str]:
     if figure.theirs is not None:
         slow = "> " if figure.gave_up else ""
         theirs = slow + number(1000 * figure.theirs, "ms")
-        ratio = ("< " if figure.gave_up else "") + f"{figure.ours / figure.theirs:.4f}"
+        ratio = ("< " if figure.gave_up else "") + f"{figure.ours / figure.theirs:.{4 if figure.ours > 0.001 * figure.theirs else 6}f}"
     verdict = "" if figure.met is None else "met" if figure.met else "missed"
     return [figure.what, number(1000 * figure.ours, "ms"), memory, theirs, ratio, ", ".join(targets), verdict]
 
@@ -194,6 +194,7 @@ def main(arguments: list[str]) -> int:
             lines.append(cells(columns(figure)))
             met = met and figure.met is not False
     if options.write is not None:
+        lines[2] += f" Load average at the end: {os.getloadavg()[1]:.0f}."
         options.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(not met)
 
