@@ -168,7 +168,8 @@ def columns(figure: Figure) -> list[str]:
     if figure.theirs is not None:
         slow = "> " if figure.gave_up else ""
         theirs = slow + number(1000 * figure.theirs, "ms")
-        ratio = ("< " if figure.gave_up else "") + f"{figure.ours / figure.theirs:.{4 if figure.ours > 0.001 * figure.theirs else 6}f}"
+        ratio = f"{figure.ours / figure.theirs:.{4 if figure.ours > 0.001 * figure.theirs else 6}f}"
+        ratio = f"< {ratio}" if figure.gave_up else ratio
     verdict = "" if figure.met is None else "met" if figure.met else "missed"
     return [figure.what, number(1000 * figure.ours, "ms"), memory, theirs, ratio, ", ".join(targets), verdict]
 
