@@ -8,7 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PORT ?= 8080
 
-.PHONY: demo test test-fast test-system test-tutorial check bench data more-data postgres clean
+.PHONY: demo test test-fast test-system test-tutorial check bench bench-simulation data more-data postgres clean
 
 demo: $(VENV)/demo data  ## a server and three MLX clients on real MNIST, three rounds
 	PYTHON=$(CURDIR)/$(PY) PORT=$(PORT) bash examples/quickstart-mlx/run.sh
@@ -31,6 +31,9 @@ check: $(VENV)/dev  ## style, types, and who may import whom
 
 bench: $(VENV)/dev  ## every figure as a ratio to a floor; FLWR=path/to/python adds flwr 1.41.0
 	$(PY) bench/run.py $(if $(FLWR),--with-flwr $(FLWR))
+
+bench-simulation: $(VENV)/dev  ## the same for simulations, with its page; FLWR needs flwr[simulation] and torch
+	$(PY) bench/simulation.py --write docs/bench-simulation.md $(if $(FLWR),--with-flwr $(FLWR))
 
 data: $(VENV)/base  ## MNIST into the local cache
 	$(PY) scripts/fetch-data mnist

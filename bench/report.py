@@ -14,7 +14,6 @@ from measure import TIMES, Row
 
 __all__ = ["cells", "line", "machine", "number", "page"]
 
-ABOUT = Path(__file__).parent / "about.md"
 QUICK = " Sizes are a tenth of what the titles say: a quick run."
 HEAD = ("", "umbel", "floor", f"{TIMES} floor", "flwr", f"{TIMES} flwr", "target", "")
 
@@ -31,9 +30,9 @@ def line(row: Row) -> str:
     return f"  {row.what:<44} {'   '.join(parts)}"
 
 
-def page(measured: dict[str, list[Row]], quick: bool, arguments: list[str]) -> str:
-    """The whole of docs/bench.md; `measured` is by title."""
-    lines = [ABOUT.read_text().rstrip(), "", machine("bench/run.py", arguments) + (QUICK if quick else ""), ""]
+def page(about: Path, program: str, arguments: list[str], measured: dict[str, list[Row]], quick: bool) -> str:
+    """A page of docs: what `about` says, and the table that `program` has measured, by title."""
+    lines = [about.read_text().rstrip(), "", machine(program, arguments) + (QUICK if quick else ""), ""]
     lines += [cells(HEAD), cells([":--", *["--:"] * 5, ":--", ":--"])]
     for title, rows in measured.items():
         lines.append(cells([f"**{title}**", *[""] * 7]))

@@ -1,0 +1,208 @@
+"""Measures simulations beside loops that were written by hand, and beside flwr where its Python is given.
+
+    python bench/simulation.py [--with-flwr PYTHON] [--only NAME ...] [--quick] [--write docs/bench-simulation.md]
+
+With flwr its environment needs flwr[simulation] 1.41.0, and torch for the figures `mlp` and `worker`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from measure import Row, Sample, Settings, Target, alternating, at_most, at_most_floors, at_most_flwr
+from memory import peak_of_tree
+from processes import BenchError, workshop
+from run import Figures, main
+
+WORKERS = 2
+DEADLINE = 600.0  # seconds for one run
+INLINE: dict[str, object] = {"backend": "inline", "progress": False}
+PROCESSES: dict[str, object] = {"backend": "processes", "workers": WORKERS, "progress": False}
+FLWR: dict[str, object] = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}  # so many workers as processors
+# Everybody's clients use one thread; Ray calls nobody.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def tasks(settings: Settings) -> list[Row]:
+    """What a client task costs when the client does nothing."""
+    clients = settings.scaled(1000)
+    taken = alternating(
+        max(settings.repeats, 5) if not settings.quick else 1,
+        floor=lambda: _rounds(settings.python, "loop", "softmax", {}, clients, rounds=11),
+        umbel=lambda: _rounds(settings.python, "umbel", "softmax", INLINE, clients, rounds=11),
+        umbel_processes=lambda: _rounds(settings.python, "umbel", "softmax", PROCESSES, clients, rounds=11),
+        flwr=settings.flwr and (lambda: _rounds(settings.flwr, "flwr", "softmax", FLWR, clients, rounds=3)),
+    )
+
+    def row(what: str, ours: str, key: str, *targets: Target, with_flwr: bool = True) -> Row:
+        floor, theirs = taken["floor"][key], taken["flwr"].get(key) if with_flwr else None
+        return Row(what, "ms", 1000 * taken[ours][key], 1000 * floor, None if theirs is None else 1000 * theirs, targets)
+
+    return [
+        row("a task, inline", "umbel", "seconds", at_most_floors(5), at_most_flwr(80)),
+        row("a task, 2 processes", "umbel_processes", "seconds", at_most_floors(6), at_most_flwr(80)),
+        row("CPU a task, inline", "umbel", "cpu", with_flwr=False),
+    ]
+
+
+def mlp(settings: Settings) -> list[Row]:
+    """What is left of it when clients train."""
+    clients = settings.scaled(100)
+    taken = alternating(
+        settings.repeats,
+        floor=lambda: _rounds(settings.python, "pool", "mlp", {}, clients, rounds=6),
+        umbel=lambda: _rounds(settings.python, "umbel", "mlp", PROCESSES, clients, rounds=6),
+        flwr=settings.flwr and (lambda: _rounds(settings.flwr, "flwr", "mlp", FLWR, clients, rounds=3)),
+    )
+    ours, floor, theirs = (taken[name].get("round") for name in ("umbel", "floor", "flwr"))
+    return [Row("a round, 2 processes", "s", ours or 0.0, floor, theirs, (at_most_floors(1.15), at_most_flwr(1)))]
+
+
+def start(settings: Settings) -> list[Row]:
+    """From the start of the program to the first line of the first client."""
+    flwr = settings.flwr
+    taken = alternating(
+        max(settings.repeats, 5) if not settings.quick else 1,
+        floor=lambda: _started(settings.python, "loop", {}),
+        umbel=lambda: _started(settings.python, "umbel", INLINE),
+        umbel_processes=lambda: _started(settings.python, "umbel", PROCESSES),
+        flwr=flwr and (lambda: _started(flwr, "flwr", FLWR)),
+    )
+    floor, theirs = taken["floor"]["seconds"], taken["flwr"].get("seconds")
+    return [
+        Row("inline", "s", taken["umbel"]["seconds"], floor, theirs, (at_most(1, "s"),)),
+        Row("2 processes", "s", taken["umbel_processes"]["seconds"], floor, theirs, (at_most(1, "s"),)),
+    ]
+
+
+def worker(settings: Settings) -> list[Row]:
+    """The memory of a worker, beside a process in which nothing but the clients' code runs."""
+    rows = []
+    for what, name, floats in (
+        ("softmax", "softmax", 7_850),
+        ("PyTorch MLP", "mlp", 159_010),
+        ("a model of 100 MB", "large", 25_000_000),
+    ):
+        flwr = settings.flwr if name != "large" else None
+        taken = alternating(
+            min(settings.repeats, 2),
+            floor=lambda name=name: _peak(settings.python, "alone", name, {}),
+            umbel=lambda name=name: _peak(settings.python, "umbel", name, PROCESSES),
+            flwr=flwr and (lambda name=name, flwr=flwr: _peak(flwr, "flwr", name, FLWR)),
+        )
+        ours, floor, theirs = (taken[variant].get("peak") for variant in ("umbel", "floor", "flwr"))
+        assert ours is not None
+        assert floor is not None
+        limit = floor + 8e-6 * floats + 60  # the sum is in float64
+        rows.append(Row(what, "MB", ours, floor, theirs, (at_most(round(limit), "MB"),)))
+    return rows
+
+
+def large(settings: Settings) -> list[Row]:
+    """The memory of all processes together, for ten clients and for a hundred."""
+    few, many = 10, settings.scaled(100)
+    taken = alternating(
+        1,
+        umbel_few=lambda: _tree(settings.python, few),
+        umbel_many=lambda: _tree(settings.python, max(many, 2 * few)),
+    )
+
+    def row(what: str, unit: str, key: str, times: float, *targets: Target) -> Row:
+        return Row(what, unit, times * taken["umbel_many"][key], times * taken["umbel_few"][key], None, targets)
+
+    return [
+        row("all processes and shared memory", "MB", "peak", 1, at_most_floors(1.1)),
+        row("a task", "ms", "seconds", 1000),
+    ]
+
+
+def million(settings: Settings) -> list[Row]:
+    """What those cost who are not sampled."""
+    taken = alternating(
+        settings.repeats,
+        floor=lambda: _rounds(settings.python, "umbel", "softmax", INLINE, 100, rounds=21, clients=1000),
+        umbel=lambda: _rounds(settings.python, "umbel", "softmax", INLINE, 100, rounds=21, clients=1_000_000),
+    )
+    ours, floor = taken["umbel"], taken["floor"]
+    return [
+        Row("a round", "ms", 1000 * ours["round"], 1000 * floor["round"], None, (at_most_floors(1.1),)),
+        Row("memory", "MB", ours["peak"], floor["peak"], None, (at_most_floors(1.1),)),
+    ]
+
+
+FIGURES: Figures = {
+    "tasks": ("1,000 of 1,000 clients, softmax of 784 by 10, no training", tasks),
+    "mlp": ("100 of 100 clients, PyTorch MLP 784-200-10, 600 images each", mlp),
+    "start": ("from the start of the program to the first client, without torch", start),
+    "worker": ("peak memory of a worker process", worker),
+    "large": ("100 clients, a model of 100 MB, 2 processes; the floor is 10 clients", large),
+    "million": ("100 of 1,000,000 clients; the floor is 100 of 1,000", million),
+}
+
+
+def _rounds(
+    python: str, how: str, task: str, more: dict[str, object], sampled: int, *, rounds: int, clients: int | None = None
+) -> Sample:
+    """A run, without its first round."""
+    report = _run(python, how, task, more, sampled=sampled, clients=clients or sampled, rounds=rounds)
+    return _times(report, sampled, skip=1)
+
+
+def _times(report: dict[str, Any], sampled: int, skip: int) -> Sample:
+    begins = [moment for moment in report["moments"] if moment[0] == "round"]
+    (_, begin, cpu_begin), (_, end, cpu_end) = begins[skip], report["moments"][-1]
+    count = len(begins) - skip
+    return {
+        "round": (end - begin) / count,
+        "seconds": (end - begin) / count / sampled,
+        "cpu": (cpu_end - cpu_begin) / count / sampled,
+        "peak": report["peak"] / 1e6,
+    }
+
+
+def _started(python: str, how: str, more: dict[str, object]) -> Sample:
+    begin = time.monotonic()  # one clock for all processes of a machine
+    report = _run(python, how, "softmax", more, sampled=10, clients=10, rounds=1, notes=True)
+    return {"seconds": min(noted["at"] for noted in report["taken"]) - begin}
+
+
+def _peak(python: str, how: str, task: str, more: dict[str, object]) -> Sample:
+    """The largest peak of a process that clients ran in, as clients of the last round saw it."""
+    report = _run(python, how, task, more, sampled=20, clients=20, rounds=2, notes=True)
+    return {"peak": max(noted["peak"] for noted in report["taken"]) / 1e6}
+
+
+def _tree(python: str, clients: int) -> Sample:
+    with workshop() as shop:
+        options = {"sampled": clients, "clients": clients, "rounds": 1, "notes": False, "workers": WORKERS}
+        program = shop.start(python, "simulation.py", "umbel", "large", name="large", more=PROCESSES, **options)
+        with peak_of_tree(program.process.pid) as most:
+            report = program.result(time.monotonic() + DEADLINE)
+    if not most[0]:
+        raise BenchError("memory can be measured on Linux only")
+    return {"peak": most[0] / 1e6, **{key: value for key, value in _times(report, clients, skip=0).items() if key != "peak"}}
+
+
+def _run(
+    python: str,
+    how: str,
+    task: str,
+    more: dict[str, object],
+    *,
+    sampled: int,
+    clients: int,
+    rounds: int,
+    notes: bool = False,
+) -> dict[str, Any]:
+    with workshop() as shop:
+        options = {"sampled": sampled, "clients": clients, "rounds": rounds, "notes": notes, "workers": WORKERS}
+        program = shop.start(python, "simulation.py", how, task, name=how, more=more, **options)
+        return program.result(time.monotonic() + DEADLINE)
+
+
+if __name__ == "__main__":
+    os.environ.update(ENVIRONMENT)
+    sys.exit(main(__file__, FIGURES, sys.argv[1:]))
