@@ -45,12 +45,24 @@ class Spread(Protocol):
 
 
 class Contribution(NamedTuple):
-    """One update of a round: the number of its task, its schema, its data, its weight."""
+    """One update of a round: the number of its task, its schema, its data, its weight.
+
+    An update that started from another version than the base counts as base + `share` × (update − `origin`), in float64;
+    `origin` reads that version, in the base's schema, and is the base itself where it is None. Integers and booleans count
+    as they were sent.
+    """
 
     task: int
     schema: Schema
     source: Source
     weight: float
+    share: float = 1.0
+    origin: Source | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether the update counts as something else than what was sent."""
+        return self.share != 1.0 or self.origin is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +144,7 @@ def combine(
         combined = partial(_by_rule, aggregator, matrix, inputs)
     else:
         blocks = _blocks(runs, BLOCK)
-        combined = partial(_folded, aggregator, contributions, transform, chunk)
+        combined = partial(_folded, aggregator, base, contributions, transform, chunk)
 
     stepping = Stepping(
         optimizer, schema, number=number, memory=memory, keeps=isinstance(aggregator, Rule) and aggregator.keeps
@@ -149,13 +161,20 @@ def combine(
 
 
 def _folded(
-    aggregator: Aggregator, contributions: Sequence[Contribution], transform: Transform, chunk: int, block: _Block
+    aggregator: Aggregator,
+    base: tuple[Schema, Source] | None,
+    contributions: Sequence[Contribution],
+    transform: Transform,
+    chunk: int,
+    block: _Block,
 ) -> NDArray:
     scratch = np.empty(block.size * 8, np.uint8)
 
     def updates() -> Iterator[tuple[int, NDArray, float]]:
         for contribution, (begin, tag) in zip(contributions, block.run.updates, strict=True):
             values = _read(contribution.source, begin, tag, block.start, block.size, scratch)
+            if contribution.moves:
+                values = _moved(contribution, values, base, block)
             yield contribution.task, transform.receive(values), contribution.weight
 
     return fold(aggregator, block.dtype, updates(), chunk=chunk)
@@ -185,12 +204,14 @@ class _Inputs:
     def updates(self, block: _Block, which: Sequence[int]) -> NDArray:
         """The blocks of some updates, shape (K, n), in memory of their own."""
         tags = {block.run.updates[i][1] for i in which}
-        dtype = dtype_of(tags.pop()) if len(tags) == 1 else np.dtype(np.float64)
+        moves = any(self.contributions[i].moves for i in which)
+        dtype = dtype_of(tags.pop()) if len(tags) == 1 and not moves else np.dtype(np.float64)
         rows = np.empty((len(which), block.size), dtype)
         for row, i in zip(rows, which, strict=True):
             begin, tag = block.run.updates[i]
             room = row.view(np.uint8) if dtype_of(tag) == dtype else np.empty(block.size * 8, np.uint8)
-            row[:] = _read(self.contributions[i].source, begin, tag, block.start, block.size, room)
+            values = _read(self.contributions[i].source, begin, tag, block.start, block.size, room)
+            row[:] = _moved(self.contributions[i], values, self.base, block) if self.contributions[i].moves else values
         if block.dtype == np.bool_:
             rows = rows.astype(np.bool_)  # one vote each, as in the mean
         if self.transform is identity():
@@ -292,6 +313,17 @@ def _old(base: tuple[Schema, Source], block: _Block) -> NDArray:
     """The block of the version that the clients started from."""
     assert block.run.base is not None
     return _read(base[1], *block.run.base, block.start, block.size, np.empty(block.size * 8, np.uint8))
+
+
+def _moved(
+    contribution: Contribution, values: NDArray, base: tuple[Schema, Source] | None, block: _Block
+) -> NDArray:
+    """What an update from another version counts as."""
+    if base is None or not block.is_float:
+        return values
+    old = _old(base, block).astype(np.float64)
+    origin = old if contribution.origin is None else _old((base[0], contribution.origin), block).astype(np.float64)
+    return old + contribution.share * (values.astype(np.float64) - origin)
 
 
 def _read(source: Source, begin: int, tag: str, start: int, size: int, scratch: NDArray) -> NDArray:

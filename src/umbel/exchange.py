@@ -275,6 +275,8 @@ class Place:
     seed: int = 0
     memory: Memory = field(default_factory=forgetful)
     spread: Spread = map
+    staleness: int = 0  # rounds that have passed since the version from which the client started
+    origin: tuple[Schema, Source] | None = None  # that version, where it is not the base
 
 
 @dataclass

@@ -17,12 +17,17 @@ class Pace:
       classic strategies do.
     - `deadline`: seconds after which the exchange closes with what has come; None never closes by time.
     - `retries`: how often a round that misses its quorum is tried again before the run ends with `QuorumNotMet`.
+    - `carry_over`: who has not answered when the goal is reached goes on, and counts in a later round. With this the rounds
+      are asynchronous (Nguyen et al. 2022, FedBuff): the goal is the size of the buffer.
+    - `max_staleness`: how many rounds old the version may be that a carried task started from; None for no limit.
     """
 
     goal: int | None = None
     quorum: int = 1
     deadline: float | None = None
     retries: int = 2
+    carry_over: bool = False
+    max_staleness: int | None = None
 
     def within(self, seconds: float | None) -> Pace:
         """The same pace with this deadline, unless it has one of its own."""
@@ -31,6 +36,10 @@ class Pace:
     def __post_init__(self) -> None:
         if self.goal is not None and self.goal < max(self.quorum, 1):
             raise ValueError(f"goal={self.goal} is below quorum={self.quorum}: the round would close too early")
+        if self.carry_over and self.goal is None:
+            raise ValueError("carry_over=True needs a goal: the number of updates that make a round")
+        if self.max_staleness is not None and (self.max_staleness < 0 or not self.carry_over):
+            raise ValueError(f"max_staleness={self.max_staleness}; it is 0 or more, and needs carry_over=True")
         if self.deadline is not None and not self.deadline > 0:
             raise ValueError(f"deadline={self.deadline} seconds; it must be above 0, or None for no deadline")
         if self.quorum < 0 or self.retries < 0:

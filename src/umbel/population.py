@@ -8,6 +8,7 @@ on which the same clients have the same names draw the same cohorts.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
@@ -36,17 +37,23 @@ def place_of(name: str) -> tuple[int, int, str]:
 class Clients(Sequence[str]):
     """Names in the order of a population, and nothing more: `Clients(3, ["b", "a"])` are 0, 1, 2, a and b. Immutable.
 
+    `without` are names that are left out.
+
     >>> list(Clients(2, ["b", "10", "a", "1"]))
     ['0', '1', '10', 'a', 'b']
-    >>> Clients(1_000_000)[999_999], "5" in Clients(1_000_000)
-    ('999999', True)
+    >>> Clients(1_000_000)[999_999], Clients(1_000_000, without=["0", "2"])[1], "5" in Clients(1_000_000)
+    ('999999', '3', True)
     """
 
-    __slots__ = ("_others", "_set", "numbered")
+    __slots__ = ("_away", "_gaps", "_others", "_set", "numbered")
 
-    def __init__(self, numbered: int = 0, others: Iterable[str] = ()) -> None:
+    def __init__(self, numbered: int = 0, others: Iterable[str] = (), *, without: Iterable[str] = ()) -> None:
         self.numbered = numbered
-        self._set = frozenset(name for name in others if not self._is_numbered(name))
+        gone = frozenset(without)
+        away = sorted(number for name in gone if (number := number_of(name)) is not None and number < numbered)
+        self._away = frozenset(away)
+        self._gaps = [number - i for i, number in enumerate(away)]  # places before which the i-th gap lies
+        self._set = frozenset(name for name in others if name not in gone and not self._in_range(name))
         self._others = tuple(sorted(self._set, key=place_of))
 
     @property
@@ -54,8 +61,13 @@ class Clients(Sequence[str]):
         """The names beyond the numbered ones, in order."""
         return self._others
 
+    @property
+    def away(self) -> tuple[int, ...]:
+        """The numbers that are left out, ascending."""
+        return tuple(sorted(self._away))
+
     def __len__(self) -> int:
-        return self.numbered + len(self._others)
+        return self.numbered - len(self._away) + len(self._others)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (name in self._set or self._is_numbered(name))
@@ -70,22 +82,30 @@ class Clients(Sequence[str]):
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
             raise IndexError(f"client {index} of {len(self)}")
-        return str(place) if place < self.numbered else self._others[place - self.numbered]
+        first = self.numbered - len(self._away)
+        return str(place + bisect_right(self._gaps, place)) if place < first else self._others[place - first]
 
     def __iter__(self) -> Iterator[str]:
-        yield from map(str, range(self.numbered))
+        yield from (str(number) for number in range(self.numbered) if number not in self._away)
         yield from self._others
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Clients) and (self.numbered, self._others) == (other.numbered, other._others)
+        if not isinstance(other, Clients):
+            return NotImplemented
+        return (self.numbered, self._away, self._others) == (other.numbered, other._away, other._others)
 
     def __hash__(self) -> int:
-        return hash((self.numbered, self._others))
+        return hash((self.numbered, self._away, self._others))
 
     def __repr__(self) -> str:
-        return f"Clients({self.numbered}, {list(self._others)})"
+        without = f", without={sorted(map(str, self._away), key=place_of)}" if self._away else ""
+        return f"Clients({self.numbered}, {list(self._others)}{without})"
 
     def _is_numbered(self, name: str) -> bool:
+        number = number_of(name)
+        return number is not None and number < self.numbered and number not in self._away
+
+    def _in_range(self, name: str) -> bool:
         number = number_of(name)
         return number is not None and number < self.numbered
 
@@ -126,12 +146,9 @@ class Population:
         elif self._in_range(name):
             self.away[name] = None
 
-    def present(self) -> Clients:
-        """Everybody who is there, in order. Costs nothing per numbered client while all of them are there."""
-        if not self.away:
-            return Clients(self.numbered, self.named)
-        there = (name for name in map(str, range(self.numbered)) if name not in self.away)
-        return Clients(0, [*there, *self.named])
+    def present(self, *, without: Iterable[str] = ()) -> Clients:
+        """Everybody who is there, in order, but for some. Costs nothing per numbered client that is there."""
+        return Clients(self.numbered, self.named, without=[*self.away, *without])
 
     def _in_range(self, name: str) -> bool:
         number = number_of(name)

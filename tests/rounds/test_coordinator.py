@@ -205,7 +205,7 @@ def test_a_client_that_gives_no_parameters_is_followed_by_the_next(event):
     story = seeding(pace=Pace(deadline=30))
     story.say(Joined("a"), Joined("b"), Joined("c"))
     commands = story.say(event, at=30.0)
-    second = replace(SEED, id="run.0.parameters.2.0", client="b")
+    second = replace(SEED, id="run.0.parameters.2.0", client="b", at=30.0)
     assert commands[-1] == Dispatch(second)
     assert story.coordinator.pending == (second,)
 
@@ -232,7 +232,7 @@ def test_clients_without_parameters_are_asked_again_after_a_while():
         Publish(events.WaitingForClients(1.0, 0, 0, 2)),
     ]
     assert story.coordinator.wake_at == 1.0 + SEED_RETRY
-    again = replace(SEED, id="run.0.parameters.2.0")
+    again = replace(SEED, id="run.0.parameters.2.0", at=1.0 + SEED_RETRY)
     assert story.say(Ticked(), at=1.0 + SEED_RETRY)[-1] == Dispatch(again)
 
 
@@ -302,7 +302,7 @@ def test_the_cohort_is_asked_in_the_order_of_the_strategy():
         Dispatch(task("fit", 0)),
         Dispatch(task("fit", 1, content="own-1")),
     ]
-    assert story.coordinator.contents == {"own-1"}
+    assert story.state.contents == {"own-1"}
     assert story.coordinator.waiting_for == "fit of round 1 from a, b"
 
 
@@ -332,7 +332,7 @@ def test_the_last_reply_closes_the_round_and_results_are_in_task_order():
         success_event(task("fit", 0)),
         Step(1, 0, ((task("fit", 0), a.reply), (task("fit", 1), b.reply)), ()),
     ]
-    assert story.coordinator.contents == {a.reply.content, b.reply.content}
+    assert story.state.contents == {a.reply.content, b.reply.content}
 
 
 def test_a_failure_is_noted_and_the_round_closes_with_the_others():

@@ -47,13 +47,20 @@ QUESTIONS = (Initialize, Choose, Step, Evaluate, Summarize)
 CLIENTS = [f"client-{letter}" for letter in "abcde"]
 
 paces = st.builds(
-    lambda quorum, more, deadline, retries: Pace(
-        goal=None if more is None else max(quorum, 1) + more, quorum=quorum, deadline=deadline, retries=retries
+    lambda quorum, more, deadline, retries, carry_over, staleness: Pace(
+        goal=None if more is None else max(quorum, 1) + more,
+        quorum=quorum,
+        deadline=deadline,
+        retries=retries,
+        carry_over=carry_over and more is not None,
+        max_staleness=staleness if carry_over and more is not None else None,
     ),
     st.integers(0, 3),
     st.none() | st.integers(0, 2),
     st.none() | st.sampled_from([1.0, 7.5]),
     st.integers(0, 2),
+    st.booleans(),
+    st.none() | st.integers(0, 2),
 )
 failures = st.builds(Failure, st.sampled_from([FailureKind.RAISED, FailureKind.REJECTED]), st.just("it broke"))
 
@@ -199,8 +206,20 @@ class Run(RuleBasedStateMachine):
         assert not wanted & results
         assert not wanted & failed
         assert not results & failed
-        assert wanted | results | failed <= {task.index for task in s.tasks}
+        assert wanted | results | failed <= set(range(len(s.tasks)))
         assert [s.tasks[index].id for index in s.wanted.values()] == list(s.wanted)
+
+    @invariant()
+    def nobody_has_two_tasks_at_once(self):
+        at_work = [task.client for task in self.coordinator.pending]
+        assert len(at_work) == len(set(at_work))
+
+    @invariant()
+    def what_is_carried_is_wanted_and_has_its_version(self):
+        s = self.coordinator.state
+        assert self.rules.pace.carry_over or not (s.carried or s.ahead)
+        assert {task.id for task in s.carried} <= {task.id for task in self.coordinator.pending}
+        assert {task.version for task in self.coordinator.pending} - {None} <= s.versions
 
     @invariant()
     def no_answer_counts_twice(self):

@@ -16,7 +16,7 @@ central evaluation, choose, evaluate, summarize. `TRANSITIONS` below is the whol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from umbel.pace import Pace
@@ -103,11 +103,28 @@ class State:
     opened_at: float = 0.0
     wake_at: float | None = None
     tasks: list[Task] = field(default_factory=list)  # of the open exchange, by index
-    wanted: dict[str, int] = field(default_factory=dict)  # id → index of the tasks still unanswered, in task order
-    results: dict[int, Reply] = field(default_factory=dict)
+    wanted: dict[str, int] = field(default_factory=dict)  # id → place in `tasks` of those still unanswered, in task order
+    results: dict[int, Reply] = field(default_factory=dict)  # by place in `tasks`
     failures: dict[int, Failure] = field(default_factory=dict)
+    carried: list[Task] = field(default_factory=list)  # fit tasks of earlier rounds that are still at work
+    ahead: list[tuple[Task, Reply]] = field(default_factory=list)  # and the answers of those that are not
     refused: dict[str, None] = field(default_factory=dict)  # clients without parameters to give
     completed: int = 0  # rounds
+
+    @property
+    def contents(self) -> frozenset[str]:
+        """Names of the updates and own parameters that are still needed."""
+        replies = [*self.results.values(), *(reply for _, reply in self.ahead)]
+        tasks = [*self.tasks, *self.carried]
+        names = (*(reply.content for reply in replies), *(task.content for task in tasks))
+        return frozenset(name for name in names if name is not None)
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The versions of the model that are still needed: the newest, and those that tasks have started from."""
+        tasks = [*self.tasks, *self.carried, *(task for task, _ in self.ahead)]
+        found = (self.version, *(task.version for task in tasks))
+        return frozenset(version for version in found if version is not None)
 
 
 # What each input does in each phase: the name of the `Coordinator` method that handles it. `_nothing` means that the input
@@ -182,16 +199,8 @@ class Coordinator:
 
     @property
     def pending(self) -> tuple[Task, ...]:
-        """Tasks whose answer is still wanted, in task order."""
-        return tuple(self.state.tasks[index] for index in self.state.wanted.values())
-
-    @property
-    def contents(self) -> frozenset[str]:
-        """Names of the updates and own parameters that the open exchange still needs."""
-        s = self.state
-        return frozenset(
-            name for name in (*(r.content for r in s.results.values()), *(t.content for t in s.tasks)) if name is not None
-        )
+        """Tasks whose answer is still wanted, in task order: of the open exchange, and those carried over."""
+        return (*self._wanted_tasks(), *self.state.carried)
 
     @property
     def waiting_for(self) -> str:
@@ -201,7 +210,7 @@ class Coordinator:
             case Phase.WAITING | Phase.SEEDING if not s.wanted:
                 return f"clients: {len(s.pool)} of {max(s.needed, 1)} available" if len(s.pool) < s.needed else ""
             case Phase.FIT | Phase.EVALUATE | Phase.SEEDING:
-                names = [t.client + ("" if t.client in s.pool else " (gone)") for t in self.pending]
+                names = [t.client + ("" if t.client in s.pool else " (gone)") for t in self._wanted_tasks()]
                 more = f" and {len(names) - 10} more" if len(names) > 10 else ""
                 return f"{s.kind} of round {s.round} from {', '.join(names[:10])}{more}"
             case _:
@@ -217,8 +226,10 @@ class Coordinator:
 
     def owed(self) -> list[Command]:
         """What a new process has to do before it goes on: the open question, and every answer still wanted."""
-        s = self.state
-        match s.phase:
+        return [*(Dispatch(task) for task in self.pending), *self._question()]
+
+    def _question(self) -> list[Command]:
+        match self.state.phase:
             case Phase.INIT:
                 return [Initialize()]
             case Phase.CHOOSING:
@@ -229,9 +240,7 @@ class Coordinator:
                 return [self._evaluate()]
             case Phase.SUMMARIZING:
                 return [self._summarize()]
-            case Phase.SEEDING | Phase.FIT | Phase.EVALUATE:
-                return [Dispatch(task) for task in self.pending]
-            case Phase.NEW | Phase.WAITING | Phase.DONE:
+            case _:
                 return []
 
     # ---- the start
@@ -361,21 +370,24 @@ class Coordinator:
     def _choose(self) -> Choose:
         s = self.state
         assert s.version is not None
-        return Choose(s.round, s.kind, s.attempt, s.version, s.pool.present())
+        busy = [task.client for task in s.carried]
+        return Choose(s.round, s.kind, s.attempt, s.version, s.pool.present(without=busy), len(busy))
 
     def _chosen(self, event: Chosen, at: float) -> list[Command]:
         s = self.state
-        if event.needs:
+        goes_on = s.kind is Kind.FIT and bool(s.carried or s.ahead)
+        if event.needs and not goes_on:
             s.needed = max(event.needs, len(s.pool) + 1)
             return self._wait(at)
-        if not event.members:  # the strategy skips this exchange
+        if not event.members and not goes_on:  # the strategy skips this exchange
             return self._ask_evaluate() if s.kind is Kind.FIT else self._end_round(at)
         s.phase = Phase.FIT if s.kind is Kind.FIT else Phase.EVALUATE
         return self._open(s.kind, event.members, at)
 
     def _open(self, kind: Kind, members: tuple[Member, ...], at: float) -> list[Command]:
         s = self.state
-        s.tasks = [
+        carried = self._taken_up() if kind is Kind.FIT else []
+        new = [
             Task(
                 id=f"{self.rules.run}.{s.round}.{kind}.{s.attempt}.{index}",
                 round=s.round,
@@ -386,15 +398,25 @@ class Coordinator:
                 version=s.version,
                 config=member.config,
                 content=member.content,
+                at=at,
             )
             for index, member in enumerate(members)
         ]
-        s.wanted = {task.id: task.index for task in s.tasks}
-        s.results, s.failures, s.opened_at = {}, {}, at
+        s.tasks = [*(task for task, _ in carried), *new]
+        s.results = {place: reply for place, (_, reply) in enumerate(carried) if reply is not None}
+        s.wanted = {task.id: place for place, task in enumerate(s.tasks) if place not in s.results}
+        s.failures, s.opened_at = {}, at
         s.wake_at = None if self.rules.pace.deadline is None else at + self.rules.pace.deadline
         clients = tuple(member.client for member in members)
         chosen = events.CohortChosen(at, s.round, kind, s.attempt, clients, len(s.pool))
-        return [Publish(chosen), *(Dispatch(task) for task in s.tasks), *self._progress(at)]
+        return [Publish(chosen), *(Dispatch(task) for task in new), *self._progress(at)]
+
+    def _taken_up(self) -> list[tuple[Task, Reply | None]]:
+        """The carried tasks, with the answers of those that have one; they are the open exchange's from now on."""
+        s = self.state
+        both: list[tuple[Task, Reply | None]] = [*s.ahead, *((task, None) for task in s.carried)]
+        s.ahead, s.carried = [], []
+        return sorted(both, key=lambda entry: (entry[0].round, entry[0].id.split(".")[-2], entry[0].index))
 
     # ---- an open exchange
 
@@ -410,8 +432,9 @@ class Coordinator:
             return self._late_report(event, at)
         commands: list[Command] = []
         for name, reply in event.replies:
-            task = s.tasks[s.wanted.pop(name)]
-            s.results[task.index] = reply
+            place = s.wanted.pop(name)
+            task = s.tasks[place]
+            s.results[place] = reply
             commands.append(Publish(events.TaskSucceeded(at, task.round, task.kind, task.client, reply.num_examples)))
         return commands
 
@@ -423,27 +446,35 @@ class Coordinator:
         return [] if s.wake_at is None or at < s.wake_at else self._close(at, FailureKind.LATE)
 
     def _reply(self, event: Replied, at: float) -> list[Command]:
-        task = self._wanted(event.task)
-        if task is None:
+        place = self.state.wanted.pop(event.task, None)
+        if place is None:
             return self._late(event, at)
-        del self.state.wanted[task.id]
-        self.state.results[task.index] = event.reply
+        task = self.state.tasks[place]
+        self.state.results[place] = event.reply
         return [
             Settle(task.id, Verdict.ACCEPTED),
             Publish(events.TaskSucceeded(at, task.round, task.kind, task.client, event.reply.num_examples)),
         ]
 
     def _failure(self, event: Failed, at: float) -> list[Command]:
-        task = self._wanted(event.task)
-        if task is None:
+        place = self.state.wanted.pop(event.task, None)
+        if place is None:
             return self._late_failure(event, at)
-        del self.state.wanted[task.id]
-        self.state.failures[task.index] = event.failure
+        task = self.state.tasks[place]
+        self.state.failures[place] = event.failure
+        return self._noted(event, task, at)
+
+    def _noted(self, event: Failed, task: Task, at: float) -> list[Command]:
         verdict = Verdict.REJECTED if event.failure.kind is FailureKind.REJECTED else Verdict.NOTED
         return [Settle(task.id, verdict, event.failure.text), self._failed_event(task, event.failure, at)]
 
-    def _late(self, event: Replied, _: float) -> list[Command]:
-        counted = {t.id: self.state.results[t.index] for t in self.state.tasks if t.index in self.state.results}
+    def _late(self, event: Replied, at: float) -> list[Command]:
+        carried = self._carried(event.task)
+        if carried is not None:
+            return [Settle(event.task, Verdict.ACCEPTED), self._answered_ahead(carried, event.reply, at)]
+        s = self.state
+        counted = {task.id: s.results[place] for place, task in enumerate(s.tasks) if place in s.results}
+        counted |= {task.id: reply for task, reply in s.ahead}
         if event.task in counted:
             settle = Settle(event.task, Verdict.ALREADY)
         else:
@@ -453,12 +484,30 @@ class Coordinator:
             return [settle]
         return [Discard(content), settle]
 
-    def _late_report(self, event: Reported, _: float) -> list[Command]:
-        counted = {reply.content for reply in self.state.results.values()}
+    def _late_report(self, event: Reported, at: float) -> list[Command]:
+        carried = [self._carried(name) for name, _ in event.replies]
+        pairs = list(zip(carried, event.replies, strict=True))
+        if any(carried):
+            return [self._answered_ahead(task, reply, at) for task, (_, reply) in pairs if task is not None]
+        s = self.state
+        counted = {reply.content for reply in (*s.results.values(), *(reply for _, reply in s.ahead))}
         contents = [reply.content for _, reply in event.replies]
         return [Discard(content) for content in contents if content is not None and content not in counted]
 
-    def _late_failure(self, event: Failed, _: float) -> list[Command]:
+    def _carried(self, task_id: str) -> Task | None:
+        return next((task for task in self.state.carried if task.id == task_id), None)
+
+    def _answered_ahead(self, task: Task, reply: Reply, at: float) -> Publish:
+        """Keeps an answer that comes between two rounds for the next."""
+        self.state.carried.remove(task)
+        self.state.ahead.append((task, reply))
+        return Publish(events.TaskSucceeded(at, task.round, task.kind, task.client, reply.num_examples))
+
+    def _late_failure(self, event: Failed, at: float) -> list[Command]:
+        carried = self._carried(event.task)
+        if carried is not None:
+            self.state.carried.remove(carried)
+            return self._noted(event, carried, at)
         return [Settle(event.task, Verdict.STALE, event.failure.text)]
 
     def _progress(self, at: float) -> list[Command]:
@@ -480,18 +529,50 @@ class Coordinator:
 
     def _close(self, at: float, why: FailureKind) -> list[Command]:
         s, pace = self.state, self.rules.pace
-        commands = self._cancel_pending(at, why)
+        enough = len(s.results) >= pace.quorum
+        carries = pace.carry_over and s.kind is Kind.FIT
+        commands = self._carry(at) if carries else self._cancel_pending(at, why)
         s.wake_at = None
         if s.kind is Kind.EVALUATE:
             s.phase = Phase.SUMMARIZING
             return [*commands, self._summarize()]
-        if len(s.results) >= pace.quorum:
+        if enough:
             s.phase = Phase.STEPPING
             return [*commands, self._step()]
         if s.attempt < pace.retries:
             return commands + self._again(at, why)
         tried = f"round {s.round} got {len(s.results)} of {pace.quorum} updates in {s.attempt + 1} attempts"
         return commands + self._finish(at, tried, error="QuorumNotMet")
+
+    def _carry(self, at: float) -> list[Command]:
+        """Takes as many answers as make a round, and keeps the rest, and the tasks still at work, for the next.
+
+        Who has left, and what started from too old a version, is given up.
+        """
+        s, pace = self.state, self.rules.pace
+        commands: list[Command] = []
+        for task in self._wanted_tasks():
+            place = s.wanted.pop(task.id)
+            age = s.round - task.round + 1
+            if task.client not in s.pool:
+                failure = Failure(FailureKind.LEFT, "the client went away")
+            elif pace.max_staleness is not None and age > pace.max_staleness:
+                failure = Failure(FailureKind.LATE, f"it started {age} rounds ago; max_staleness is {pace.max_staleness}")
+            else:
+                s.carried.append(task)
+                continue
+            s.failures[place] = failure
+            commands += [Cancel(task, failure.text), self._failed_event(task, failure, at)]
+        answered = [(s.tasks[place], reply) for place, reply in sorted(s.results.items())]
+        count = pace.goal if len(answered) >= pace.quorum else 0  # too few stay for the next attempt
+        used, s.ahead = answered[:count], answered[count:]
+        failed = [(s.tasks[place], failure) for place, failure in sorted(s.failures.items())]
+        # numbered anew: the order in which they are folded is that of their start
+        s.tasks = [replace(task, index=i, cohort=len(used)) for i, (task, _) in enumerate(used)]
+        s.tasks += [task for task, _ in failed]
+        s.results = {i: reply for i, (_, reply) in enumerate(used)}
+        s.failures = {len(used) + i: failure for i, (_, failure) in enumerate(failed)}
+        return commands
 
     def _again(self, at: float, why: FailureKind) -> list[Command]:
         """The attempt is void: nothing of it counts, and after a pause the round chooses anew."""
@@ -509,10 +590,11 @@ class Coordinator:
             FailureKind.LEFT: "the client went away",
         }[why]
         commands: list[Command] = []
-        for task in self.pending:
+        for task in self._wanted_tasks():
+            place = self.state.wanted[task.id]
             gone = task.client not in self.state.pool
             failure = Failure(FailureKind.LEFT, "the client went away") if gone else Failure(why, text)
-            self.state.failures[task.index] = failure
+            self.state.failures[place] = failure
             commands += [Cancel(task, "the round closed"), self._failed_event(task, failure, at)]
         self.state.wanted = {}
         return commands
@@ -563,14 +645,17 @@ class Coordinator:
         return self._begin_round(at)
 
     def _stop(self, event: Stopped, at: float) -> list[Command]:
-        commands = [Cancel(task, event.why) for task in self.pending]
+        commands = [Cancel(task, event.why) for task in self._wanted_tasks()]
         return [*commands, *self._finish(at, event.why, stopped=True)]
 
     def _finish(self, at: float, why: str, *, error: str = "", stopped: bool = False) -> list[Command]:
         s = self.state
         s.phase, s.wake_at = Phase.DONE, None
         self._forget()
-        return [Publish(events.RunFinished(at, s.completed, why, error, stopped))]
+        commands: list[Command] = [Cancel(task, why) for task in s.carried]
+        commands += [Discard(reply.content) for _, reply in s.ahead if reply.content is not None]
+        s.carried, s.ahead = [], []
+        return [*commands, Publish(events.RunFinished(at, s.completed, why, error, stopped))]
 
     def _extend(self, event: Resumed, at: float) -> list[Command]:
         s = self.state
@@ -584,17 +669,16 @@ class Coordinator:
 
     # ---- small readings of the state
 
-    def _wanted(self, task_id: str) -> Task | None:
-        index = self.state.wanted.get(task_id)
-        return None if index is None else self.state.tasks[index]
+    def _wanted_tasks(self) -> tuple[Task, ...]:
+        return tuple(self.state.tasks[place] for place in self.state.wanted.values())
 
     def _results(self) -> tuple[tuple[Task, Reply], ...]:
         s = self.state
-        return tuple((task, s.results[task.index]) for task in s.tasks if task.index in s.results)
+        return tuple((task, s.results[place]) for place, task in enumerate(s.tasks) if place in s.results)
 
     def _failures(self) -> tuple[tuple[Task, Failure], ...]:
         s = self.state
-        return tuple((task, s.failures[task.index]) for task in s.tasks if task.index in s.failures)
+        return tuple((task, s.failures[place]) for place, task in enumerate(s.tasks) if place in s.failures)
 
     def _forget(self) -> None:
         s = self.state

@@ -99,6 +99,7 @@ class Task:
     version: int | None  # of the model that travels with it
     config: dict[str, object]
     content: str | None = None  # parameters of its own that travel instead of the model
+    at: float = 0.0  # run time at which it was sent, s
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,13 +256,14 @@ class Initialize:
 
 @dataclass(frozen=True, slots=True)
 class Choose:
-    """Question: who of `available` takes part?"""
+    """Question: who of `available` takes part? `busy` more are at a task of an earlier round."""
 
     round: int
     kind: Kind
     attempt: int
     version: int
     available: Clients
+    busy: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,13 +127,13 @@ class GlobalModel:
         """These contents are not needed once the present step is committed."""
         self._spent += names
 
-    def committed(self, version: int) -> None:
-        """The step to `version` is durable: forgets what it used up, and versions that no task can name any more."""
+    def committed(self, versions: frozenset[int]) -> None:
+        """The step is durable: forgets what it used up, and all but these versions, which are still needed."""
         for name in self._spent:
             self.contents.remove(name)
             failpoint("model.forgetting")
         self._spent = []
-        for old in [v for v in self._open if v < version]:
+        for old in [v for v in self._open if v not in versions]:
             self._open.pop(old)
             self.forget(old)
 

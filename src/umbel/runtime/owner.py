@@ -116,6 +116,8 @@ class Owner:
     def _choose(self, question: Choose) -> Chosen:
         self._present(question.available)
         if isinstance(self._manager, SimpleClientManager):
+            self._manager.busy = question.busy
+        if isinstance(self._manager, SimpleClientManager):
             place = "select", question.kind, question.round, question.attempt
             self._manager.rng = lambda: frozen_stream(self._seed, *place)  # 60 µs, where anyone draws at all
         configure = self._strategy.configure_fit if question.kind is Kind.FIT else self._strategy.configure_evaluate
@@ -180,7 +182,18 @@ class Owner:
         """Where results of this round stand, but for what their task says."""
         base, memory = self._model.at(version), self._model.memory(version, number)
         schema, source = base.schema, base.source
-        return lambda task: Place(task.index, task.cohort, schema, source, self._seed, memory, spread)
+
+        def place(task: Task) -> Place:
+            start = version if task.version is None else task.version
+            origin = None
+            if start != version:
+                content = self._model.at(start)
+                origin = content.schema, content.source
+            return Place(
+                task.index, task.cohort, schema, source, self._seed, memory, spread, version - start, origin
+            )
+
+        return place
 
     def _fit_res(self, place: Callable[[Task], Place], task: Task, reply: Reply) -> FitRes:
         if reply.partial is not None:

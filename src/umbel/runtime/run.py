@@ -66,7 +66,7 @@ def run(
     transport: Transport,
     history: History,
     observers: Sequence[Callable[[Event], None]],
-    clock: Clock,
+    clock: Callable[[], float],
     first: Sequence[Input],
 ) -> None:
     """Runs until the coordinator is done. `first` begins with `Started`, or with `Resumed` for a run that goes on.
@@ -90,7 +90,7 @@ def run(
                 snapshot_at = at + SNAPSHOT_EVERY
             if step_done:
                 failpoint("model.before-forget")
-                model.committed(coordinator.state.version or 0)
+                model.committed(coordinator.state.versions)
                 failpoint("model.after-forget")
                 step_done = False
 
@@ -99,7 +99,7 @@ def run(
         unwritten.clear()
         if store.unit is Unit.ROUND:
             store.write([], Snapshot(coordinator.state, history.to_bytes(), clock()))
-        model.committed(coordinator.state.version or 0)
+        model.committed(coordinator.state.versions)
 
     def do(command: Command) -> None:
         match command:

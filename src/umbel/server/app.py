@@ -154,9 +154,7 @@ def _serve(
     model = GlobalModel(
         store.contents, free_form=by_itself, max_examples=max_examples, max_bytes=max_bytes, slots=slots_of(strategy)
     )
-    needed = set(coordinator.contents)
-    if coordinator.state.version is not None:
-        needed |= set(model.names(coordinator.state.version))
+    needed = {*coordinator.state.contents, *(name for v in coordinator.state.versions for name in model.names(v))}
     failpoint("resume.before-sweep")
     store.contents.keep_only(needed)
     failpoint("resume.after-sweep")

@@ -14,7 +14,7 @@ from umbel.config import ServerConfig
 from umbel.errors import QuorumNotMet, SimulationError
 from umbel.pace import Pace
 from umbel.rounds import events
-from umbel.rounds.coordinator import Phase, Rules
+from umbel.rounds.coordinator import Phase, Rules, State
 from umbel.rounds.events import Event
 from umbel.rounds.messages import Input, Populated, Resumed, Started, Stopped
 from umbel.runtime.contents import Contents
@@ -41,6 +41,7 @@ from umbel.runtime.transports.base import Proxy
 from umbel.runtime.transports.simulated.pieces import Crew, Work
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
+from umbel.runtime.transports.simulated.virtual import Durations, VirtualTime
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
 from umbel.strategies.base import Strategy
@@ -70,6 +71,7 @@ def start_simulation(
     store: str | Path | None = None,
     fresh: bool = False,
     progress: bool | None = None,
+    durations: Durations | None = None,
     max_examples: int = 10**9,
     max_bytes: int = 2**40,
     ray_init_args: Mapping[str, object] | None = None,
@@ -94,6 +96,8 @@ def start_simulation(
       are seeded before each task, what ordinary client code draws.
     - `store`: the folder (or SQLAlchemy URL) that keeps the run after each round; a run that was killed goes on when the
       same script is started again, unless `fresh`, and ends in the same bits. None keeps nothing.
+    - `durations(client, round)`: how many seconds a client takes for a task, as simulated. Nobody waits for them: answers
+      come in the order of their times, and `round_timeout`, over-selection and asynchronous strategies go by them.
     - `progress`: a bar instead of lines; None shows it on a terminal and in notebooks.
 
     Returns the `History`, also after Ctrl-C: then of the rounds so far. Raises `SimulationError` before the first round for
@@ -119,7 +123,8 @@ def start_simulation(
         raise SimulationError(f"threads={threads!r}; it is a whole number, 1 or more")
     cpus, gpus = client_needs(client_resources)
     prepare()
-    aggregator = summing(chosen, pace)
+    aggregator = summing(chosen, pace) if durations is None else None
+    singly = _closes_early(pace) or durations is not None
     wishes = Wishes(
         backend=backend,
         workers=workers,
@@ -127,7 +132,7 @@ def start_simulation(
         cpus=cpus,
         gpus=gpus,
         first=clients.names[0] if clients.names else "0",
-        singly=_singly(pace),
+        singly=singly,
         ray=dict(ray_init_args or {}),
     )
     with contextlib.ExitStack() as cleanup:
@@ -149,6 +154,8 @@ def start_simulation(
             seed=seed,
             num_rounds=settings.num_rounds,
             folds=aggregator is not None,
+            singly=singly,
+            durations=durations,
             max_examples=max_examples,
             max_bytes=max_bytes,
         )
@@ -166,6 +173,8 @@ class _Simulation:
     seed: int
     num_rounds: int
     folds: bool
+    singly: bool
+    durations: Durations | None
     max_examples: int
     max_bytes: int
 
@@ -176,9 +185,8 @@ class _Simulation:
             pace=self.pace,
         )
         coordinator, history, at = restored(None if opened is None else opened.stored, rules, self.num_rounds)
-        version = coordinator.state.version
         slots = slots_of(self.strategy)
-        states, store = _places(opened, contents, version, slots)
+        states, store = _places(opened, contents, coordinator.state, slots)
         model = GlobalModel(
             contents,
             free_form=combines_by_itself(self.strategy),
@@ -186,22 +194,27 @@ class _Simulation:
             max_bytes=self.max_bytes,
             slots=slots,
         )
-        transport = SimulatedTransport(
+        inside = SimulatedTransport(
             self.clients,
             crew,
             contents,
             states=states,
             folds=self.folds,
-            singly=_singly(self.pace),
-            deadline=self.pace.deadline,
+            singly=self.singly,
+            deadline=self.pace.deadline if self.durations is None else None,
+            defers=self.durations is not None,
         )
+        transport: SimulatedTransport | VirtualTime = inside
+        clock: Callable[[], float] = Clock(at)
+        if self.durations is not None:
+            transport = clock = VirtualTime(inside, self.durations, start=at)
         owner = Owner(
             self.strategy,
             self.manager,
             model,
             seed=self.seed,
             proxy=lambda name: Proxy(name, transport),
-            summed=transport.sums.take,
+            summed=inside.sums.take,
             population=_size(self.clients),
         )
         outcome = Outcome()
@@ -226,7 +239,7 @@ class _Simulation:
                 transport=transport,
                 history=history,
                 observers=[outcome.observe, observe, _no_parameters],
-                clock=Clock(at),
+                clock=clock,
                 first=[begin, self.clients],
             )
         store.finish(outcome.status)
@@ -240,7 +253,7 @@ class _Simulation:
 
 
 def _places(
-    opened: OpenedRun | None, contents: Contents, version: int | None, slots: Sequence[str]
+    opened: OpenedRun | None, contents: Contents, state: State, slots: Sequence[str]
 ) -> tuple[States, Store]:
     """Where clients' states are, and the store; with the model in its place, for a run that goes on."""
     if opened is None:
@@ -250,8 +263,7 @@ def _places(
     assert isinstance(opened.store, SqlStore)
     states = States(opened.store.state_of)
     store = RoundStore(opened.store, contents, states, slots)
-    if version is not None:
-        store.bring(version)
+    store.bring(state)
     return states, store
 
 
@@ -316,7 +328,7 @@ def _check_maker(client_fn: object) -> None:
         )
 
 
-def _singly(pace: Pace) -> bool:
+def _closes_early(pace: Pace) -> bool:
     """Whether a round may close before all have answered, so that nobody's answer may wait for another's."""
     return pace.goal is not None or pace.deadline is not None
 

@@ -140,6 +140,7 @@ class SimpleClientManager(ClientManager):
     def __init__(self) -> None:
         self.clients: Mapping[str, ClientProxy] = {}
         self.rng: Callable[[], np.random.RandomState] = np.random.RandomState
+        self.busy = 0  # clients besides those in `clients` that are at a task of an earlier round
 
     def __len__(self) -> int:
         return len(self.clients)

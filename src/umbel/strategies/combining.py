@@ -65,8 +65,13 @@ def combined(
     weights: Sequence[float],
     alone: Alone,
     guide: NDArrays | None = None,
+    shares: Sequence[float] | None = None,
+    mixes: bool = False,
 ) -> Parameters:
     """What the parts make of the results of round `number`. `guide` are arrays that the server has trained itself.
+
+    A result that started from an older version counts as what it has changed there. `shares` says how much of its change
+    each result counts (Contribution has the formula); `mixes` takes the change to be the one from the newest version.
 
     Results that simulation workers have folded already are a sum, and only the step is left to make.
 
@@ -87,7 +92,8 @@ def combined(
     for (client, _), (schema, _) in zip(results, readers, strict=True):
         _same_shapes(f"client {client.cid} returned", schema, place.model)
     contributions = [
-        Contribution(at.task, *reader, weight) for at, reader, weight in zip(places, readers, weights, strict=True)
+        Contribution(at.task, *reader, weight, share, None if mixes else _origin(at))
+        for at, reader, weight, share in zip(places, readers, weights, shares or [1.0] * len(readers), strict=True)
     ]
     schema = stepped_schema(place.model, [schema for schema, _ in readers])
     made = Parameters.lazy(
@@ -120,6 +126,21 @@ def started_from(results: Results, alone: Alone) -> NDArrays | None:
     params = Params.empty(place.model)
     place.base(0, params.buffer.data)
     return params.arrays()
+
+
+def _origin(place: Place) -> Source | None:
+    """Reads the version that a result started from, in the base's schema; None where it is the base."""
+    if place.origin is None:
+        return None
+    schema, source = place.origin
+    if schema == place.model:
+        return source
+    old = Params.empty(schema)  # integers have become floats since: a matter of one round in a run
+    source(0, old.buffer.data)
+    params = Params.empty(place.model)
+    for new, before in zip(params.arrays(), old.arrays(), strict=True):
+        new[...] = before
+    return in_memory(params)
 
 
 def _goes_on(parts: Parts) -> bool:

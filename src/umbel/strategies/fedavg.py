@@ -221,6 +221,8 @@ class FedAvg(Strategy):
                 weights=self._weights(server_round, results),
                 alone=self._alone,
                 guide=self._guide(server_round, results),
+                shares=self._shares(results),
+                mixes=self._mixes,
             )
         metrics = [(res.num_examples, res.metrics) for _, res in results]
         return made, _aggregate_metrics(self.fit_metrics_aggregation_fn, metrics)
@@ -228,6 +230,12 @@ class FedAvg(Strategy):
     def _weights(self, server_round: int, results: Results) -> list[float]:
         """What each update weighs."""
         return [res.num_examples for _, res in results]
+
+    _mixes = False
+
+    def _shares(self, results: Results) -> list[float] | None:
+        """How much of its change each update counts; None for all of it."""
+        return None
 
     def _guide(self, server_round: int, results: Results) -> NDArrays | None:
         """An update of the server's own, for a rule that compares with one."""

@@ -25,7 +25,7 @@ def plain(value: object) -> object:
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, Clients):
-        return value.numbered, value.others
+        return value.numbered, value.others, value.away
     scalar = plain_scalar(value)
     return repr(value) if scalar is value else scalar
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from umbel.errors import StoreError
+from umbel.rounds.coordinator import State
 from umbel.runtime.contents import Content, Contents
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.stores.base import Entry, Snapshot, Unit
@@ -34,19 +35,20 @@ class RoundStore:
         self._durable = durable
         self._states = states
         self._slots = slots
+        self._kept: set[str] = set()  # what the durable place has
 
     def write(self, entries: Sequence[Entry], snapshot: Snapshot | None = None) -> None:
         if snapshot is None:
             return
-        version = snapshot.state.version
-        names = [] if version is None else self._copy_version(version, self.contents, self._durable.contents)
+        names = self._bring(snapshot.state, self.contents, self._durable.contents)
         changed = self._states.take_changed()
         self._durable.write([], snapshot, lambda: ((client, self._states.get(client)) for client in changed))
         self._durable.contents.keep_only(names)
+        self._kept = names
 
-    def bring(self, version: int) -> None:
-        """Brings a version of the model from the durable place, for a run that goes on."""
-        self._copy_version(version, self._durable.contents, self.contents)
+    def bring(self, state: State) -> None:
+        """Brings what a state needs from the durable place, for a run that goes on."""
+        self._kept = self._bring(state, self._durable.contents, self.contents)
 
     def accepted(self, task: str) -> bool:
         return False
@@ -57,17 +59,22 @@ class RoundStore:
     def close(self) -> None:
         self._durable.close()
 
-    def _copy_version(self, version: int, source: Contents, target: Contents) -> list[str]:
-        """Copies a version and what goes with it; the names of all that."""
-        names = [GlobalModel.name(version)]
-        self._copy(source.open(names[0]), names[0], target)
-        for name in (GlobalModel.slot_name(version, slot) for slot in self._slots):
+    def _bring(self, state: State, source: Contents, target: Contents) -> set[str]:
+        """Copies the versions and updates that a state needs, and what goes with them; the names of all that."""
+        names = {GlobalModel.name(version) for version in state.versions} | state.contents
+        slots = {GlobalModel.slot_name(version, slot) for version in state.versions for slot in self._slots}
+        for name in sorted(names | slots):
+            if name in self._kept:
+                names.add(name)
+                continue
             try:
                 content = source.open(name)
-            except StoreError:  # nothing has been remembered so far
-                continue
+            except StoreError:
+                if name in slots:  # nothing has been remembered so far
+                    continue
+                raise
             self._copy(content, name, target)
-            names.append(name)
+            names.add(name)
         return names
 
     def _copy(self, content: Content, name: str, target: Contents) -> None:

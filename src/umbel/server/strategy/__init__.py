@@ -2,6 +2,7 @@
 
 from umbel.strategies.adaptive import FedAdagrad, FedAdam, FedAvgM, FedOpt, FedYogi
 from umbel.strategies.base import Strategy
+from umbel.strategies.buffered import FedAsync, FedBuff
 from umbel.strategies.fair import QFedAvg
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.proximal import FedProx
@@ -27,8 +28,10 @@ __all__ = [
     "FaultTolerantFedAvg",
     "FedAdagrad",
     "FedAdam",
+    "FedAsync",
     "FedAvg",
     "FedAvgM",
+    "FedBuff",
     "FedMedian",
     "FedOpt",
     "FedProx",

@@ -88,7 +88,7 @@ class SimulatedTransport:
     """`folds` tells whether the strategy takes sums instead of updates.
 
     `singly` sends every task by itself, for a pace that may close an exchange before all have answered; `deadline` is after
-    how many seconds it does.
+    how many seconds it does. `defers` has the states of clients wait for `keep`.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class SimulatedTransport:
         folds: bool,
         singly: bool,
         deadline: float | None = None,
+        defers: bool = False,
     ) -> None:
         self._positions = {name: i for i, name in enumerate(clients.names)}
         self._crew = crew
@@ -109,6 +110,8 @@ class SimulatedTransport:
         self._folds = folds
         self._singly = singly
         self._deadline = deadline
+        self._defers = defers
+        self._deferred: dict[str, tuple[str, bytes]] = {}  # task → client and state
         self._closes: float | None = None
         self.in_user_code = False
         self._inputs: deque[Input | BaseException] = deque()
@@ -149,6 +152,7 @@ class SimulatedTransport:
         self._dispatched.append((task, content, door))
 
     def cancel(self, task: Task) -> None:
+        self._deferred.pop(task.id, None)
         self._dispatched = [entry for entry in self._dispatched if entry[0].id != task.id]
         for job in [*self._ready, *self._away.values()]:
             if job.tasks.get(task.index) == task:
@@ -157,6 +161,11 @@ class SimulatedTransport:
         for number in [number for number, job in self._away.items() if not job.tasks]:
             del self._away[number]
             self._crew.drop(number)
+
+    def keep(self, task: str) -> None:
+        """The answer to this task counts: so does what its client has kept."""
+        if task in self._deferred:
+            self._states.put(*self._deferred.pop(task))
 
     def settle(self, task: str, verdict: Verdict, why: str) -> None:
         pass  # a simulated client hears nothing of it
@@ -266,7 +275,9 @@ class SimulatedTransport:
                 self._inputs.append(Failed(task.id, answer))
                 continue
             if index in outcome.states:
-                self._states.put(task.client, outcome.states[index])
+                self._deferred[task.id] = task.client, outcome.states[index]
+                if not self._defers:
+                    self.keep(task.id)
             replies.append((task.id, answer))
         if job.chunk is not None:
             self.sums.put(job.chunk, outcome.total)

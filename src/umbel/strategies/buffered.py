@@ -1,0 +1,121 @@
+"""Asynchronous strategies: a round is made by the first updates that come, and the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Unpack
+
+from umbel.exchange import FitIns, Parameters
+from umbel.optimizers import Rate, sgd
+from umbel.pace import Pace
+from umbel.strategies.base import Parts
+from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
+from umbel.strategies.combining import Results
+from umbel.strategies.fedavg import Classic, FedAvg
+
+__all__ = ["FedAsync", "FedBuff", "polynomial"]
+
+Staleness = Callable[[int], float]
+
+
+def polynomial(exponent: float) -> Staleness:
+    """s(τ) = (1 + τ)⁻ᵃ for an update whose version is τ rounds old (Xie et al. 2019, section 5.1).
+
+    >>> polynomial(0.5)(0), polynomial(0.5)(3), polynomial(0)(7)
+    (1.0, 0.5, 1.0)
+    """
+    if not exponent >= 0:
+        raise ValueError(f"exponent={exponent}; it is 0 for no discount, or more")
+    return lambda staleness: float((1 + staleness) ** -exponent)
+
+
+class FedBuff(FedAvg):
+    """x ← x + η/K · Σ s(τᵢ)·(yᵢ − xᵢ) over the K updates that come first; xᵢ is the version that client i started from.
+
+    Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation", Algorithm 1, with s(τ) = 1/√(1 + τ)
+    (section 3). It differs in one point: a client that has answered is replaced when the next version is made, not at once;
+    nobody would have started from another version. Updates count alike, whatever their number of examples, as in the paper.
+
+    - `buffer_size`: K, the updates of a round
+    - `concurrency`: how many clients train at the same time, K at least
+    - `server_learning_rate`: η, above 0; or a function of the round
+    - `staleness`: s, a function of the rounds that have passed since the version of an update
+    - `max_staleness`: an update whose version is older than so many rounds is given up; None for no limit
+    """
+
+    def __init__(
+        self,
+        *,
+        buffer_size: int = 10,
+        concurrency: int = 20,
+        server_learning_rate: Rate = 1.0,
+        staleness: Staleness = polynomial(0.5),  # noqa: B008  # a constant
+        max_staleness: int | None = None,
+        **classic: Unpack[Classic],
+    ) -> None:
+        if not 1 <= buffer_size <= concurrency:
+            raise ValueError(f"buffer_size={buffer_size} and concurrency={concurrency}; the buffer is 1 to concurrency")
+        super().__init__(**{"min_fit_clients": 1, "min_available_clients": buffer_size, **classic})  # type: ignore[arg-type]  # the same keywords
+        self.buffer_size = buffer_size
+        self.concurrency = concurrency
+        self.server_learning_rate = server_learning_rate
+        self.staleness = staleness
+        self.max_staleness = max_staleness
+
+    @property
+    def parts(self) -> Parts:
+        pace = Pace(goal=self.buffer_size, carry_over=True, max_staleness=self.max_staleness)
+        return replace(super().parts, optimizer=sgd(self.server_learning_rate), pace=self._pace or pace)
+
+    def configure_fit(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, FitIns]]:
+        config = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
+        busy = client_manager.busy if isinstance(client_manager, SimpleClientManager) else 0
+        size = min(self.concurrency - busy, client_manager.num_available())
+        clients = client_manager.sample(num_clients=size, min_num_clients=size) if size > 0 else []
+        return [(client, FitIns(parameters, dict(config))) for client in clients]
+
+    def _weights(self, server_round: int, results: Results) -> list[float]:
+        return [1.0] * len(results)
+
+    def _shares(self, results: Results) -> list[float]:
+        return [self._share(0 if res.place is None else res.place.staleness) for _, res in results]
+
+    def _share(self, staleness: int) -> float:
+        return self.staleness(staleness)
+
+
+class FedAsync(FedBuff):
+    """x ← (1 − αₜ)·x + αₜ·y with αₜ = α·s(τ), for each update y as it comes; τ is how many rounds its version is old.
+
+    Xie, Koyejo, Gupta 2019, "Asynchronous Federated Optimization", Algorithm 1. The clients' proximal term (equation 1 of
+    the paper) is theirs to add.
+
+    - `mixing`: α, above 0 and at most 1
+    - `concurrency`: how many clients train at the same time
+    - `staleness`: s, a function of the rounds that have passed since the version of an update
+    - `max_staleness`: as in FedBuff
+    """
+
+    _mixes = True
+
+    def __init__(
+        self,
+        *,
+        mixing: float = 0.6,
+        concurrency: int = 10,
+        staleness: Staleness = polynomial(0.5),  # noqa: B008  # a constant
+        max_staleness: int | None = None,
+        **classic: Unpack[Classic],
+    ) -> None:
+        if not 0 < mixing <= 1:
+            raise ValueError(f"mixing={mixing}; it is how much of the new model comes from an update, above 0, at most 1")
+        super().__init__(
+            buffer_size=1, concurrency=concurrency, staleness=staleness, max_staleness=max_staleness, **classic
+        )
+        self.mixing = mixing
+
+    def _share(self, staleness: int) -> float:
+        return self.mixing * self.staleness(staleness)
