@@ -12,7 +12,7 @@ FLOATS = 25_000_000
 
 
 def initial() -> list[np.ndarray]:
-    return [np.zeros(FLOATS // 4, np.float32) for _ in range(4)]
+    return [np.ones(FLOATS // 4, np.float32) for _ in range(4)]
 
 
 class Owner:
