@@ -12,7 +12,7 @@ import numpy as np
 from umbel.combine import Source, Spread, in_memory
 from umbel.errors import StrategyError, WireError
 from umbel.folding import PartialSum
-from umbel.params import NDArray, NDArrays, Params, as_arrays, gather, schema_of
+from umbel.params import Blob, NDArray, NDArrays, Params, as_arrays, gather, schema_of
 from umbel.rng import stream
 from umbel.stepping import Memory, forgetful
 from umbel.wire import Schema, short
@@ -98,9 +98,9 @@ def plain_scalar(value: object) -> object:
 class Parameters:
     """A list of tensors.
 
-    `tensors` are the bytes of `numpy.save`, one per tensor, and `tensor_type` says so. Inside Umbel parameters are arrays,
-    or a recipe for reading them block by block from a file or from a combination of files; the bytes, and the arrays, are
-    made only when somebody asks for them.
+    `tensors` are the bytes of `numpy.save`, one per tensor, and `tensor_type` says so; with any other type they are
+    somebody's own bytes, such as a booster. Inside Umbel parameters are arrays, or a recipe for reading them block by block
+    from a file or from a combination of files; the bytes, and the arrays, are made only when somebody asks for them.
     """
 
     __slots__ = ("_arrays", "_lazy", "_tensors", "summed", "tensor_type")
@@ -115,7 +115,8 @@ class Parameters:
     @classmethod
     def of(cls, arrays: NDArrays) -> Parameters:
         """Parameters that hold these arrays; nothing is copied."""
-        parameters = cls([])
+        all_bytes = bool(arrays) and all(isinstance(array, Blob) for array in arrays)
+        parameters = cls([], "" if all_bytes else "numpy.ndarray")
         parameters._tensors, parameters._arrays = None, arrays
         return parameters
 
@@ -141,7 +142,8 @@ class Parameters:
     @property
     def tensors(self) -> list[bytes]:
         if self._tensors is None:
-            self._tensors = [ndarray_to_bytes(array) for array in self.arrays()]
+            arrays = self.arrays()
+            self._tensors = [bytes(a) if isinstance(a, Blob) else ndarray_to_bytes(a) for a in arrays]
         return self._tensors
 
     def arrays(self) -> NDArrays:
@@ -155,7 +157,8 @@ class Parameters:
                 begin += len(block)
             self._arrays = params.arrays()
         elif self._arrays is None:
-            self._arrays = [bytes_to_ndarray(tensor) for tensor in self._tensors or []]
+            numbers = self.tensor_type == "numpy.ndarray"
+            self._arrays = [bytes_to_ndarray(t) for t in self._tensors or []] if numbers else as_arrays(self._tensors)
         return list(self._arrays)
 
     def stream(self) -> tuple[Schema, Iterator[memoryview]]:

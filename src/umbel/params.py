@@ -12,13 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.errors import WireError
-from umbel.wire import TRAVELS, Schema, TensorSpec, dtype_of, encode_header, parse_header, tag_of
+from umbel.wire import BYTES, TRAVELS, Schema, TensorSpec, dtype_of, encode_header, parse_header, tag_of
 
-__all__ = ["DType", "NDArray", "NDArrays", "Params", "as_arrays", "gather", "schema_of"]
+__all__ = ["Blob", "DType", "NDArray", "NDArrays", "Params", "as_arrays", "gather", "schema_of"]
 
 DType = np.dtype[Any]
 NDArray = npt.NDArray[Any]  # of whichever dtype: a model mixes them
 NDArrays = list[NDArray]
+
+
+class Blob(np.ndarray[Any, np.dtype[np.uint8]]):
+    """Bytes among a model's tensors, such as a booster: an array of uint8, shape (n,), which `bytes(blob)` gives back.
+
+    Its name on the wire tells it from numbers that happen to be uint8.
+
+    >>> bytes(as_arrays([b"trees"])[0])
+    b'trees'
+    """
+
 
 
 class Params:
@@ -70,7 +81,10 @@ class Params:
     def arrays(self) -> NDArrays:
         """One view per tensor, in the model's order."""
         buffer = self.buffer
-        return [buffer[begin:end].view(dtype).reshape(shape) for begin, end, dtype, shape in self.schema.places]
+        arrays = [buffer[begin:end].view(dtype).reshape(shape) for begin, end, dtype, shape in self.schema.places]
+        for position in self.schema.blobs:
+            arrays[position] = arrays[position].view(Blob)
+        return arrays
 
     def __getitem__(self, name: str) -> NDArray:
         begin, end, dtype, shape = self.schema.places[self.schema.names.index(name)]
@@ -84,8 +98,8 @@ def as_arrays(values: object) -> NDArrays:
     """What people return for parameters, as a list of row-major arrays that share memory with it where they can.
 
     Takes a sequence of arrays, numpy scalars, Python numbers or anything that numpy reads (mlx, torch on the CPU), or one
-    bare array. Raises `WireError` naming the position of what cannot travel: strings, objects, complex numbers, ragged
-    lists.
+    bare array; bytes become a `Blob`. Raises `WireError` naming the position of what cannot travel: strings, objects,
+    complex numbers, ragged lists.
 
     >>> [a.dtype.name for a in as_arrays([1.5, np.int8(3), True])]
     ['float64', 'int8', 'bool']
@@ -98,6 +112,8 @@ def as_arrays(values: object) -> NDArrays:
 
 
 def _as_array(position: int, value: object) -> NDArray:
+    if isinstance(value, (bytes, bytearray, Blob)):
+        return np.frombuffer(value, np.uint8).view(Blob) if len(value) else np.empty(0, np.uint8).view(Blob)
     if type(value) is np.ndarray and value.flags.c_contiguous and value.dtype in TRAVELS:  # nearly always: 0.3 µs
         return value
     try:
@@ -112,12 +128,13 @@ def _as_array(position: int, value: object) -> NDArray:
 
 
 def schema_of(arrays: NDArrays, names: Sequence[str] | None = None) -> Schema:
-    """The schema of these arrays; without names they are called "0", "1", ….
+    """The schema of these arrays; without names they are called "0", "1", …, and bytes "2.bytes".
 
     >>> schema_of([np.zeros((2, 3), "float32")]).specs[0]
     TensorSpec(name='0', dtype='F32', shape=(2, 3))
     """
-    names = [str(i) for i in range(len(arrays))] if names is None else names
+    if names is None:
+        names = [f"{i}{BYTES}" if isinstance(array, Blob) else str(i) for i, array in enumerate(arrays)]
     return Schema(
         tuple(TensorSpec(name, tag_of(a.dtype), a.shape) for name, a in zip(names, arrays, strict=True))
     )

@@ -28,7 +28,20 @@ import numpy as np
 
 from umbel.errors import WireError
 
-__all__ = ["MAX_HEADER", "TRAVELS", "Schema", "TensorSpec", "dtype_of", "encode_header", "parse_header", "short", "tag_of"]
+__all__ = [
+    "BYTES",
+    "MAX_HEADER",
+    "TRAVELS",
+    "Schema",
+    "TensorSpec",
+    "dtype_of",
+    "encode_header",
+    "parse_header",
+    "short",
+    "tag_of",
+]
+
+BYTES = ".bytes"  # ends the name of a U8 tensor that is somebody's bytes, such as a booster
 
 MAX_HEADER = 16 * 2**20  # bytes; about 150,000 tensors
 _MAX_RANK = 32  # numpy 1.x stops there
@@ -141,6 +154,11 @@ class Schema:
     def nbytes(self) -> int:
         """Bytes of data, without the header."""
         return sum(spec.nbytes for spec in self.specs)
+
+    @cached_property
+    def blobs(self) -> tuple[int, ...]:
+        """Positions of the tensors that are somebody's bytes."""
+        return tuple(i for i, spec in enumerate(self.specs) if spec.name.endswith(BYTES) and spec.dtype == "U8")
 
     @cached_property
     def names(self) -> tuple[str, ...]:

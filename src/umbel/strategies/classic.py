@@ -22,7 +22,7 @@ def combines_by_itself(strategy: Strategy) -> bool:
         method = vars(type_).get("aggregate_fit")
         if method is not None:
             if type_.__module__.startswith("umbel."):
-                return False
+                return isinstance(strategy, FedAvg) and strategy.free_form
             code = getattr(method, "__code__", None)
             if code is None or "aggregate_fit" not in code.co_names:
                 return True

@@ -29,7 +29,7 @@ from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientMan
 from umbel.strategies.combining import Alone, Results, combined
 from umbel.transforms import Transform, identity
 
-__all__ = ["Classic", "Common", "FedAvg", "Sized", "average_metrics"]
+__all__ = ["Classic", "Common", "FedAvg", "Sized", "aggregate_metrics", "average_metrics"]
 
 EvaluateFn = Callable[[int, NDArrays, dict[str, Scalar]], tuple[float, Metrics] | None]
 ConfigFn = Callable[[int], Config]
@@ -85,6 +85,8 @@ class FedAvg(Strategy):
     - `select`, `transform`, `pace`: other parts than its own, on this and any of its relatives: who takes part, what happens
       to an update on its way, when a round closes. `FedAdam(..., pace=Pace(goal=80, quorum=50))` over-selects.
     """
+
+    free_form = False  # whether updates may have names and shapes of their own
 
     def __init__(
         self,
@@ -225,7 +227,7 @@ class FedAvg(Strategy):
                 mixes=self._mixes,
             )
         metrics = [(res.num_examples, res.metrics) for _, res in results]
-        return made, _aggregate_metrics(self.fit_metrics_aggregation_fn, metrics)
+        return made, aggregate_metrics(self.fit_metrics_aggregation_fn, metrics)
 
     def _weights(self, server_round: int, results: Results) -> list[float]:
         """What each update weighs."""
@@ -251,7 +253,7 @@ class FedAvg(Strategy):
             return None, {}
         metrics = [(res.num_examples, res.metrics) for _, res in results]
         loss = average_metrics([(res.num_examples, {"loss": res.loss}) for _, res in results])["loss"]
-        return loss, _aggregate_metrics(self.evaluate_metrics_aggregation_fn, metrics)
+        return loss, aggregate_metrics(self.evaluate_metrics_aggregation_fn, metrics)
 
 
 def average_metrics(metrics: list[tuple[int, Metrics]]) -> dict[str, object]:
@@ -272,7 +274,8 @@ def average_metrics(metrics: list[tuple[int, Metrics]]) -> dict[str, object]:
     return {name: (s[0] / s[1] if s[1] else s[2] / s[3]) for name, s in sums.items()}
 
 
-def _aggregate_metrics(function: MetricsAggregationFn | None, metrics: list[tuple[int, Metrics]]) -> dict[str, object]:
+def aggregate_metrics(function: MetricsAggregationFn | None, metrics: list[tuple[int, Metrics]]) -> dict[str, object]:
+    """What the owner's function makes of the clients' metrics; their averages without one."""
     if function is None:
         return average_metrics(metrics)
     returned: object = function(metrics)

@@ -2,6 +2,7 @@
 
 from umbel.strategies.adaptive import FedAdagrad, FedAdam, FedAvgM, FedOpt, FedYogi
 from umbel.strategies.base import Strategy
+from umbel.strategies.boosting import FedXgbBagging, FedXgbCyclic, FedXgbNnAvg
 from umbel.strategies.buffered import FedAsync, FedBuff
 from umbel.strategies.fair import QFedAvg
 from umbel.strategies.fedavg import FedAvg
@@ -36,6 +37,9 @@ __all__ = [
     "FedOpt",
     "FedProx",
     "FedTrimmedAvg",
+    "FedXgbBagging",
+    "FedXgbCyclic",
+    "FedXgbNnAvg",
     "FedYogi",
     "GeometricMedian",
     "Krum",

@@ -1,0 +1,60 @@
+"""Federated boosting in two ways, beside a central model and beside models of each owner alone: python compare.py DATA"""
+
+import argparse
+
+import numpy as np
+import xgboost as xgb
+from owner import CLIENTS, DIVIDED, PARAMS, ROUNDS, Owner, error, rows
+
+import umbel as fl
+from umbel.common import Parameters
+from umbel.server.strategy import FedXgbBagging, FedXgbCyclic
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("data", choices=DIVIDED, help="breast_cancer (569 rows) or randhie (20,190 rows at six sites)")
+data = parser.parse_args().data
+
+
+def federated(how, strategy, rounds) -> float:
+    """Accuracy on the test rows of all owners after the last round."""
+    history = fl.simulation.start_simulation(
+        client_fn=lambda cid: Owner(data, int(cid), how).to_client(),
+        num_clients=CLIENTS,
+        config=fl.server.ServerConfig(num_rounds=rounds),
+        strategy=strategy(
+            initial_parameters=Parameters([], tensor_type=""), min_fit_clients=CLIENTS, min_available_clients=CLIENTS
+        ),
+        backend="inline",
+        progress=False,
+    )
+    return history.metrics_distributed["accuracy"][-1][1]
+
+
+class Everyone(FedXgbCyclic):
+    """Cyclic boosting that is judged by everyone's test rows, not by the next owner's alone."""
+
+    configure_evaluate = FedXgbBagging.configure_evaluate
+
+
+def accuracy(models, tests) -> float:
+    wrong = [error(model, test) * test.num_row() for model, test in zip(models, tests, strict=True)]
+    return 1 - sum(wrong) / sum(test.num_row() for test in tests)
+
+
+owners = [rows(data, owner) for owner in range(CLIENTS)]
+tests = [test for _, test in owners]
+features = np.vstack([train.get_data().toarray() for train, _ in owners])
+labels = np.concatenate([train.get_label() for train, _ in owners])
+central = xgb.train(PARAMS, xgb.DMatrix(features, label=labels), ROUNDS)
+alone = [xgb.train(PARAMS, train, ROUNDS) for train, _ in owners]
+
+found = {
+    "all rows in one place": accuracy([central] * CLIENTS, tests),
+    "bagging": federated("bagging", FedXgbBagging, ROUNDS),
+    "cyclic": federated("cyclic", Everyone, ROUNDS),
+    "each owner alone": accuracy(alone, tests),
+    "the larger class": max(np.mean(np.concatenate([t.get_label() for t in tests]) == y) for y in (0, 1)),
+}
+print(f"\n{data}: accuracy on the test rows of all {CLIENTS} owners, {ROUNDS} rounds")
+for name, value in found.items():
+    print(f"{name:<22} {value:.4f}")
