@@ -71,6 +71,9 @@ def made(name):
         return strategies.Bucketing(strategies.FedMedian(**common), bucket_size=2)
     if name == "NearestNeighbourMixing":
         return strategies.NearestNeighbourMixing(strategies.GeometricMedian(**common), num_malicious_clients=1)
+    if name == "PowerOfChoice":
+        few = strategies.FedAvg(**{**common, "min_fit_clients": 2, "fraction_fit": 0.1})
+        return strategies.PowerOfChoice(few, candidates=4)
     return getattr(strategies, name)(**KEYWORDS.get(name, {}), **common)
 
 

@@ -4,6 +4,7 @@ from umbel.strategies.adaptive import FedAdagrad, FedAdam, FedAvgM, FedOpt, FedY
 from umbel.strategies.base import Strategy
 from umbel.strategies.boosting import FedXgbBagging, FedXgbCyclic, FedXgbNnAvg
 from umbel.strategies.buffered import FedAsync, FedBuff
+from umbel.strategies.choosing import PowerOfChoice
 from umbel.strategies.fair import QFedAvg
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.proximal import FedProx
@@ -45,6 +46,7 @@ __all__ = [
     "Krum",
     "MultiKrum",
     "NearestNeighbourMixing",
+    "PowerOfChoice",
     "QFedAvg",
     "Strategy",
 ]

@@ -1,0 +1,67 @@
+"""Power of choice: of some candidates those train on whose data the model is worst."""
+
+from __future__ import annotations
+
+from umbel.errors import ClientFailed
+from umbel.exchange import EvaluateIns, FitIns, Parameters
+from umbel.params import NDArrays
+from umbel.strategies.base import Parts
+from umbel.strategies.clients import ClientManager, ClientProxy
+from umbel.strategies.combining import Results
+from umbel.strategies.fedavg import FedAvg
+
+__all__ = ["PowerOfChoice"]
+
+
+class PowerOfChoice(FedAvg):
+    """Another strategy whose cohort is chosen by loss: `candidates` clients are drawn, the present model is evaluated on
+    each one's data, and as many as the strategy wants of those with the highest loss train.
+
+    Cho, Wang, Joshi 2022, "Towards Understanding Biased Client Selection in Federated Learning", section 4.1, π_pow-d. It
+    differs in that candidates are drawn uniformly, not by their numbers of examples, which nobody knows beforehand. A
+    candidate that fails to evaluate is passed over. `PowerOfChoice(FedAvg(fraction_fit=0.1), candidates=30)`.
+    """
+
+    def __init__(self, strategy: FedAvg, *, candidates: int) -> None:
+        if candidates < 1:
+            raise ValueError(f"candidates={candidates}; at least one client has to be asked")
+        self.__dict__.update(vars(strategy))
+        self.strategy = strategy
+        self.candidates = candidates
+
+    @property
+    def parts(self) -> Parts:
+        return self.strategy.parts
+
+    def num_fit_clients(self, num_available_clients: int) -> tuple[int, int]:
+        return self.strategy.num_fit_clients(num_available_clients)
+
+    def configure_fit(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, FitIns]]:
+        size, needed = self.num_fit_clients(client_manager.num_available())
+        drawn = min(max(self.candidates, size), max(client_manager.num_available(), size))
+        asked = client_manager.sample(num_clients=drawn, min_num_clients=max(needed, drawn))
+        config = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
+        worst_first = sorted(self._losses(asked, parameters, server_round), key=lambda place: -place[0])
+        chosen = sorted(position for _, position in worst_first[:size])
+        return [(asked[position], FitIns(parameters, dict(config))) for position in chosen]
+
+    def _losses(
+        self, asked: list[ClientProxy], parameters: Parameters, server_round: int
+    ) -> list[tuple[float, int]]:
+        """The loss of the present model at each candidate that can tell it, with the candidate's position."""
+        config = self.on_evaluate_config_fn(server_round) if self.on_evaluate_config_fn else {}
+        losses = []
+        for position, client in enumerate(asked):
+            try:
+                losses.append((client.evaluate(EvaluateIns(parameters, dict(config))).loss, position))
+            except ClientFailed:
+                continue
+        return losses
+
+    def _weights(self, server_round: int, results: Results) -> list[float]:
+        return self.strategy._weights(server_round, results)
+
+    def _guide(self, server_round: int, results: Results) -> NDArrays | None:
+        return self.strategy._guide(server_round, results)

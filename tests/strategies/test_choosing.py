@@ -1,0 +1,91 @@
+"""Who trains: selectors of one's own, and power of choice."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from umbel.common import ndarrays_to_parameters
+from umbel.population import Clients
+from umbel.rounds.events import TaskSucceeded
+from umbel.selectors import Selector, everyone, only, weighted
+from umbel.server.strategy import FedAvg, Krum, PowerOfChoice
+from umbel.testing import run_locally
+from umbel.training import NumPyClient
+
+
+class Learner(NumPyClient):
+    def __init__(self, name, fails=False):
+        self.point, self.fails, self.evaluated = float(name), fails, 0
+
+    def fit(self, parameters, config):
+        return [a + 0.5 * (self.point - a) for a in parameters], 1, {}
+
+    def evaluate(self, parameters, config):
+        self.evaluated += 1
+        if self.fails:
+            raise RuntimeError("no data")
+        return float(np.abs(parameters[0] - self.point).mean()), 1, {}
+
+
+def clients(count, **options):
+    return {str(i): Learner(i, **options) for i in range(count)}
+
+
+def start():
+    return {"initial_parameters": ndarrays_to_parameters([np.zeros(3)]), "fraction_evaluate": 0.0}
+
+
+def names(run):
+    """Who trained, round after round."""
+    return [event.client for event in run.events if isinstance(event, TaskSucceeded) and event.kind == "fit"]
+
+
+def test_a_selector_of_one_s_own_decides_who_trains():
+    last_two = Selector(lambda available: (2, 2), lambda clients, size, rng: list(clients)[-size:])
+    run = run_locally(FedAvg(select=last_two, **start()), clients(5), num_rounds=2)
+    assert names(run) == ["3", "4", "3", "4"]
+
+
+def test_a_selector_goes_with_any_strategy():
+    run = run_locally(Krum(select=everyone(), num_malicious_clients=1, **start()), clients(6))
+    assert len(names(run)) == 6
+
+
+def test_only_the_able_are_drawn():
+    even = only(lambda name: int(name) % 2 == 0, everyone())
+    assert names(run_locally(FedAvg(select=even, **start()), clients(5))) == ["0", "2", "4"]
+
+
+def test_the_heavier_are_drawn_more_often():
+    selector = weighted(lambda name: float(int(name) + 1), fraction=0, min_clients=1, min_available=1)
+    drawn = Counter(selector.pick(Clients(4), 1, lambda seed=seed: np.random.RandomState(seed))[0] for seed in range(3000))
+    assert [drawn[str(i)] / 3000 for i in range(4)] == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.03)
+
+
+def test_weights_that_make_no_sense_are_refused():
+    selector = weighted(lambda name: -1.0, fraction=0, min_clients=1, min_available=1)
+    with pytest.raises(ValueError, match="0 or more"):
+        selector.pick(["a"], 1, np.random.RandomState)
+
+
+def test_those_train_on_whose_data_the_model_is_worst():
+    strategy = PowerOfChoice(FedAvg(fraction_fit=0.1, min_fit_clients=2, **start()), candidates=6)
+    members = clients(6)
+    assert names(run_locally(strategy, members)) == ["4", "5"]
+    assert [member.evaluated for member in members.values()] == [1] * 6
+
+
+def test_a_candidate_that_fails_is_passed_over():
+    strategy = PowerOfChoice(FedAvg(fraction_fit=0.1, min_fit_clients=2, **start()), candidates=6)
+    members = {**clients(6), "5": Learner(5, fails=True)}
+    assert names(run_locally(strategy, members)) == ["3", "4"]
+
+
+def test_fewer_candidates_than_the_cohort_are_as_many_as_the_cohort():
+    strategy = PowerOfChoice(FedAvg(min_fit_clients=3, fraction_fit=0.1, **start()), candidates=1)
+    assert len(names(run_locally(strategy, clients(6)))) == 3
+    with pytest.raises(ValueError, match="candidates=0"):
+        PowerOfChoice(FedAvg(), candidates=0)
