@@ -74,6 +74,8 @@ STRATEGIES = {
     "CenteredClipping": lambda: strategies.CenteredClipping(clipping_radius=1.0),
     "Bucketing": lambda: strategies.Bucketing(strategies.GeometricMedian()),
     "NearestNeighbourMixing": lambda: strategies.NearestNeighbourMixing(strategies.FedMedian(), num_malicious_clients=2),
+    "FedBuff": lambda: strategies.FedBuff(buffer_size=4, concurrency=8),
+    "FedAsync": lambda: strategies.FedAsync(concurrency=4),
     "PowerOfChoice": lambda: strategies.PowerOfChoice(strategies.FedAvg(min_fit_clients=4, fraction_fit=0.1), candidates=8),
     "FLTrust": lambda: strategies.FLTrust(root_fit=root_fit),
 }

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from umbel.errors import ClientFailed
 from umbel.exchange import EvaluateIns, FitIns, Parameters
-from umbel.params import NDArrays
-from umbel.strategies.base import Parts
+from umbel.strategies.around import Around
 from umbel.strategies.clients import ClientManager, ClientProxy
-from umbel.strategies.combining import Results
 from umbel.strategies.fedavg import FedAvg
 
 __all__ = ["PowerOfChoice"]
 
 
-class PowerOfChoice(FedAvg):
+class PowerOfChoice(Around):
     """Another strategy whose cohort is chosen by loss: `candidates` clients are drawn, the present model is evaluated on
     each one's data, and as many as the strategy wants of those with the highest loss train.
 
@@ -25,16 +23,8 @@ class PowerOfChoice(FedAvg):
     def __init__(self, strategy: FedAvg, *, candidates: int) -> None:
         if candidates < 1:
             raise ValueError(f"candidates={candidates}; at least one client has to be asked")
-        self.__dict__.update(vars(strategy))
-        self.strategy = strategy
+        super().__init__(strategy)
         self.candidates = candidates
-
-    @property
-    def parts(self) -> Parts:
-        return self.strategy.parts
-
-    def num_fit_clients(self, num_available_clients: int) -> tuple[int, int]:
-        return self.strategy.num_fit_clients(num_available_clients)
 
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
@@ -59,9 +49,3 @@ class PowerOfChoice(FedAvg):
             except ClientFailed:
                 continue
         return losses
-
-    def _weights(self, server_round: int, results: Results) -> list[float]:
-        return self.strategy._weights(server_round, results)
-
-    def _guide(self, server_round: int, results: Results) -> NDArrays | None:
-        return self.strategy._guide(server_round, results)

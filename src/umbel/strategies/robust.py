@@ -25,6 +25,7 @@ from umbel.aggregators import (
 )
 from umbel.errors import StrategyError
 from umbel.params import NDArrays
+from umbel.strategies.around import Around
 from umbel.strategies.base import Parts
 from umbel.strategies.combining import Results, started_from
 from umbel.strategies.fedavg import Classic, FedAvg
@@ -232,14 +233,13 @@ class FLTrust(_Robust):
         return self.root_fit(server_round, arrays)
 
 
-class _Mixing(_Robust):
+class _Mixing(Around, _Robust):
     """A robust strategy whose updates are mixed first. It is that strategy in everything else."""
 
     def __init__(self, strategy: FedAvg) -> None:
         if not isinstance(strategy.parts.aggregator, Rule):
             raise TypeError(f"{type(self).__name__} prepares updates for a robust rule; {type(strategy).__name__} has none")
-        self.__dict__.update(vars(strategy))
-        self.strategy = strategy
+        super().__init__(strategy)
 
     @property
     def parts(self) -> Parts:
@@ -249,9 +249,6 @@ class _Mixing(_Robust):
         rule = self.strategy.parts.aggregator
         assert isinstance(rule, Rule)
         return rule
-
-    def _guide(self, server_round: int, results: Results) -> NDArrays | None:
-        return self.strategy._guide(server_round, results)
 
 
 class Bucketing(_Mixing):
