@@ -130,7 +130,13 @@ FAILPOINTS = [
     # ---- resuming, and the end
     Failpoint("run.added", "a run is listed that has not begun: it is gone on with", passes=0),
     Failpoint("resume.loaded", "nothing has changed", passes=0, after="journal.after-append:12"),
-    Failpoint("resume.replaying", "nothing has changed", passes=3, after="journal.before-append:12"),
+    Failpoint(
+        "resume.replaying",
+        "nothing has changed",
+        passes=3,
+        after="journal.before-append:12",
+        options={"snapshots": 1000},  # or nothing is left to replay
+    ),
     Failpoint("resume.before-sweep", "nothing has changed", passes=0, after="upload.after-commit:3"),
     Failpoint("content.sweeping", "some contents that nobody needs are gone", passes=0, after="upload.after-commit:3"),
     Failpoint("resume.after-sweep", "only what is needed is left", passes=0, after="model.after-write:2"),

@@ -158,7 +158,15 @@ def _serve(
     failpoint("resume.before-sweep")
     store.contents.keep_only(needed)
     failpoint("resume.after-sweep")
-    transport = HttpTransport(listener, opened.run, store, known=coordinator.state.pool, seed=seed, gate=gate)
+    transport = HttpTransport(
+        listener,
+        opened.run,
+        store,
+        known=coordinator.state.pool,
+        pending=[task.id for task in coordinator.pending],
+        seed=seed,
+        gate=gate,
+    )
     owner = Owner(strategy, manager, model, seed=seed, proxy=lambda name: Proxy(name, transport))
     outcome = Outcome()
 
@@ -203,6 +211,8 @@ def _serve(
         logger.info("%s", line)
     if opened.folder is not None and coordinator.state.version is not None:
         logger.info("Model: %s", opened.folder / f"{model.name(coordinator.state.version)}.safetensors")
+    if store.head is not None:
+        logger.info("Audit: umbel audit verify %s --head %s", opened.run, store.head.hex())
     if outcome.error:
         raise QuorumNotMet(outcome.why)
     if outcome.stopped and is_script():

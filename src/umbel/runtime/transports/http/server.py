@@ -103,7 +103,9 @@ class _Owed:
 
 
 class HttpTransport:
-    """Serves a run on a listener. `known` are the clients of a run that is resumed."""
+    """Serves a run on a listener. `known` are the clients of a run that is resumed, `pending` the tasks that it dispatches
+    again: an answer to one of these may come before.
+    """
 
     def __init__(
         self,
@@ -112,6 +114,7 @@ class HttpTransport:
         store: Store,
         *,
         known: Iterable[str] = (),
+        pending: Iterable[str] = (),
         seed: int = 0,
         limits: Limits = Limits(),  # noqa: B008  # frozen
         gate: Gate | None = None,
@@ -123,6 +126,7 @@ class HttpTransport:
         self._inputs: queue.SimpleQueue[Input | BaseException] = queue.SimpleQueue()
         self._owed: dict[str, dict[str, _Owed]] = {}  # by client, by task
         self._holders: dict[str, str] = {}  # task → client
+        self._pending = set(pending)  # tasks that the run's loop is about to dispatch
         self._settled: OrderedDict[str, None] = OrderedDict()  # tasks lately decided: their clients need no word of it
         self._heads: dict[str, ContentHead] = {}
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
@@ -275,6 +279,7 @@ class HttpTransport:
     def _owe(self, task: Task, content: str | None, door: Door) -> None:
         self._owed.setdefault(task.client, {})[task.id] = _Owed(task, content, door)
         self._holders[task.id] = task.client
+        self._pending.discard(task.id)
         self._tell(task.client)
 
     def _forget(self, task: Task) -> None:
@@ -315,7 +320,7 @@ class HttpTransport:
                 self._stay()
                 mine = self._owed_to(client)
                 new = [] if client.following else self._new(client, have, before=started)
-                cancelled = [name for name in have if name not in mine and name not in self._settled]
+                cancelled = [n for n in have if n not in mine and n not in self._settled and n not in self._pending]
                 left = started + POLL - time.monotonic()
                 if self._over is not None or new or cancelled or left <= 0:
                     return _message(Next([self._head(owed) for owed in new], cancelled, self._over))
@@ -535,7 +540,9 @@ class HttpTransport:
             self._settled.popitem(last=False)
 
     def _unwanted(self, name: str) -> Outcome:
-        """Why an answer to this task is not taken."""
+        """Why an answer to this task is not taken. Raises `Refused` where it will be, in a moment."""
+        if name in self._pending:
+            raise Refused(503, "the server is starting; try again", expected=True)
         if not name.startswith(f"{self._run}."):
             return Outcome(Verdict.STALE, f"the task belongs to another run; this one is {self._run}")
         if self._store.accepted(name):
