@@ -5,26 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from umbel.cli.certs import certs
+from umbel.cli.check import audit, replay_command
 from umbel.cli.data import data
 from umbel.cli.server import server
-from umbel.errors import UmbelError
+from umbel.cli.store import opened, row_of, store_option
 from umbel.runtime.observers.table import aligned
-from umbel.runtime.runs import DEFAULT_STORE, RESUME, places
-
-if TYPE_CHECKING:
-    from umbel.runtime.stores.sql import RunRow
+from umbel.runtime.runs import RESUME
 
 __all__ = ["main"]
-
-_store = click.option(
-    "--store", default=DEFAULT_STORE, show_default=True, help="Folder or database URL that the server was given."
-)
 
 
 @click.group()
@@ -33,17 +25,21 @@ def main() -> None:
     """Federated learning: many owners of data train one model."""
 
 
+main.add_command(audit)
 main.add_command(certs)
 main.add_command(data)
+main.add_command(replay_command)
 main.add_command(server)
 
 
 @main.command()
-@_store
+@store_option
 def runs(store: str) -> None:
     """List the runs, the newest first."""
     rows = [["run", "started", "status", "strategy", "rounds", "script"]]
-    for row in _rows(store):
+    with opened(store) as database:
+        listed = database.runs()
+    for row in listed:
         mine = row.fingerprint
         rows.append(
             [
@@ -61,12 +57,11 @@ def runs(store: str) -> None:
 
 @main.command()
 @click.argument("run")
-@_store
+@store_option
 def resume(run: str, store: str) -> None:
     """Go on with an unfinished RUN: starts its script again, as it was started then."""
-    row = next((row for row in _rows(store) if row.run == run), None)
-    if row is None:
-        raise click.ClickException(f"there is no run {run!r} in {store}; `umbel runs` lists them")
+    with opened(store) as database:
+        row = row_of(database, run, store)
     if row.status != "running":
         raise click.ClickException(f"run {run} has {row.status}; only an unfinished run can go on")
     script, arguments = row.fingerprint.get("script"), row.fingerprint.get("arguments")
@@ -80,18 +75,3 @@ def resume(run: str, store: str) -> None:
     sys.stdout.flush()
     os.execve(sys.executable, command, {**os.environ, RESUME: run})
 
-
-def _rows(store: str) -> list[RunRow]:
-    from umbel.runtime.stores.sql import Database
-
-    url, folder = places(store)
-    if url.startswith("sqlite:") and not (Path(folder) / "runs.sqlite").is_file() and "://" not in store:
-        raise click.ClickException(f"no runs are kept in {store}; name the server's folder with --store")
-    try:
-        database = Database(url)
-        try:
-            return database.runs()
-        finally:
-            database.close()
-    except UmbelError as error:
-        raise click.ClickException(str(error)) from None

@@ -7,10 +7,12 @@ from there on; lines cut off at the end show by the last hash, which the server 
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
+from pathlib import Path
 
 from umbel.errors import StoreError
 from umbel.rounds.events import TaskFailed, TaskSucceeded
@@ -32,7 +34,7 @@ from umbel.runtime.model import GlobalModel
 from umbel.runtime.stores.base import Entry
 from umbel.runtime.stores.codec import encode
 
-__all__ = ["Auditor", "Line", "first_hash", "verify"]
+__all__ = ["Auditor", "Line", "digest_of_file", "first_hash", "verify"]
 
 REMEMBERED = 10_000  # tasks whose client is known
 
@@ -126,6 +128,12 @@ class Auditor:
 def first_hash(run: str) -> bytes:
     """What the first line of a run is chained to."""
     return blake2b(run.encode(), digest_size=32).digest()
+
+
+def digest_of_file(path: Path) -> bytes:
+    """The digest that a content file has in a line."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: blake2b(digest_size=32)).digest()
 
 
 def verify(run: str, lines: Iterable[Line]) -> tuple[int, bytes]:

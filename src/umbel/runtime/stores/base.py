@@ -70,7 +70,7 @@ class Snapshot(NamedTuple):
 
 
 class Store(Protocol):
-    """The journal of one run and its contents.
+    """The journal of one run and its contents. `head` is the last hash of its audit; None where no audit is kept.
 
     `write` adds entries, and the state after the last of them, all or nothing; they count once it has returned.
     """
@@ -78,6 +78,8 @@ class Store(Protocol):
     contents: Contents
     unit: Unit
 
+    @property
+    def head(self) -> bytes | None: ...
     def write(self, entries: Sequence[Entry], snapshot: Snapshot | None = None) -> None: ...
     def accepted(self, task: str) -> bool: ...
     def finish(self, status: str) -> None: ...

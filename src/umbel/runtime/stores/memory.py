@@ -14,6 +14,7 @@ class MemoryStore:
     """No journal; contents in memory, or wherever it is told."""
 
     unit = Unit.NOTHING
+    head = None
 
     def __init__(self, contents: Contents | None = None) -> None:
         self.contents: Contents = contents or MemoryContents()

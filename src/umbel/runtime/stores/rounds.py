@@ -29,6 +29,7 @@ class RoundStore:
     """
 
     unit = Unit.ROUND
+    head = None
 
     def __init__(self, durable: SqlStore, contents: Contents, states: States, slots: Sequence[str] = ()) -> None:
         self.contents = contents
