@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umbel.config import ServerConfig
-from umbel.errors import QuorumNotMet, SecurityError
+from umbel.errors import QuorumNotMet, RunLocked, RunMismatch, SecurityError, StoreError
 from umbel.rounds.coordinator import Phase, Rules
 from umbel.rounds.messages import Input, Resumed, Started, Stopped
 from umbel.runtime.failpoints import failpoint
@@ -122,13 +124,14 @@ def start_server(
             )
         pace = chosen.pace.within(settings.round_timeout)
         mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
-        opened = open_run(store, mine, fresh=fresh, keeping=keeping)
+        with _said():
+            opened = open_run(store, mine, fresh=fresh, keeping=keeping)
         gate = None if store is None or not require_identity else _gate(store)
     except BaseException:
         listener.stop()
         raise
     try:
-        with exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
+        with _said(), exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
             rules = Rules(run=opened.run, min_available=chosen.min_available_clients, pace=pace)
             return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, max_examples, max_bytes)
     finally:
@@ -219,6 +222,17 @@ def _serve(
         logger.info("%s", history)
         raise SystemExit(130)
     return history
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """A store that fails, and a run that is another's, end a script with one line and exit code 1; elsewhere they raise."""
+    try:
+        yield
+    except (StoreError, RunLocked, RunMismatch) as error:
+        if not is_script():
+            raise
+        sys.exit(f"umbel: {error}")
 
 
 def _listen(address: str, certificates: tuple[Pem, Pem, Pem] | None, client_certificates: bool) -> Listener:

@@ -26,7 +26,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from umbel.door import MAX_METRICS_SIZE, Door
-from umbel.errors import Rejected, StoreUnavailable, WireError
+from umbel.errors import Rejected, StoreError, WireError
 from umbel.exchange import Parameters, scalars
 from umbel.params import Params
 from umbel.rounds.messages import (
@@ -264,6 +264,13 @@ class HttpTransport:
 
     def _say_goodbye(self, why: str, over: bool, gone: threading.Event) -> None:
         self._over, self._away = (why, False) if over else (None, True)
+        for decided in self._waiting.values():  # nobody will decide any more: they ask again, and hear the above
+            if not decided.done():
+                decided.set_result(Outcome(WORKING))
+        for mine in self._owed.values():
+            for owed in mine.values():
+                if not owed.submitted:
+                    _give_up(owed)
         for client in self._sessions:
             client.news.set()
 
@@ -490,7 +497,7 @@ class HttpTransport:
         """Does `take`; a reply that may not come in becomes a failed task, and the sender hears why."""
         try:
             return await take()
-        except StoreUnavailable:
+        except StoreError:
             _give_up(owed)
             raise
         except (Rejected, WireError) as error:
