@@ -61,7 +61,7 @@ def test_an_unfinished_run_goes_on(folder, script, caplog):
         again = open_run(folder, mine(), fresh=False)
     assert again.run == name
     assert [kept.event for kept in again.stored.entries] == [Started()]
-    assert caplog.messages == [f"Resuming run {name}; start afresh with start_server(fresh=True)"]
+    assert caplog.messages == [f"Resuming run {name}; start afresh with fresh=True"]
     again.close()
 
 

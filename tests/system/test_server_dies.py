@@ -37,7 +37,7 @@ def test_a_killed_server_goes_on_where_it_was(federations, reference):
         second = federation.server(hold=[point])
         assert second.ends(40) == 0
         assert second.text.count("Resuming run") == 1
-        assert "start afresh with start_server(fresh=True)" in second.text
+        assert "start afresh with fresh=True" in second.text
         assert [client.ends() for client in clients] == [0, 0]
         assert federation.model() == reference()
         _complete(federation.history())

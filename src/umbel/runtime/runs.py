@@ -136,7 +136,7 @@ def _continued(
             logger.warning("%s; this is a new run", error)
             continue
         if not fresh:
-            logger.info("Resuming run %s; start afresh with start_server(fresh=True)", row.run)
+            logger.info("Resuming run %s; start afresh with fresh=True", row.run)
             return opened
         opened.store.finish("abandoned")
         opened.close()
