@@ -130,8 +130,8 @@ def keywords(function):
 def test_fedavg_takes_every_classic_keyword_with_its_classic_default():
     from umbel.server.strategy import FedAvg
 
-    parts = {"select": None, "transform": None, "pace": None}
-    assert keywords(FedAvg.__init__) == parts | {
+    ours = {"select": None, "transform": None, "pace": None, "until": None, "keep_best": None, "evaluate_every": 1}
+    assert keywords(FedAvg.__init__) == ours | {
         "fraction_fit": 1.0,
         "fraction_evaluate": 1.0,
         "min_fit_clients": 2,

@@ -15,6 +15,7 @@ central evaluation, choose, evaluate, summarize. `TRANSITIONS` below is the whol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -58,6 +59,7 @@ from umbel.rounds.messages import (
     Ticked,
     Verdict,
 )
+from umbel.until import improves
 
 __all__ = ["TRANSITIONS", "Coordinator", "Phase", "Rules", "State"]
 
@@ -110,6 +112,12 @@ class State:
     ahead: list[tuple[Task, Reply]] = field(default_factory=list)  # and the answers of those that are not
     refused: dict[str, None] = field(default_factory=dict)  # clients without parameters to give
     completed: int = 0  # rounds
+    measured: dict[str, float] = field(default_factory=dict)  # the watched metrics of this round
+    progress: float | None = None  # the best of the metric that may end the run, and the round that had it
+    progress_round: int = 0
+    best: float | None = None  # the best of the metric by which a version is kept, its version and its round
+    best_version: int | None = None
+    best_round: int = 0
 
     @property
     def contents(self) -> frozenset[str]:
@@ -121,9 +129,9 @@ class State:
 
     @property
     def versions(self) -> frozenset[int]:
-        """The versions of the model that are still needed: the newest, and those that tasks have started from."""
+        """The versions of the model that are still needed: the newest, the best, and those that tasks have started from."""
         tasks = [*self.tasks, *self.carried, *(task for task, _ in self.ahead)]
-        found = (self.version, *(task.version for task in tasks))
+        found = (self.version, self.best_version, *(task.version for task in tasks))
         return frozenset(version for version in found if version is not None)
 
 
@@ -629,6 +637,7 @@ class Coordinator:
             commands.append(Publish(events.CentrallyEvaluated(at, s.round, event.loss, event.metrics)))
         if s.round == 0:
             return commands + self._begin_round(at)
+        s.measured = self._measured(event.loss, event.metrics)
         s.kind, s.attempt, s.needed = Kind.EVALUATE, 0, self.rules.min_available
         return commands + self._wait(at)
 
@@ -636,13 +645,42 @@ class Coordinator:
         return Summarize(self.state.round, self._results(), self._failures())
 
     def _summarized(self, event: Summarized, at: float) -> list[Command]:
+        self.state.measured = {**self._measured(event.loss, event.metrics), **self.state.measured}
         return [self._closed_event(at, event.loss, event.metrics, ""), *self._end_round(at)]
+
+    def _measured(self, loss: object, metrics: Mapping[str, object]) -> dict[str, float]:
+        """The watched metrics among these, as finite numbers."""
+        found = {name: loss if name == "loss" else metrics.get(name) for name in self.rules.pace.watched}
+        return {name: float(v) for name, v in found.items() if isinstance(v, (int, float)) and math.isfinite(v)}
 
     # ---- the end
 
     def _end_round(self, at: float) -> list[Command]:
-        self.state.completed = self.state.round
-        return self._begin_round(at)
+        s, pace = self.state, self.rules.pace
+        s.completed = s.round
+        value = s.measured.get(pace.keep_best or "")
+        if value is not None and pace.better(value, s.best):
+            s.best, s.best_version, s.best_round = value, s.version, s.round
+        why = self._reached(at)
+        s.measured = {}
+        return self._finish(at, why) if why else self._begin_round(at)
+
+    def _reached(self, at: float) -> str:
+        """What ends the run with this round; "" for nothing."""
+        s, until = self.state, self.rules.pace.until
+        if until is None:
+            return ""
+        value = s.measured.get(until.metric)
+        if value is not None:
+            if improves(value, s.progress, highest=until.highest, by=until.min_delta):
+                s.progress, s.progress_round = value, s.round
+            why = until.reached(value)
+            if why:
+                return why
+            waited = s.round - s.progress_round
+            if until.patience is not None and waited >= until.patience:
+                return f"{until.metric} has not become better than {s.progress:g} for {waited} rounds"
+        return f"{until.seconds:g} s have passed" if until.seconds is not None and at >= until.seconds else ""
 
     def _stop(self, event: Stopped, at: float) -> list[Command]:
         commands = [Cancel(task, event.why) for task in self._wanted_tasks()]

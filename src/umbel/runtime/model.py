@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from umbel.door import Door
 from umbel.errors import StoreError
 from umbel.exchange import Parameters
 from umbel.params import NDArrays, Params
+from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Kind, Task
 from umbel.runtime.contents import Content, Contents, Writer, as_parameters, write_content
 from umbel.runtime.failpoints import failpoint
@@ -19,7 +21,7 @@ from umbel.runtime.insist import insist
 from umbel.stepping import Memory, Sink, Source
 from umbel.wire import Schema, encode_header
 
-__all__ = ["GlobalModel"]
+__all__ = ["GlobalModel", "kept_best"]
 
 
 class GlobalModel:
@@ -136,6 +138,14 @@ class GlobalModel:
         for old in [v for v in self._open if v not in versions]:
             self._open.pop(old)
             self.forget(old)
+
+
+def kept_best(state: State, folder: Path) -> list[str]:
+    """Where the best version is, in a line; nothing where none was kept."""
+    if state.best_version is None:
+        return []
+    path = folder / f"{GlobalModel.name(state.best_version)}.safetensors"
+    return [f"Best:  {path}, after round {state.best_round} ({state.best:g})"]
 
 
 class _Slot:

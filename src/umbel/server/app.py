@@ -18,7 +18,7 @@ from umbel.rounds.messages import Input, Resumed, Started, Stopped
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.interactive import exit_code, is_script
 from umbel.runtime.log import configure, logger
-from umbel.runtime.model import GlobalModel
+from umbel.runtime.model import GlobalModel, kept_best
 from umbel.runtime.named_once import named_once
 from umbel.runtime.observers.console import Console
 from umbel.runtime.observers.history import History
@@ -214,6 +214,8 @@ def _serve(
         logger.info("%s", line)
     if opened.folder is not None and coordinator.state.version is not None:
         logger.info("Model: %s", opened.folder / f"{model.name(coordinator.state.version)}.safetensors")
+        for text in kept_best(coordinator.state, opened.folder):
+            logger.info("%s", text)
     if store.head is not None:
         logger.info("Audit: umbel audit verify %s --head %s", opened.run, store.head.hex())
     if outcome.error:

@@ -19,7 +19,7 @@ from umbel.rounds.events import Event
 from umbel.rounds.messages import Input, Populated, Resumed, Started, Stopped
 from umbel.runtime.contents import Contents
 from umbel.runtime.log import configure, logger
-from umbel.runtime.model import GlobalModel
+from umbel.runtime.model import GlobalModel, kept_best
 from umbel.runtime.named_once import named_once
 from umbel.runtime.observers.console import Console
 from umbel.runtime.observers.history import History
@@ -247,6 +247,8 @@ class _Simulation:
             logger.info("%s", line)
         if opened is not None and opened.folder is not None and coordinator.state.version is not None:
             logger.info("Model: %s", opened.folder / f"{model.name(coordinator.state.version)}.safetensors")
+            for text in kept_best(coordinator.state, opened.folder):
+                logger.info("%s", text)
         if outcome.error:
             raise QuorumNotMet(outcome.why)
         return history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypedDict
 
 import numpy as np
@@ -28,6 +29,7 @@ from umbel.strategies.base import FailedResult, Parts, Strategy
 from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
 from umbel.strategies.combining import Alone, Results, combined
 from umbel.transforms import Transform, identity
+from umbel.until import Until
 
 __all__ = ["Classic", "Common", "FedAvg", "Sized", "aggregate_metrics", "average_metrics"]
 
@@ -50,6 +52,9 @@ class Common(TypedDict, total=False):
     select: Selector | None
     transform: Transform | None
     pace: Pace | None
+    until: Until | None
+    keep_best: str | None
+    evaluate_every: int
 
 
 class Sized(Common, total=False):
@@ -84,6 +89,9 @@ class FedAvg(Strategy):
       to metrics; may return any dict. Without one, numbers are averaged by number of examples.
     - `select`, `transform`, `pace`: other parts than its own, on this and any of its relatives: who takes part, what happens
       to an update on its way, when a round closes. `FedAdam(..., pace=Pace(goal=80, quorum=50))` over-selects.
+    - `until`: what ends the run before its last round: `Until(metric="accuracy", at_least=0.97)`, `Until(patience=10)`.
+    - `keep_best`: the name of a metric, or "loss": the best version by it is kept to the end beside the newest.
+    - `evaluate_every`: evaluation, by clients and on the server, after each k-th round only.
     """
 
     free_form = False  # whether updates may have names and shapes of their own
@@ -107,7 +115,12 @@ class FedAvg(Strategy):
         select: Selector | None = None,
         transform: Transform | None = None,
         pace: Pace | None = None,
+        until: Until | None = None,
+        keep_best: str | None = None,
+        evaluate_every: int = 1,
     ) -> None:
+        if evaluate_every < 1:
+            raise ValueError(f"evaluate_every={evaluate_every}; it is a number of rounds, 1 or more")
         for name, fraction in (("fraction_fit", fraction_fit), ("fraction_evaluate", fraction_evaluate)):
             if not 0 <= fraction <= 1:
                 raise ValueError(f"{name}={fraction}; it is a part of the present clients, from 0 to 1")
@@ -127,6 +140,9 @@ class FedAvg(Strategy):
         self._select = select
         self._transform = transform
         self._pace = pace
+        self._until = until
+        self.keep_best = keep_best
+        self.evaluate_every = evaluate_every
         self._alone = Alone(None if initial_parameters is None else Params.of(initial_parameters.arrays()))
 
     @property
@@ -145,7 +161,8 @@ class FedAvg(Strategy):
 
     @property
     def pace(self) -> Pace:
-        return self.parts.pace
+        pace = self.parts.pace
+        return replace(pace, until=self._until or pace.until, keep_best=self.keep_best or pace.keep_best)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(accept_failures={self.accept_failures})"
@@ -170,7 +187,7 @@ class FedAvg(Strategy):
         return self.initial_parameters
 
     def evaluate(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
-        if self.evaluate_fn is None:
+        if self.evaluate_fn is None or server_round % self.evaluate_every:
             return None
         evaluated = self.evaluate_fn(server_round, parameters.arrays(), {})
         return None if evaluated is None else (evaluated[0], dict(evaluated[1]))
@@ -195,7 +212,7 @@ class FedAvg(Strategy):
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
-        if self.fraction_evaluate == 0.0:
+        if self.fraction_evaluate == 0.0 or server_round % self.evaluate_every:
             return []
         config = self.on_evaluate_config_fn(server_round) if self.on_evaluate_config_fn else {}
         size, needed = self.num_evaluation_clients(client_manager.num_available())

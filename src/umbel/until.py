@@ -1,0 +1,62 @@
+"""When a run ends before its last round. Knows numbers; knows no clock, no model and no clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Until", "improves"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Until:
+    """A run ends with the round after which one of these is so; `num_rounds` is its end in any case.
+
+    - `metric`: the number that is watched, "loss" or the name of a metric: of the owner's central evaluation where that has
+      it, otherwise of the clients' evaluation
+    - `at_least`, `at_most`: the target that it reaches
+    - `patience`: so many rounds in a row in which it was not better than the best before by more than `min_delta`. Less is
+      better for "loss" and where there is an `at_most`, more otherwise.
+    - `seconds`: run time, which stands still while no server runs
+
+    >>> Until(metric="accuracy", at_least=0.97).reached(0.975)
+    'accuracy is 0.975, at least 0.97'
+    """
+
+    metric: str = "loss"
+    at_least: float | None = None
+    at_most: float | None = None
+    patience: int | None = None
+    min_delta: float = 0.0
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.at_least is None and self.at_most is None and self.patience is None and self.seconds is None:
+            raise ValueError("Until() never ends a run: give at_least, at_most, patience or seconds")
+        if self.at_least is not None and self.at_most is not None:
+            raise ValueError("a target is at_least or at_most, not both")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience={self.patience}; it is a number of rounds, 1 or more")
+        if not self.min_delta >= 0 or (self.seconds is not None and not self.seconds > 0):
+            raise ValueError(f"min_delta={self.min_delta} must be 0 or more, and seconds={self.seconds} above 0")
+
+    @property
+    def highest(self) -> bool:
+        """Whether more is better."""
+        return self.at_most is None and self.metric != "loss"
+
+    def reached(self, value: float) -> str:
+        """Which target a value reaches; "" for none."""
+        if self.at_least is not None and value >= self.at_least:
+            return f"{self.metric} is {value:g}, at least {self.at_least:g}"
+        if self.at_most is not None and value <= self.at_most:
+            return f"{self.metric} is {value:g}, at most {self.at_most:g}"
+        return ""
+
+
+def improves(value: float, best: float | None, *, highest: bool, by: float = 0.0) -> bool:
+    """Whether a value is better than the best so far by more than `by`.
+
+    >>> improves(0.5, None, highest=True), improves(0.5, 0.4, highest=True, by=0.2), improves(0.5, 0.6, highest=False)
+    (True, False, True)
+    """
+    return best is None or (value > best + by if highest else value < best - by)

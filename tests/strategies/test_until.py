@@ -1,0 +1,142 @@
+"""What ends a run before its last round, which version is kept as the best, and when there is an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from umbel.common import ndarrays_to_parameters
+from umbel.pace import Pace
+from umbel.rounds.coordinator import Coordinator, Rules, State
+from umbel.rounds.events import RunFinished
+from umbel.rounds.messages import Chosen, Evaluated, Initialized, Populated, Started
+from umbel.runtime.contents import FileContents
+from umbel.runtime.stores.codec import decode_state, encode
+from umbel.runtime.stores.memory import MemoryStore
+from umbel.server.strategy import Bucketing, FedAvg, FedMedian
+from umbel.testing import run_locally
+from umbel.training import NumPyClient
+from umbel.until import Until
+
+
+class Counter(NumPyClient):
+    """Adds 1; evaluates by a list of accuracies."""
+
+    def __init__(self, accuracies=()):
+        self.accuracies = accuracies
+
+    def fit(self, parameters, config):
+        return [parameters[0] + 1], 1, {}
+
+    def evaluate(self, parameters, config):
+        number = int(parameters[0][0])
+        accuracy = self.accuracies[number - 1] if self.accuracies else number / 10
+        return 1 - accuracy, 1, {"accuracy": accuracy}
+
+
+def run(strategy=FedAvg, rounds=8, accuracies=(), store=None, **keywords):
+    given = ndarrays_to_parameters([np.zeros(2)])
+    clients = {name: Counter(accuracies) for name in "ab"}
+    return run_locally(strategy(initial_parameters=given, **keywords), clients, num_rounds=rounds, store=store)
+
+
+def end_of(done):
+    (finished,) = [event for event in done.events if isinstance(event, RunFinished)]
+    return finished.rounds, finished.why
+
+
+def test_a_target_of_the_clients_evaluation_ends_the_run():
+    done = run(until=Until(metric="accuracy", at_least=0.35))
+    assert end_of(done) == (4, "accuracy is 0.4, at least 0.35")
+    assert done.arrays[0].tolist() == [4, 4]
+
+
+def test_a_target_of_the_loss_is_at_most():
+    assert end_of(run(until=Until(at_most=0.7))) == (3, "loss is 0.7, at most 0.7")
+
+
+def test_the_owner_s_evaluation_counts_before_the_clients():
+    central = run(evaluate_fn=lambda number, arrays, _: (0.0, {"accuracy": 0.9 if number == 2 else 0.0}),
+                  until=Until(metric="accuracy", at_least=0.35))
+    assert end_of(central) == (2, "accuracy is 0.9, at least 0.35")
+    both = run(evaluate_fn=lambda number, arrays, _: (0.0, {"f1": 0.1}), until=Until(metric="accuracy", at_least=0.35))
+    assert end_of(both)[0] == 4  # the owner's has no accuracy
+
+
+def test_a_plateau_ends_the_run():
+    accuracies = [0.1, 0.5, 0.52, 0.4, 0.52, 0.9, 0.9, 0.9]
+    done = run(accuracies=accuracies, until=Until(metric="accuracy", patience=3, min_delta=0.05))
+    assert end_of(done) == (5, "accuracy has not become better than 0.5 for 3 rounds")
+
+
+def test_time_ends_the_run_at_the_end_of_a_round():
+    rules = Rules(run="r", min_available=1, pace=Pace(quorum=0, retries=0, until=Until(seconds=10)))
+    machine = Coordinator(rules, State(num_rounds=5))
+    machine.handle(Started(), 0.0)
+    machine.handle(Populated(1), 0.0)
+    machine.handle(Initialized(True), 0.0)
+    machine.handle(Evaluated(), 0.0)
+    for moment in (4.0, 9.0, 10.5):
+        machine.handle(Chosen(()), moment)
+        machine.handle(Evaluated(), moment)
+        assert not machine.done
+        commands = machine.handle(Chosen(()), moment)
+    assert machine.done
+    assert [c.event.why for c in commands if isinstance(getattr(c, "event", None), RunFinished)] == ["10 s have passed"]
+
+
+def test_nothing_watched_runs_to_the_end():
+    assert end_of(run(rounds=3)) == (3, "all rounds done")
+    assert end_of(run(rounds=3, until=Until(metric="nobody's", at_least=0))) == (3, "all rounds done")
+
+
+def test_a_run_goes_on_counting_after_a_resume():
+    state = State(num_rounds=9, progress=0.5, progress_round=3, best=0.25, best_version=3, measured={"loss": 1.0})
+    assert decode_state(encode(state)) == state
+    pace = Pace(until=Until(patience=2), keep_best="loss")
+    assert Pace(**asdict(pace)) == pace
+
+
+def test_the_best_version_is_kept_beside_the_newest(tmp_path):
+    store = MemoryStore(FileContents(tmp_path))
+    done = run(accuracies=[0.1, 0.6, 0.3, 0.6, 0.2], rounds=5, store=store, keep_best="accuracy")
+    state = done.coordinator.state
+    assert (state.best, state.best_version, state.best_round) == (0.6, 2, 2)  # the first of equals
+    assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["model-000002", "model-000005"]
+
+
+def test_the_best_by_loss_is_the_lowest():
+    done = run(accuracies=[0.1, 0.6, 0.3], rounds=3, keep_best="loss")
+    assert done.coordinator.state.best_version == 2
+
+
+def test_evaluation_every_other_round():
+    asked = []
+    done = run(rounds=5, evaluate_every=2, evaluate_fn=lambda number, arrays, _: asked.append(number))
+    assert asked == [0, 2, 4]
+    assert [number for number, _ in done.history.losses_distributed] == [2, 4]
+
+
+def test_a_strategy_around_another_ends_as_that_one():
+    inner = FedMedian(initial_parameters=ndarrays_to_parameters([np.zeros(2)]), until=Until(at_most=0.85), keep_best="loss")
+    done = run_locally(Bucketing(inner), {name: Counter() for name in "ab"}, num_rounds=5)
+    assert end_of(done)[0] == 2
+    assert done.coordinator.state.best_version == 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Until(),
+        lambda: Until(at_least=1, at_most=0),
+        lambda: Until(patience=0),
+        lambda: Until(seconds=0),
+        lambda: Until(patience=1, min_delta=-1),
+        lambda: FedAvg(evaluate_every=0),
+    ],
+)
+def test_what_can_never_end_is_refused(make):
+    with pytest.raises(ValueError, match=r"give|not both|1 or more|must be"):
+        make()
