@@ -43,8 +43,10 @@ def test_the_programs_of_the_readme_give_the_table_of_the_readme(tmp_path):
     readme = (ROOT / "README.md").read_text()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    for name, program in zip(("client.py", "server.py"), re.findall(r"```python\n(.*?)```", readme, re.S), strict=True):
+    programs = re.findall(r"```python\n# (\w+\.py): .*?\n(.*?)```", readme, re.S)
+    for name, program in programs:
         (tmp_path / name).write_text(program.replace("8080", str(port)))
+    assert [name for name, _ in programs] == ["client.py", "server.py", "simulation.py"]
     processes = [
         subprocess.Popen([sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         for command in (["server.py"], ["client.py", "1"], ["client.py", "2"])
@@ -58,3 +60,7 @@ def test_the_programs_of_the_readme_give_the_table_of_the_readme(tmp_path):
     assert [process.returncode for process in processes] == [0, 0, 0], said
     promised = re.search(r"(INFO    : round    loss\n.*?)INFO    : Model", readme, re.S)[1]
     assert promised in said[0]
+    simulated = subprocess.run(
+        [sys.executable, "simulation.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert simulated.stdout.startswith("History (loss, distributed:")

@@ -1,6 +1,13 @@
 """The client's front door: derive from `NumPyClient` (or `Client`) and call `start_client`."""
 
-from umbel.client.app import ClientApp, start_client, start_numpy_client
+from typing import TYPE_CHECKING
+
+from umbel.lazily import lazily
 from umbel.training import Client, ClientFn, NumPyClient
 
+if TYPE_CHECKING:
+    from umbel.client.app import ClientApp, start_client, start_numpy_client
+
 __all__ = ["Client", "ClientApp", "ClientFn", "NumPyClient", "start_client", "start_numpy_client"]
+
+__getattr__ = lazily(__name__, "umbel.client.app", "ClientApp", "start_client", "start_numpy_client")

@@ -1,12 +1,18 @@
 """The server's front door: `start_server` with a strategy."""
 
+from typing import TYPE_CHECKING
+
+from umbel.config import ServerConfig
+from umbel.lazily import lazily
 from umbel.pace import Pace
 from umbel.server import strategy
-from umbel.server.app import Server, ServerApp, ServerConfig, start_server
 from umbel.server.client_manager import ClientManager, SimpleClientManager
 from umbel.server.client_proxy import ClientProxy
 from umbel.server.criterion import Criterion
 from umbel.server.history import History
+
+if TYPE_CHECKING:
+    from umbel.server.app import Server, ServerApp, start_server
 from umbel.until import Until
 
 __all__ = [
@@ -23,3 +29,5 @@ __all__ = [
     "start_server",
     "strategy",
 ]
+
+__getattr__ = lazily(__name__, "umbel.server.app", "Server", "ServerApp", "start_server")
