@@ -43,7 +43,7 @@ def test_the_programs_of_the_readme_give_the_table_of_the_readme(tmp_path):
     readme = (ROOT / "README.md").read_text()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    programs = re.findall(r"```python\n# (\w+\.py): .*?\n(.*?)```", readme, re.S)
+    programs = re.findall(r"```python\n# (\w+\.py).*?\n(.*?)```", readme, re.S)
     for name, program in programs:
         (tmp_path / name).write_text(program.replace("8080", str(port)))
     assert [name for name, _ in programs] == ["client.py", "server.py", "simulation.py"]
