@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import socket
 import zlib
 
@@ -17,6 +18,7 @@ import psutil
 import pytest
 from by_hand import raw
 from federations import wait_for
+from test_hostile_headers import HOSTILE
 
 pytestmark = pytest.mark.system
 
@@ -280,7 +282,7 @@ def _put_head(s, length):
 
 def length_beyond_everything(s):
     s.reply(s.offer(data=None))
-    return raw(s.port, _put_head(s, 2**80) + bytes(100))
+    return raw(s.port, _put_head(s, 2**80) + bytes(100), source=s.source)
 
 
 def body_shorter_than_its_length(s):
@@ -365,7 +367,7 @@ def content(name, **headers):
 
 
 def sending(data, **options):
-    return lambda s: raw(s.port, data, **options)
+    return lambda s: raw(s.port, data, source=s.source, **options)
 
 
 def _if(answer, condition):
@@ -488,10 +490,31 @@ def _check(case, expected, words, answer):
     assert len(answer.why) < 5000, f"{case}: a reason of {len(answer.why)} characters"
 
 
+def hostile_file(data):
+    """A file of the corpus of headers, as an offer with its data."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header, rest = (data[:end], data[end:]) if end <= len(data) else (data, b"")
+    return lambda s: s.offer(header=header, size=len(rest), data=rest, crc32=zlib.crc32(rest))
+
+
+# Taken, or nothing that could be refused: no line is due.
+NOTHING_TO_SAY = {
+    "act: a header in pieces",
+    "act: 5,000 headers",
+    "act: a WebSocket",
+    "act: an empty request",
+    "act: two empty lines",
+    "act: a poll that has 10^6 tasks",
+    "act: an offer in the middle of another",
+    "act: a body shorter than its length",
+}
+
+
 def test_whatever_strangers_do_the_model_is_that_of_the_honest_clients(federation, reference, strange):
     cases = [*((f"offer: {case}", *rest) for case, rest in OFFERS.items())]
+    cases += [*((f"offer: a file: {case}", hostile_file(data), "rejected", "") for case, data in HOSTILE.items())]
     cases += [*((f"act: {case}", *rest) for case, rest in ACTS.items())]
-    assert len(cases) > 130
+    assert len(cases) >= 260
     number = len(cases) + 2
     server = federation.server(rounds=1, clients=number, central=False, keywords={"fraction_evaluate": 0.0})
     server.says("Waiting for clients")
@@ -516,6 +539,13 @@ def test_whatever_strangers_do_the_model_is_that_of_the_honest_clients(federatio
             wrong.append(f"{case}: {type(error).__name__} {error}".splitlines()[0])
         assert server.alive, f"{case} has ended the server"
     assert not wrong, "\n".join(wrong)
+    said = server.text
+    silent = [
+        case
+        for stranger, (case, *_) in zip(strangers, cases, strict=True)
+        if not re.search(rf": ({stranger.name}|{re.escape(stranger.source)}): |client {stranger.name} failed ", said)
+    ]
+    assert set(silent) <= NOTHING_TO_SAY, f"no line in the log: {sorted(set(silent) - NOTHING_TO_SAY)}"
     for stranger in strangers:
         stranger.give_up()
     assert psutil.Process(server.pid).memory_info().rss < 600 * 2**20

@@ -99,7 +99,7 @@ class Reception:
                 self._failed(error)  # the run's loop ends with it
                 return self._refusal(request, 503, "the server cannot write")
             except ClientDisconnect:
-                return Response(status_code=400)
+                return self._refusal(request, 400, "the connection broke before all of it had come", offence=False)
             finally:
                 self._give_back(request)
 
@@ -117,13 +117,15 @@ class Reception:
         if most is not None and "content-length" in request.headers and declared_length(request) > most:
             raise Refused(413, f"the message is longer than {most} bytes")
 
-    def _refusal(self, request: Request, status: int, why: str, headers: dict[str, str] | None = None) -> Response:
+    def _refusal(
+        self, request: Request, status: int, why: str, headers: dict[str, str] | None = None, *, offence: bool = True
+    ) -> Response:
         """The answer to a request that is refused, with its line in the log."""
         client: Present | None = request.scope.get("umbel.client")
         peer = peer_of(request)
         source = client.name if client is not None else peer[0] if peer is not None else "somebody"
         self._conduct.say(source, f"refused {request.method} {short(request.url.path)} with {status}: {why}")
-        if client is not None and status in OFFENCES:
+        if offence and client is not None and status in OFFENCES:
             quarantine = self._conduct.offends(client.name, why)
             if quarantine:
                 why = f"{why}. {client.name} is {quarantine}"

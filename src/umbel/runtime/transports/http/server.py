@@ -75,7 +75,7 @@ from umbel.runtime.transports.http.reception import Reception, declared_length
 from umbel.runtime.transports.http.sessions import SWEEP, Present, Sessions
 from umbel.runtime.transports.http.upload import Upload
 from umbel.training import Answer
-from umbel.wire import MAX_HEADER, Schema, parse_header
+from umbel.wire import MAX_HEADER, Schema, parse_header, short
 
 if TYPE_CHECKING:
     from umbel.runtime.transports.http.gate import Gate
@@ -88,6 +88,7 @@ PATIENCE = 25.0  # seconds a request may wait for the run's loop before it is to
 MAX_MESSAGE = MAX_HEADER + 2 * INLINE
 MAX_POLL = 2**20
 MAX_SMALL = 4096  # bytes of a registration or a commit
+_NO_OFFER = Outcome(GO, "make an offer first", 0)
 
 
 @dataclass(slots=True)
@@ -135,10 +136,11 @@ class HttpTransport:
         self._away = False
         joined = lambda name: self.put(Joined(name))  # noqa: E731
         self._sessions = Sessions(joined=joined, left=self._left, known=known, most=limits.clients)
+        self._conduct = Conduct(limits)
         self._reception = Reception(
             self._sessions,
             limits=limits,
-            conduct=Conduct(limits),
+            conduct=self._conduct,
             certificate_needed=listener.certificate_needed,
             gate=gate,
             failed=self.put,
@@ -391,7 +393,7 @@ class HttpTransport:
         offer = decode(await self._reception.body(request, MAX_MESSAGE), Offer)
         owed = self._owed_to(client).get(name)
         if offer.have is None:
-            return _message(await self._replied(owed, name, offer))
+            return self._told(client, name, await self._replied(owed, name, offer))
         client.following += 1
         try:
             outcome = await self._replied(owed, name, offer)
@@ -401,7 +403,7 @@ class HttpTransport:
             client.following -= 1
             client.news.set()  # a poll may have held back
         failpoint("reply.before-answer")
-        return _message(outcome)
+        return self._told(client, name, outcome)
 
     async def _replied(self, owed: _Owed | None, name: str, offer: Offer) -> Outcome:
         if owed is None:
@@ -451,13 +453,13 @@ class HttpTransport:
         owed, offset = self._owed_to(client).get(name), request.path_params["offset"]
         if owed is None or owed.upload is None or owed.submitted:
             await self._reception.drain(request)
-            return _message(self._unwanted(name) if owed is None else Outcome(GO, "make an offer first", 0))
+            return self._told(client, name, self._unwanted(name) if owed is None else _NO_OFFER)
         upload = owed.upload
         if declared_length(request) > PART:
             raise Refused(413, f"a part has at most {PART} bytes and says how many")
         if offset != upload.received:
             await self._reception.drain(request)
-            return _message(Outcome(GO, "not the next byte", upload.received))
+            return self._told(client, name, Outcome(GO, "not the next byte", upload.received))
 
         async def take() -> Outcome:
             try:
@@ -474,21 +476,27 @@ class HttpTransport:
                 raise
             return Outcome(GO, offset=upload.received)
 
-        return _message(await self._checked(owed, take, request))
+        return self._told(client, name, await self._checked(owed, take, request))
 
     async def _commit(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
         message = decode(await self._reception.body(request, MAX_SMALL), Commit)
         owed = self._owed_to(client).get(name)
         if owed is None:
-            return _message(self._unwanted(name))
+            return self._told(client, name, self._unwanted(name))
         if owed.submitted:
-            return _message(await self._decision(name))
+            return self._told(client, name, await self._decision(name))
         if owed.upload is None:
-            return _message(Outcome(GO, "make an offer first", 0))
+            return self._told(client, name, _NO_OFFER)
         upload = owed.upload
         outcome = await self._checked(owed, lambda: self._finish(owed, upload, message))
         failpoint("commit.before-answer")
+        return self._told(client, name, outcome)
+
+    def _told(self, client: Present, task: str, outcome: Outcome) -> Response:
+        """The answer to a part of a reply; where it was not taken as it came, with a line in the log."""
+        if outcome.why and outcome.verdict != Verdict.REJECTED:  # that is the run's to say
+            self._conduct.say(client.name, f"{outcome.verdict} for {short(task)}: {outcome.why}")
         return _message(outcome)
 
     async def _checked(
