@@ -7,19 +7,26 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 PY := $(VENV)/bin/python
 PORT ?= 8080
+FUZZ ?= 60
 
-.PHONY: demo test test-fast test-system test-tutorial check bench bench-simulation data more-data postgres clean
+.PHONY: demo test test-fast test-system test-tutorial check bench bench-simulation data more-data postgres fuzz test-fuzz clean
 
 demo: $(VENV)/demo data  ## a server and three MLX clients on real MNIST, three rounds
 	PYTHON=$(CURDIR)/$(PY) PORT=$(PORT) bash examples/quickstart-mlx/run.sh
 
-test: data more-data postgres test-fast test-system test-tutorial  ## everything
+test: data more-data postgres test-fast test-system test-fuzz test-tutorial  ## everything
 
 test-fast: $(VENV)/dev  ## seconds
 	$(PY) -m pytest -q -m "not system and not tutorial"
 
 test-system: $(VENV)/dev  ## real processes, real sockets, SIGKILL
 	$(PY) -m pytest -q -m system
+
+test-fuzz: .venvs/fuzz/done  ## each fuzzer, briefly
+	.venvs/fuzz/bin/python tests/fuzz/run.py --seconds 3
+
+fuzz: .venvs/fuzz/done  ## everything that reads foreign bytes, a minute each (FUZZ=seconds), and the HTTP surface
+	.venvs/fuzz/bin/python tests/fuzz/run.py --seconds $(FUZZ)
 
 test-tutorial: $(VENV)/dev $(VENV)/demo data  ## MLX and MXNet on real MNIST
 	$(PY) -m pytest -q -m tutorial
@@ -45,7 +52,7 @@ postgres:  ## a PostgreSQL server for the tests to start; where there can be non
 	-scripts/postgres
 
 clean:
-	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/base: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: Umbel needs Python 3.11 or newer, and there is none on PATH" >&2; exit 1; }
@@ -60,4 +67,13 @@ $(VENV)/demo: $(VENV)/base examples/quickstart-mlx/requirements.txt
 
 $(VENV)/dev: $(VENV)/base
 	$(PY) -m pip install --quiet -e '.[datasets,plot,postgres,security,simulation]' --group test --group check polars scikit-learn torch==2.13.0
+	@touch $@
+
+# atheris has wheels for some Pythons and machines; where one of the two cannot be had, run.py says what takes its place
+.venvs/fuzz/done: pyproject.toml
+	$(PYTHON) -m venv .venvs/fuzz
+	.venvs/fuzz/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venvs/fuzz/bin/python -m pip install --quiet -e '.[security]' --group test
+	-.venvs/fuzz/bin/python -m pip install --quiet --only-binary=:all: 'atheris>=2.3'
+	-.venvs/fuzz/bin/python -m pip install --quiet 'schemathesis>=4.0'
 	@touch $@

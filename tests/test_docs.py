@@ -22,7 +22,18 @@ def test_the_transition_table_in_the_docs_is_the_one_in_the_code():
     assert printed == re.search(r"<!-- transitions -->\n(.*?)\n<!-- /transitions -->", written, re.S)[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
+def test_every_test_that_the_threat_model_names_is_there():
+    page = (ROOT / "SECURITY.md").read_text()
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)", page))
+    assert len(named) > 20
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
+    assert [path for path in re.findall(r"`(\w+/\w+\.py)`", page) if not (ROOT / "tests" / path).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "SECURITY.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
+)
 def test_links_between_pages_lead_somewhere(page):
     folder = (ROOT / page).parent
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / page).read_text())

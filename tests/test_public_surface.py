@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -192,3 +193,19 @@ def test_nothing_in_the_package_depends_on_assertions():
 
 def test_the_package_says_that_it_is_typed():
     assert (Path(umbel.__path__[0]) / "py.typed").exists()
+
+
+def test_no_module_of_the_package_unpickles():
+    """What comes from the network, the journal or a file is data. (A simulation's own workers get their client pickled.)"""
+    allowed = re.compile(r"umbel[/.](runtime[/.]transports[/.]simulated|simulation|runtime[/.]ray)")
+    found = []
+    for path in sorted(Path(umbel.__path__[0]).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if {name.partition(".")[0] for name in names} & {"pickle", "cloudpickle", "marshal", "shelve", "dill", "joblib"}:
+                found.append(path.relative_to(Path(umbel.__path__[0]).parent).as_posix())
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec"):
+                found.append(path.relative_to(Path(umbel.__path__[0]).parent).as_posix())
+    assert [path for path in found if not allowed.match(path)] == []

@@ -109,6 +109,29 @@ def test_ten_thousand_connections_that_say_nothing(federation, reference, strang
     assert federation.model() == reference()
 
 
+def test_tls_handshakes_that_stand_still(federation, reference, sockets, many_files):
+    certificates = pytest.importorskip("umbel.runtime.security.certificates", reason="needs the extra security")
+    pytest.importorskip("cryptography", reason="needs the extra security")
+    certificates.make_authority(federation.folder, days=1)
+    hosts = ["localhost", "127.0.0.1"]
+    certificates.issue(federation.folder, "server", "localhost", hosts, days=1, server=True)
+    ca, certificate, key = (str(federation.folder / name) for name in ("ca.pem", "server.pem", "server.key"))
+    server = federation.server(certificates=[ca, certificate, key])
+    server.says("Waiting for clients")
+    federation.client("a", root_certificates=ca, hold=["fit.2"])
+    federation.client("b", root_certificates=ca)
+    federation.reached("a", "fit.2")
+    with no_more_than(server, 200 * MIB):
+        crowd = sockets(federation.port, min(4_000, many_files - 200))
+        server.says("TLS failed: 2,048 handshakes are under way; one more is refused")
+        federation.open("a", "fit.2")  # whoever is in stays in
+        server.says("Run over")
+        for connection in crowd:
+            connection.close()
+    federation.all_end()
+    assert federation.model() == reference()
+
+
 def test_a_hundred_slow_lorises(federation, reference, sockets):
     """Half a head, half a registration, nothing at all, and never a whole request: each is told, and closed, in time."""
     server = federation.server()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def server_context(
     authority, certificate, key = certificates
     context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.failed = failed
+    context.failed, context.shaking = failed, weakref.WeakSet()
     context.sslobject_class = _Told
     _trust(context, authority, "certificates=(ca, certificate, key): the CA certificate")
     _own(context, certificate, key, "certificates=(ca, certificate, key)")
@@ -36,13 +37,22 @@ def server_context(
     return context
 
 
+HANDSHAKES = 2_048  # under way at the same time, of 50 KiB each
+
+
 class _ServerContext(ssl.SSLContext):
     failed: Callable[[str], None]
+    shaking: weakref.WeakSet[_Told]
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        if len(self.shaking) >= HANDSHAKES:
+            why = f"{HANDSHAKES:,} handshakes are under way; one more is refused"
+            self.failed(why)
+            raise ssl.SSLError(why)
         told = super().wrap_bio(incoming, outgoing, *arguments, **options)
         assert isinstance(told, _Told)
-        told.outgoing, told.failed = outgoing, self.failed
+        told.outgoing, told.context_of = outgoing, self
+        self.shaking.add(told)
         return told
 
 
@@ -50,7 +60,7 @@ class _Told(ssl.SSLObject):
     """The event loop keeps the error of a handshake to itself, and hangs up before the peer has heard of it. Not so here."""
 
     outgoing: ssl.MemoryBIO
-    failed: Callable[[str], None]
+    context_of: _ServerContext
     _error: ssl.SSLError | None = None
 
     def do_handshake(self) -> None:
@@ -61,13 +71,14 @@ class _Told(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            self.failed(why_tls_failed(error, server=True))
+            self.context_of.failed(why_tls_failed(error, server=True))
             if error.reason == "HTTP_REQUEST":
                 self.outgoing.write(_SPEAK_TLS)
             elif not isinstance(error, ssl.SSLCertVerificationError):
                 raise
             self._error = error
             raise ssl.SSLWantReadError from None  # then what is outgoing is sent; whatever comes in ends it
+        self.context_of.shaking.discard(self)
 
 
 _SPEAK_TLS_WHY = b"this port speaks TLS; connect by https, and give an Umbel client root_certificates=\n"

@@ -60,7 +60,7 @@ def decode_input(kind: str, body: bytes) -> Input:
     """Raises `StoreError` for a row that is not what was written."""
     try:
         event: Input = msgspec.msgpack.decode(body, type=_TYPES[kind])
-    except (KeyError, msgspec.MsgspecError) as error:
+    except (KeyError, ValueError, RecursionError) as error:  # MsgspecError is a ValueError
         raise StoreError(f"a journal row of type {kind!r} cannot be read: {error}") from None
     return event
 
@@ -69,5 +69,5 @@ def decode_state(body: bytes) -> State:
     """Raises `StoreError` for a snapshot that is not what was written."""
     try:
         return msgspec.msgpack.decode(body, type=State)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"a snapshot cannot be read: {error}") from None

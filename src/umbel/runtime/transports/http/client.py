@@ -193,7 +193,7 @@ class _Life:
             if self._repeats and head.seed is not None:
                 self._seed(head.seed, head.round)
             failpoint("client.before-training")
-            answer = run_task(self._client, Kind(head.kind), params.arrays(), head.config)
+            answer = run_task(self._client, head.kind, params.arrays(), head.config)
             failpoint("client.after-training")
             del params  # an answer holds what it needs of it
             if isinstance(answer, Failure):
@@ -267,7 +267,7 @@ class _Life:
             report = FailureHead(answer.kind, answer.text, answer.detail)
             return self._link.offer(head.id, Offer(failure=report, have=[*self._have]))
         schema = schema_of(answer.arrays)
-        carries = Kind(head.kind) in (Kind.FIT, Kind.PARAMETERS)
+        carries = head.kind in (Kind.FIT, Kind.PARAMETERS)
         small = carries and schema.nbytes <= INLINE
         data = b"".join(gather(schema, answer.arrays, 0, schema.nbytes)) if small else None
         outcome = self._link.offer(

@@ -22,6 +22,7 @@ __all__ = ["AddressInUse", "Listener"]
 
 _http_logger = logging.getLogger("umbel.http")
 _http_logger.setLevel(logging.ERROR)  # what strangers send is said where it is refused; what breaks here is said here
+HANDSHAKE = 10.0  # seconds for TLS
 MAX_HEAD = 2**17  # bytes of a request's line and headers
 
 
@@ -78,7 +79,7 @@ class Listener:
         )
         config.load()
         config.ssl = self._tls
-        server = self._server = uvicorn.Server(config)
+        server = self._server = _Server(config)
         ready = threading.Event()
 
         async def serve() -> None:
@@ -113,6 +114,30 @@ class Listener:
         if self._thread is not None:
             self._thread.join(10)
         self._socket.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with a patience of our own for TLS handshakes: its own is a minute for each."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.lifespan.startup()
+        config = self.config
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        loop = asyncio.get_running_loop()
+        limit = None if config.ssl is None else HANDSHAKE
+        self.servers = [
+            await loop.create_server(
+                protocol, sock=sock, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=limit
+            )
+            for sock in sockets or []
+        ]
+        self.started = True
 
 
 async def _coroutine(function: Callable[[], Awaitable[None]]) -> None:

@@ -14,11 +14,12 @@ All but the first carry the session in the header `umbel-session`. A refusal is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from umbel.errors import WireError
+from umbel.rounds.messages import Kind
 
 __all__ = [
     "FOLLOW",
@@ -76,14 +77,14 @@ class Poll(msgspec.Struct, forbid_unknown_fields=True):
 
 class ContentHead(msgspec.Struct):
     name: str
-    size: int  # bytes of the whole file
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**62)]  # bytes of the whole file
     crc32: int
     data: bytes | None = None  # the file itself, where it is small
 
 
 class TaskHead(msgspec.Struct):
     id: str
-    kind: str
+    kind: Kind
     round: int
     config: dict[str, object]
     content: ContentHead | None = None

@@ -71,7 +71,7 @@ from umbel.runtime.transports.http.protocol import (
     encode,
     metrics_of,
 )
-from umbel.runtime.transports.http.reception import Reception, declared_length
+from umbel.runtime.transports.http.reception import Handler, Reception, declared_length
 from umbel.runtime.transports.http.sessions import SWEEP, Present, Sessions
 from umbel.runtime.transports.http.upload import Upload
 from umbel.training import Answer
@@ -202,7 +202,11 @@ class HttpTransport:
     # ---- from here on: the event loop's thread
 
     def _app(self) -> ASGIApp:
-        return self._reception.app(
+        return self._reception.app(*self.routes())
+
+    def routes(self) -> list[tuple[str, str, int | None, Handler]]:
+        """Path, method, the most bytes that a body may have (None: the handler sees to that), and handler."""
+        return [
             ("/", "GET", 0, self._hello),
             ("/v1/register", "POST", MAX_SMALL, self._register),
             ("/v1/next", "POST", MAX_POLL, self._next),
@@ -211,7 +215,7 @@ class HttpTransport:
             ("/v1/tasks/{task}/data/{offset:int}", "PUT", None, self._data),
             ("/v1/tasks/{task}/commit", "POST", MAX_SMALL, self._commit),
             ("/v1/leave", "POST", MAX_SMALL, self._leave),
-        )
+        ]
 
     async def _watch(self) -> None:
         """Notices, for ever, who has gone, what takes too long, and who may no longer take part."""
