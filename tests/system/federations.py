@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -11,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +27,7 @@ from umbel.params import Params  # noqa: E402
 from umbel.strategies.base import Strategy  # noqa: E402
 from umbel.testing import run_locally  # noqa: E402
 
-__all__ = ["Federation", "Program", "Relay", "free_port", "in_process", "strategy_of", "together", "wait_for"]
+__all__ = ["Federation", "Program", "free_port", "in_process", "strategy_of", "together", "wait_for"]
 
 T = TypeVar("T")
 
@@ -221,87 +219,3 @@ def in_process(
     chosen = strategy_of(strategy, len(names), size=size, given=given, **(keywords or {}))
     members = {name: Member(name, Gates(folder, name, []), size=size) for name in names}
     return Params.of(run_locally(chosen, members, num_rounds=rounds).arrays).to_bytes()
-
-
-class Relay:
-    """A network in between: passes bytes on to `port`, and breaks when it is told to.
-
-    `stop_after` is the number of bytes from the clients after which nothing passes any more; None for no limit.
-    `change` may alter what a client sends, `change_answers` what it gets.
-    """
-
-    def __init__(self, port: int, *, stop_after: int | None = None) -> None:
-        self._target = port
-        self.stop_after = stop_after
-        self.change: Callable[[bytes], bytes] = lambda data: data
-        self.change_answers: Callable[[bytes], bytes] = lambda data: data
-        self.passed = 0  # bytes from clients
-        self.returned = 0  # bytes to clients
-        self._closing = False
-        self._sockets: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
-        self._start(self._accept)
-
-    @property
-    def stopped(self) -> bool:
-        return self.stop_after is not None and self.passed >= self.stop_after
-
-    def cut(self) -> None:
-        """Breaks every connection; new ones are welcome."""
-        for end in list(self._sockets):
-            _shut(end)
-
-    def close(self) -> None:
-        self._closing = True
-        _shut(self._listening)
-        self._listening.close()
-        self.cut()
-        for thread in self._threads:
-            thread.join(5)
-        for end in self._sockets:
-            end.close()
-
-    def _start(self, function: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=function, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while not self._closing:
-            try:
-                near, _ = self._listening.accept()
-            except OSError:
-                return
-            try:
-                far = socket.create_connection(("127.0.0.1", self._target), 5)
-            except OSError:
-                near.close()
-                continue
-            self._sockets |= {near, far}
-            self._start(self._pump, near, far, True)
-            self._start(self._pump, far, near, False)
-
-    def _pump(self, source: socket.socket, sink: socket.socket, from_client: bool) -> None:
-        try:
-            while data := source.recv(65536):
-                if from_client:
-                    if self.stopped:
-                        wait_for(lambda: not self.stopped or self._closing, 60, "the relay is opened again")
-                    data = self.change(data)
-                    self.passed += len(data)
-                else:
-                    data = self.change_answers(data)
-                    self.returned += len(data)
-                sink.sendall(data)
-        except OSError:
-            pass
-        _shut(sink)
-        _shut(source)
-
-
-def _shut(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from federations import Relay, together, wait_for
+from federations import together, wait_for
+
+from umbel.testing import ChaosProxy
 
 pytestmark = pytest.mark.system
 
@@ -79,7 +81,7 @@ def test_a_server_killed_when_some_have_answered_keeps_their_answers(federation,
 
 
 def test_a_server_killed_during_an_upload_of_30_mb_gets_it_again(federation, reference):
-    relay = Relay(federation.port, stop_after=12_000_000)
+    relay = ChaosProxy(federation.port, stop_after=12_000_000)
     try:
         first = federation.server(size=7_500_000, rounds=1)
         far = federation.client("a", address=relay.address)

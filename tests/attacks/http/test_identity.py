@@ -17,11 +17,12 @@ pytest.importorskip("cryptography", reason="needs the extra security: IDENTITIES
 pytest.importorskip("blake3", reason="needs the extra security: IDENTITIES ARE NOT TESTED HERE")
 
 from by_hand import Stranger, address, raw
-from federations import Relay, wait_for
+from federations import wait_for
 
 from umbel.runtime.security.identity import Identity, new_token, token_key
 from umbel.runtime.security.members import Members
 from umbel.runtime.security.signatures import Key, content_digest, fingerprint, hasher
+from umbel.testing import ChaosProxy
 
 pytestmark = pytest.mark.system
 
@@ -557,7 +558,7 @@ def test_a_network_that_changes_bytes_changes_no_model(federation, doors, refere
     """A proxy on the way that alters an update, and knows how to fit the crc32: it is sent again, and counts unaltered."""
     server = federation.server(rounds=1, size=800_000, require_identity=True)
     server.says("Waiting for clients")
-    relay = Relay(federation.port)
+    relay = ChaosProxy(federation.port)
     altered = []
 
     def alter(data):

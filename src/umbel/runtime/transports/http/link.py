@@ -43,7 +43,7 @@ from umbel.runtime.transports.http.protocol import (
 
 __all__ = ["Link", "RequestRefused", "ServerRefused", "Unknown", "Unreachable", "whole"]
 
-BLOCK = 2**20
+BLOCK = 2**18  # bytes that are read at a time, and lost where the connection breaks among them
 FAREWELL = 2.0  # seconds that saying goodbye may take: a server that hangs must not hold a client that leaves
 _T = TypeVar("_T")
 
