@@ -238,7 +238,8 @@ def test_shared_contents_are_contents():
     writer.write(b"hello ")
     writer.write(b"world")
     writer.commit()
-    contents.rename("a", "b")
+    contents.link("a", "b")
+    contents.remove("a")
     content = contents.open("b")
     contents.remove("b")  # whoever has it open goes on reading
     assert content.read(6, 5) == b"world"
