@@ -64,7 +64,8 @@ class Published:
             return "not reproduced: not reached"
         mean = statistics.mean(found)
         if self.unit == "rounds":
-            return "reproduced" if abs(mean - self.value) <= 0.25 * self.value else "not reproduced"
+            when = "sooner" if mean < self.value else "later"
+            return "reproduced" if abs(mean - self.value) <= 0.25 * self.value else f"not reproduced: {when}"
         spread = max(self.sd, statistics.stdev(found) if len(found) > 1 else 0.0)
         return "reproduced" if abs(mean - self.value) <= max(1.0, 2 * spread) else "not reproduced"
 
