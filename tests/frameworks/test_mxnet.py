@@ -1,6 +1,6 @@
 """MXNet from the outside: its tests run in its own environment, and the tutorial runs as a user runs it.
 
-`scripts/mxnet-env` finds or builds that environment. Where no Python is old enough, these tests are skipped and say so.
+`scripts/separate-env` finds or builds that environment. Where no Python is old enough, these tests are skipped and say so.
 """
 
 import os
@@ -16,14 +16,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "mxnet-from-centralized-to-federated"
-NO_PYTHON = 3  # exit code of scripts/mxnet-env
+NOT_HERE = 3  # exit code of scripts/separate-env
 
 
 @pytest.fixture(scope="module")
 def mxnet_python():
     """The path of a Python that has MXNet and umbel."""
-    found = subprocess.run([sys.executable, ROOT / "scripts" / "mxnet-env"], capture_output=True, text=True)
-    if found.returncode == NO_PYTHON:
+    found = subprocess.run([sys.executable, ROOT / "scripts" / "separate-env", "mxnet"], capture_output=True, text=True)
+    if found.returncode == NOT_HERE:
         pytest.skip(f"NO MXNET TEST HAS RUN. {found.stderr.strip()}")
     assert found.returncode == 0, found.stderr
     return found.stdout.strip()
