@@ -46,7 +46,8 @@ class Piece:
     """Consecutive tasks of one exchange, whose answers come together.
 
     `content` names the parameters that go to all of them. `partial` names the sum that their updates are folded into, in
-    task order; None where each travels by itself.
+    task order; None where each travels by itself. `careful` is said where a worker has died at it: should another die, the
+    crew ought to find out at which task.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Piece:
     door: Door
     partial: str | None = None
     until: float | None = None  # monotonic seconds of the transport's process: later, no answer counts
+    careful: bool = False
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import pickle
 import selectors
 import signal
 import socket
@@ -24,10 +23,11 @@ from umbel.folding import PartialSum, plan
 from umbel.runtime.log import logger
 from umbel.runtime.threads import environment
 from umbel.runtime.transports.simulated.channel import Channel, Closed
+from umbel.runtime.transports.simulated.complaints import Broken, sendable, unusable
 from umbel.runtime.transports.simulated.importable import by_value
 from umbel.runtime.transports.simulated.pieces import Done, Lost, Piece, Work
 from umbel.runtime.transports.simulated.shared import SharedContents, anonymous_file, load_shared
-from umbel.runtime.transports.simulated.worker import Begin, Broken, Order, Ready, Result, dump
+from umbel.runtime.transports.simulated.worker import Begin, Order, Ready, Result, dump
 
 __all__ = ["ProcessCrew"]
 
@@ -184,7 +184,11 @@ class ProcessCrew:
                     self._failed_starts = 0
                     self._deal()
                 case Broken():
-                    raise _broken(message)
+                    raise unusable(
+                        message,
+                        "a worker process",
+                        importable="Workers have this process's sys.path; put the module there",
+                    )
                 case Result():
                     self._take(worker, message, files)
 
@@ -287,24 +291,5 @@ def _signal(number: int) -> str:
 
 
 def _dumped(work: Work) -> int:
-    try:
-        with by_value(work.client_fn):
-            return dump(work)
-    except (TypeError, AttributeError, pickle.PicklingError, RecursionError, ValueError) as error:
-        raise SimulationError(
-            f"client_fn cannot be sent to worker processes: {error}. Make inside client_fn what cannot travel (open files, "
-            'locks, connections), or use backend="inline".'
-        ) from error
-
-
-def _broken(message: Broken) -> SimulationError:
-    if message.type_error and message.error.startswith("TypeError: client_fn"):
-        return SimulationError(message.error.removeprefix("TypeError: "))
-    if message.error.startswith("ModuleNotFoundError"):
-        return SimulationError(
-            f"a worker process cannot import what client_fn needs ({message.error}). Workers have this process's sys.path; "
-            "put the module there, or cloudpickle.register_pickle_by_value(module)."
-        )
-    return SimulationError(f"client_fn raised {message.error} in a worker process\n{message.detail}")
-
-
+    with sendable("worker processes"), by_value(work.client_fn):
+        return dump(work)

@@ -287,6 +287,8 @@ class SimulatedTransport:
     def _try_again(self, job: _Job, lost: Lost) -> None:
         """Does a piece anew whose worker has died; a task at which two have died fails."""
         job.deaths[lost.at] = job.deaths.get(lost.at, 0) + 1
+        if lost.at is not None:  # this is where an earlier one died, too, of whom nobody knew where
+            job.deaths[lost.at] += job.deaths.pop(None, 0)
         piece = job.piece
         if job.deaths[lost.at] >= TRIES:
             given_up = set(job.tasks) if lost.at is None else {lost.at}
@@ -295,7 +297,7 @@ class SimulatedTransport:
                 self._inputs.append(Failed(job.tasks.pop(index).id, Failure(FailureKind.DIED, text)))
             piece = replace(piece, tasks=tuple(asked for asked in piece.tasks if asked.index not in given_up))
         if piece.tasks:
-            job.piece = replace(piece, number=next(self._numbers))
+            job.piece = replace(piece, number=next(self._numbers), careful=True)
             self._ready.appendleft(job)
         elif job.chunk is not None:
             self.sums.put(job.chunk, None)

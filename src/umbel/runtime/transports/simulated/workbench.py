@@ -41,15 +41,24 @@ class Workbench:
 
     def do(self, piece: Piece, model: Params | None, at: Callable[[int], None] = lambda _: None) -> Done:
         """Does the tasks one after another. `model` is what `piece.content` names, read-only; `at` is told each index."""
+        done = self.begin(piece)
+        for asked in piece.tasks:
+            at(asked.index)
+            self.do_task(piece, asked, model, done)
+        return done
+
+    def begin(self, piece: Piece) -> Done:
+        """The outcome of a piece of which nothing is done yet."""
         done = Done(piece.number, {})
         if piece.partial is not None and piece.door.schema is not None and self._work.aggregator is not None:
             if self._plan is None or self._plan.model != piece.door.schema:
                 self._plan = plan(piece.door.schema)
             done.total = PartialSum(self._work.aggregator, self._plan)
-        for asked in piece.tasks:
-            at(asked.index)
-            done.answers[asked.index] = self._do(piece, asked, model, done)
         return done
+
+    def do_task(self, piece: Piece, asked: Asked, model: Params | None, done: Done) -> None:
+        """Does the next task of the piece, and adds its answer to `done`."""
+        done.answers[asked.index] = self._do(piece, asked, model, done)
 
     def _do(self, piece: Piece, asked: Asked, model: Params | None, done: Done) -> Reply | Failure:
         seed_generators(self._work.seed, "client", asked.client, asked.round)

@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from dataclasses import dataclass
 from mmap import mmap
 
@@ -20,12 +19,13 @@ import cloudpickle
 from umbel.params import NDArrays, Params, gather
 from umbel.runtime.threads import capped_threads
 from umbel.runtime.transports.simulated.channel import Channel, Closed
+from umbel.runtime.transports.simulated.complaints import Broken
 from umbel.runtime.transports.simulated.pieces import Done, Piece, Work
 from umbel.runtime.transports.simulated.shared import anonymous_file, dump_shared, load_shared, map_file, write_all
 from umbel.runtime.transports.simulated.workbench import Workbench
 from umbel.wire import Schema, encode_header
 
-__all__ = ["Begin", "Broken", "Order", "Ready", "Result", "dump", "main"]
+__all__ = ["Begin", "Order", "Ready", "Result", "dump", "main"]
 
 _PR_SET_PDEATHSIG = 1
 NOWHERE = -1  # no task is being done
@@ -45,15 +45,6 @@ class Begin:
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The user's code is loaded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The user's code cannot be loaded, or makes no client."""
-
-    error: str
-    detail: str
-    type_error: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +99,7 @@ def main(fd: int) -> None:
                 if begin.tries is not None:
                     bench.try_client(begin.tries)
         except Exception as error:  # user code: whatever it says is for its author
-            channel.send(Broken(f"{type(error).__name__}: {error}", traceback.format_exc(), isinstance(error, TypeError)))
+            channel.send(Broken.by(error))
             return
         channel.send(Ready())
         with capped_threads(begin.threads):
