@@ -151,6 +151,21 @@ def test_a_lost_piece_is_tried_again_and_then_only_the_guilty_fails():
     assert len({piece.number for piece in again}) == 3
 
 
+def test_a_crew_that_does_not_see_the_guilty_is_asked_to_look_and_the_first_death_counts_for_the_one_it_finds():
+    crew, transport, tasks = begin(130, slots=1)
+    everything(transport)
+    found = [None, 1, 2, 2]  # two guilty, of which the first is seen at the second try only
+    failed = []
+    for at in found:
+        lost = next(piece for piece in reversed(crew.pieces) if piece.tasks[0].index == 0)
+        crew.outcomes.append(Lost(lost.number, at, "gone"))
+        failed.append([event.task for event in everything(transport)])
+    assert failed == [[], [tasks[1].id], [], [tasks[2].id]]
+    again = [piece for piece in crew.pieces if piece.tasks[0].index == 0]
+    assert [piece.careful for piece in again] == [False, True, True, True, True]
+    assert [asked.index for asked in again[-1].tasks] == [0]
+
+
 def test_a_piece_that_dies_nobody_knows_where_fails_as_a_whole():
     crew, transport, tasks = begin(2, slots=1)
     everything(transport)

@@ -40,6 +40,8 @@ def crew_for(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
         raise SimulationError(f"backend={wishes.backend!r}; it is one of {', '.join(map(repr, get_args(Backend)))}")
     if wishes.workers is not None and (not isinstance(wishes.workers, int) or wishes.workers < 1):
         raise SimulationError(f"workers={wishes.workers!r}; it is a whole number, 1 or more")
+    if wishes.backend == "ray":
+        return _ray(wishes, work)
     found = places(
         wishes.cpus,
         wishes.gpus,
@@ -102,6 +104,29 @@ def _processes(
         crew.close()
         raise
     return crew, shared
+
+
+def _ray(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
+    from umbel.runtime.transports.simulated.ray import RayCrew
+    from umbel.runtime.transports.simulated.shared import SharedContents
+
+    contents = SharedContents()
+    crew = RayCrew(
+        work,
+        contents,
+        cpus=wishes.cpus,
+        gpus=wishes.gpus,
+        workers=wishes.workers,
+        threads=wishes.threads,
+        singly=wishes.singly,
+        init=wishes.ray,
+    )
+    try:
+        crew.try_client(wishes.first)
+    except BaseException:
+        crew.close()
+        raise
+    return crew, contents
 
 
 def _raised(client: str, error: Exception) -> str:

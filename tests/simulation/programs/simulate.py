@@ -1,7 +1,7 @@
 """A simulation as a user's script would start it. Its argument is a JSON object:
 
     backend, clients, rounds, store, seconds (that each fit takes), history (a file for the result), die_in (a round in whose
-    central evaluation the whole process is killed, once)
+    central evaluation the whole process is killed, once), ray (arguments of ray.init)
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ if __name__ == "__main__":
         strategy=fedavg(evaluate_fn=evaluate),
         backend=OPTIONS["backend"],
         workers=2,
+        ray_init_args=OPTIONS.get("ray"),
         store=OPTIONS.get("store"),
         seed=3,
     )
