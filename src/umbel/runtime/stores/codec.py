@@ -17,7 +17,9 @@ from umbel.rounds.messages import Command, Input, Publish
 
 __all__ = ["decode_input", "decode_state", "digest", "encode", "plain", "writable"]
 
-_TYPES = {type_.__name__: type_ for type_ in get_args(Input)}
+# Decoders are made here, in one thread: msgspec cannot work a type out in two threads at the same time (0.22.0).
+_inputs = {type_.__name__: msgspec.msgpack.Decoder(type_) for type_ in get_args(Input)}
+_state = msgspec.msgpack.Decoder(State)
 
 
 def plain(value: object) -> object:
@@ -59,7 +61,7 @@ def writable(value: object) -> object:
 def decode_input(kind: str, body: bytes) -> Input:
     """Raises `StoreError` for a row that is not what was written."""
     try:
-        event: Input = msgspec.msgpack.decode(body, type=_TYPES[kind])
+        event: Input = _inputs[kind].decode(body)
     except (KeyError, ValueError, RecursionError) as error:  # MsgspecError is a ValueError
         raise StoreError(f"a journal row of type {kind!r} cannot be read: {error}") from None
     return event
@@ -68,6 +70,6 @@ def decode_input(kind: str, body: bytes) -> Input:
 def decode_state(body: bytes) -> State:
     """Raises `StoreError` for a snapshot that is not what was written."""
     try:
-        return msgspec.msgpack.decode(body, type=State)
+        return _state.decode(body)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"a snapshot cannot be read: {error}") from None
