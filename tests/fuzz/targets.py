@@ -15,13 +15,30 @@ import msgspec
 import numpy as np
 
 from umbel.door import MAX_METRICS_SIZE, Door
-from umbel.errors import Rejected, StoreError, WireError
+from umbel.errors import Rejected, RunMismatch, StoreError, WireError
+from umbel.pace import Pace
 from umbel.params import Params
-from umbel.rounds.coordinator import State
-from umbel.rounds.messages import Joined, Kind, Left, Replied, Reply, Started, Ticked
+from umbel.rounds.coordinator import Coordinator, Rules, State
+from umbel.rounds.messages import (
+    Chosen,
+    Evaluated,
+    Initialized,
+    Joined,
+    Kind,
+    Left,
+    Member,
+    Replied,
+    Reply,
+    Started,
+    Stepped,
+    Ticked,
+)
 from umbel.runtime.contents import MemoryContents
+from umbel.runtime.observers.history import History
+from umbel.runtime.replay import replay
 from umbel.runtime.security.signatures import signed_with, written_digest
 from umbel.runtime.stores.codec import decode_input, decode_state, encode
+from umbel.runtime.stores.sql import Kept
 from umbel.runtime.transports.http import protocol
 from umbel.runtime.transports.http.link import whole
 from umbel.runtime.transports.http.upload import Upload
@@ -117,6 +134,20 @@ def checkpoint(data: bytes) -> None:
         decode_state(data)
 
 
+def resumed(data: bytes) -> None:
+    """A run as it was kept: the state and the History of a snapshot, and rows after it, fed through the coordinator."""
+    try:
+        state, history, rows = msgspec.msgpack.decode(data, type=tuple[bytes, bytes, list[tuple[str, float, bytes]]])
+    except ValueError:
+        return  # not even the parts
+    with contextlib.suppress(StoreError, RunMismatch):
+        coordinator = Coordinator(Rules(run="run", min_available=2, pace=Pace()), decode_state(state))
+        History.from_bytes(history)
+        kept = (Kept(seq, decode_input(kind, body), at, None) for seq, (kind, at, body) in enumerate(rows, 1))
+        for _ in replay(coordinator, kept):
+            pass
+
+
 def signatures(data: bytes) -> None:
     """The headers of a signed request."""
     text = data.decode("latin-1")
@@ -146,6 +177,17 @@ def _task(**changes: object) -> bytes:
     return msgspec.msgpack.encode({"tasks": [task | changes], "cancelled": ["x"], "over": None})
 
 
+def _run() -> bytes:
+    """A run of two clients, of whom one has answered."""
+    coordinator = Coordinator(Rules(run="run", min_available=2, pace=Pace()), State(num_rounds=3))
+    begin = Started(), Initialized(True), Evaluated(), Joined("a"), Joined("b"), Chosen((Member("a"), Member("b")))
+    for event in begin:
+        coordinator.handle(event, 0.5)
+    rest = Replied("run.1.fit.0.0", Reply(3, content="c")), Left("b"), Stepped(1)
+    rows = [(type(event).__name__, 1.0, encode(event)) for event in rest]
+    return msgspec.msgpack.encode((encode(coordinator.state), History().to_bytes(), rows))
+
+
 _SIGNED = b'umbel=("@method" "@path" "content-digest");nonce="17";keyid="ab";alg="ed25519"\numbel=:' + b"A" * 86 + b"==:"
 
 TARGETS = {
@@ -166,5 +208,6 @@ TARGETS = {
         ],
     ),
     "checkpoint": Target(checkpoint, [encode(State(num_rounds=3))]),
+    "resumed": Target(resumed, [_run()]),
     "signatures": Target(signatures, [_SIGNED, b"blake3=:" + b"A" * 43 + b"=:"]),
 }

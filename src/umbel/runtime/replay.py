@@ -38,8 +38,8 @@ def replay(coordinator: Coordinator, entries: Iterable[Kept]) -> Iterator[Replay
         before = coordinator.state.phase
         try:
             commands = coordinator.handle(event, at)
-        except RuntimeError as error:
-            raise RunMismatch(_difference(coordinator, seq, event, f"{error}")) from None
+        except Exception as error:  # a state or an input that no coordinator has written
+            raise RunMismatch(_difference(coordinator, seq, event, f"{error or type(error).__name__}")) from error
         if said is not None and said != digest(commands):
             now = ", ".join(type(command).__name__ for command in commands) or "nothing"
             raise RunMismatch(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from umbel.errors import StoreError
 from umbel.population import place_of
 from umbel.rounds import events
 from umbel.rounds.events import Event
@@ -173,7 +174,11 @@ class History:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> History:
-        return msgspec.msgpack.decode(data, type=cls)
+        """Raises `StoreError` for bytes that are no History."""
+        try:
+            return msgspec.msgpack.decode(data, type=cls)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise StoreError(f"a snapshot's History cannot be read: {error}") from None
 
     def __repr__(self) -> str:
         parts = [
