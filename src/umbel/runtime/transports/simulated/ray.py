@@ -38,7 +38,7 @@ try:
     import ray
     from ray.exceptions import ObjectStoreFullError, RayTaskError
 except ImportError as error:
-    raise ImportError(f"backend=\"ray\" needs Ray ({error}): pip install 'umbel[ray]'") from None
+    raise ImportError(f"backend=\"ray\" needs Ray ({error}): pip install 'umbel[ray]'", name="ray") from None
 
 __all__ = ["RayCrew"]
 
