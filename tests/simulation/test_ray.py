@@ -24,7 +24,7 @@ def test_everything_about_ray_holds_in_its_own_environment():
         pytest.skip(f"NO TEST WITH RAY HAS RUN. {found.stderr.strip()}")
     assert found.returncode == 0, found.stderr
     ran = subprocess.run(
-        [found.stdout.strip(), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/simulation/on_ray"],
+        [found.stdout.strip(), "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "tests/simulation/on_ray"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -368,7 +368,7 @@ def _connect(init: Mapping[str, object]) -> None:
     with _kept_sigterm():
         try:
             ray.init(**{**calm, **init})
-        except (ConnectionError, OSError, RuntimeError, TimeoutError, TypeError, ValueError) as error:
+        except Exception as error:  # Ray raises what it likes, bare exceptions among it
             raise SimulationError(f"ray.init(**ray_init_args) failed with ray_init_args={dict(init)}: {error}") from error
 
 
