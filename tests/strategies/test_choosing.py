@@ -12,6 +12,7 @@ from umbel.population import Clients
 from umbel.rounds.events import TaskSucceeded
 from umbel.selectors import Selector, everyone, only, weighted
 from umbel.server.strategy import FedAvg, Krum, PowerOfChoice
+from umbel.strategies.clients import NotEnoughClients, SimpleClientManager
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
@@ -69,6 +70,20 @@ def test_weights_that_make_no_sense_are_refused():
     selector = weighted(lambda name: -1.0, fraction=0, min_clients=1, min_available=1)
     with pytest.raises(ValueError, match="0 or more"):
         selector.pick(["a"], 1, np.random.RandomState)
+
+
+def test_clients_at_work_are_there_but_are_not_sampled():
+    manager = SimpleClientManager()
+    manager.clients, manager.busy = {"idle": Proxy("idle")}, 4
+    assert manager.wait_for(5)
+    assert [client.cid for client in manager.sample(2, min_num_clients=5)] == ["idle"]
+    with pytest.raises(NotEnoughClients):
+        manager.wait_for(6)
+
+
+class Proxy:
+    def __init__(self, cid):
+        self.cid = cid
 
 
 def test_those_train_on_whose_data_the_model_is_worst():

@@ -113,7 +113,17 @@ def simulated(name, backend):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+ASYNCHRONOUS = ["FedAsync", "FedBuff"]  # whose rounds are made by who comes first
+
+
+@pytest.mark.parametrize("name", ASYNCHRONOUS)
+def test_over_http_an_asynchronous_strategy_makes_its_versions(name):
+    history = over_http(name)
+    versions = [crc for _, crc in history.losses_centralized]
+    assert len(set(versions)) == len(versions) == ROUNDS + 1
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ASYNCHRONOUS])
 def test_over_http_and_simulated_it_makes_the_same_versions(name):
     history = over_http(name)
     versions = [crc for _, crc in history.losses_centralized]

@@ -161,14 +161,17 @@ class SimpleClientManager(ClientManager):
         return dict(self.clients)
 
     def wait_for(self, num_clients: int, timeout: float | None = None) -> bool:
-        if len(self.clients) < num_clients:
+        if len(self.clients) + self.busy < num_clients:  # who is at work is there, too
             raise NotEnoughClients(num_clients)
         return True
 
     def sample(
         self, num_clients: int, min_num_clients: int | None = None, criterion: Criterion | None = None
     ) -> list[ClientProxy]:
-        """`num_clients` of those that meet the criterion, in a population's order; empty where fewer do."""
+        """`num_clients` of those that meet the criterion, in a population's order; empty where fewer do.
+
+        Fewer where others are still at a task of an earlier round.
+        """
         self.wait_for(num_clients if min_num_clients is None else min_num_clients)
         able: Iterable[str] = self.clients
         if isinstance(self.clients, Proxies):
