@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 PORT ?= 8080
 FUZZ ?= 60
 
-.PHONY: demo test test-fast test-system test-tutorial check bench bench-simulation data more-data postgres fuzz test-fuzz clean
+.PHONY: demo test test-fast test-system test-tutorial check bench bench-simulation data more-data postgres fuzz test-fuzz chaos soak load clean
 
 demo: $(VENV)/demo data  ## a server and three MLX clients on real MNIST, three rounds
 	PYTHON=$(CURDIR)/$(PY) PORT=$(PORT) bash examples/quickstart-mlx/run.sh
@@ -50,6 +50,15 @@ more-data: $(VENV)/base  ## the other data sets with names; the tests of one tha
 
 postgres:  ## a PostgreSQL server for the tests to start; where there can be none, its tests are skipped, and say so
 	-scripts/postgres
+
+chaos: $(VENV)/dev postgres  ## SIGKILL at every failpoint, with every strategy, in SQLite and PostgreSQL; its table goes into the docs
+	$(PY) tests/chaos/run.py --write docs/reliability.md
+
+soak: $(VENV)/dev  ## 20,000 rounds with faults: memory, threads, open files and the database stay as they are
+	$(PY) tests/load/measure.py soak
+
+load: $(VENV)/dev  ## 1,000 connected clients, of whom 100 work
+	$(PY) tests/load/measure.py load
 
 clean:
 	rm -rf $(VENV) .venvs .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -179,6 +179,7 @@ STRATEGIES = {
     "FedAdam": Setting(strategy="adam"),
     "FedMedian": Setting(strategy="median"),
     "over-selection": Setting("abc", "first two", arrival=True),
+    "FedBuff": Setting("abc", "buffered", {"buffer_size": 2, "concurrency": 3}, arrival=True),
 }
 
 

@@ -105,6 +105,7 @@ STRATEGIES = {
     "clipping": fl.server.strategy.CenteredClipping,
     "median": fl.server.strategy.FedMedian,
     "first two": FirstTwo,
+    "buffered": fl.server.strategy.FedBuff,
     "asks": AsksFirst,
     "own": OwnMean,
     "keeps": Keeps,
