@@ -39,6 +39,7 @@ def cluster():
     _, alive = psutil.wait_procs(family, timeout=60)
     for process in alive:
         process.kill()
+    started.wait()
     shutil.rmtree(output.parent, ignore_errors=True)
     assert not alive, alive
 
