@@ -87,6 +87,16 @@ def test_a_model_of_many_blocks_is_cut_where_tensors_end_or_not(monkeypatch):
     assert in_pieces(model, updates, [1, 2, 3, 4, 5], sgd()) == over_files(model, updates, [1, 2, 3, 4, 5], sgd())
 
 
+@settings(max_examples=60, deadline=None)
+@given(shapes=shapes, dtypes=st.lists(st.sampled_from(DTYPES), min_size=4, max_size=4))
+def test_an_update_in_one_piece_has_the_blocks_that_its_arrays_have(shapes, dtypes):
+    arrays = [np.arange(np.prod(shape)).astype(dtype).reshape(shape) for shape, dtype in zip(shapes, dtypes, strict=False)]
+    total, model = PartialSum(mean(), plan(schema_of(arrays))), Params.of(arrays)
+    gathered, there = total.blocks_of(arrays), total.blocks_in(model.buffer)
+    assert [(block.dtype, block.tolist()) for block in there] == [(block.dtype, block.tolist()) for block in gathered]
+    assert all(np.shares_memory(block, model.buffer) for block in there if block.size)
+
+
 def test_an_empty_part_changes_nothing():
     model = [np.ones(3, "float32")]
     cut = plan(schema_of(model))

@@ -6,6 +6,7 @@ Knows schemas, numbers and blocks of bytes; knows no files, sockets or rounds.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -42,16 +43,29 @@ class Door:
 
     def admit(self, reply: Reply, schema: Schema) -> None:
         """Checks everything but the values. Raises `Rejected`."""
-        method = f"{self.kind}()"
         if not 0 <= reply.num_examples <= self.max_examples:
             raise Rejected(
-                f"{method} returned num_examples={reply.num_examples}; it must be from 0 to {self.max_examples:,} "
+                f"{self.kind}() returned num_examples={reply.num_examples}; it must be from 0 to {self.max_examples:,} "
                 "(the server's max_examples)"
             )
         if not math.isfinite(reply.loss):
-            raise Rejected(f"{method} returned the loss {reply.loss}; return a finite number")
+            raise Rejected(f"{self.kind}() returned the loss {reply.loss}; return a finite number")
+        if reply.metrics:
+            self._admit_metrics(reply.metrics)
+        if self.kind in (Kind.FIT, Kind.PARAMETERS):
+            self._admit_schema(schema)
+        elif len(schema):
+            raise Rejected(f"{self.kind}() does not take parameters, got {len(schema)} arrays")
+
+    def value_check(self, schema: Schema) -> ValueCheck | None:
+        """The check for the values of a reply with this schema; None where values are the strategy's own affair."""
+        model = schema if self.kind is Kind.PARAMETERS else self.schema
+        return None if model is None else ValueCheck(schema, model)
+
+    def _admit_metrics(self, given: Mapping[str, object]) -> None:
+        method = f"{self.kind}()"
         try:
-            metrics = scalars(reply.metrics)
+            metrics = scalars(given)
         except WireError as error:
             raise Rejected(f"{method} returned metrics that cannot travel: {error}") from None
         size = sum(len(name) + (len(value) if isinstance(value, (str, bytes)) else 8) for name, value in metrics.items())
@@ -65,17 +79,11 @@ class Door:
                 raise Rejected(
                     f"{method} returned the metric {short(name)} = {value}; leave it out or return a finite number"
                 )
-        if self.kind in (Kind.FIT, Kind.PARAMETERS):
-            self._admit_schema(method, schema)
-        elif len(schema):
-            raise Rejected(f"{method} does not take parameters, got {len(schema)} arrays")
 
-    def value_check(self, schema: Schema) -> ValueCheck | None:
-        """The check for the values of a reply with this schema; None where values are the strategy's own affair."""
-        model = schema if self.kind is Kind.PARAMETERS else self.schema
-        return None if model is None else ValueCheck(schema, model)
-
-    def _admit_schema(self, method: str, schema: Schema) -> None:
+    def _admit_schema(self, schema: Schema) -> None:
+        if schema is self.schema and schema.nbytes <= self.max_bytes and len(schema):  # nearly always
+            return
+        method = f"{self.kind}()"
         if schema.nbytes > self.max_bytes:
             raise Rejected(f"{method} returned {schema.nbytes:,} bytes of parameters; the limit is {self.max_bytes:,}")
         if self.kind is Kind.PARAMETERS and not len(schema):

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,6 +54,9 @@ Properties = dict[str, Scalar]
 MetricsAggregationFn = Callable[[list[tuple[int, Metrics]]], Metrics]
 
 
+_PLAIN = frozenset({bool, bytes, float})  # whatever the value is, it can travel
+
+
 def scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
     """Metrics, properties or a config as plain Python scalars. Raises `WireError` naming what cannot travel.
 
@@ -63,6 +67,9 @@ def scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
         raise WireError(f"a dict is needed, {{}} for none; got {type(values).__name__}")
     plain: dict[str, Scalar] = {}
     for name, value in values.items():
+        if type(value) in _PLAIN and type(name) is str and name.isascii():  # nearly always
+            plain[name] = value  # type: ignore[assignment]  # one of _PLAIN
+            continue
         scalar = plain_scalar(value)
         if not isinstance(name, str) or not isinstance(scalar, (bool, bytes, float, int, str)):
             raise WireError(
@@ -263,8 +270,7 @@ class FitIns:
     config: Config
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a result stands in its round: number of its task, size of the cohort, and the version it started from.
 
     And what the run offers for combining it: its `seed`, the `memory` that goes with the version, and a `map` that computes
@@ -276,7 +282,7 @@ class Place:
     model: Schema
     base: Source
     seed: int = 0
-    memory: Memory = field(default_factory=forgetful)
+    memory: Memory = forgetful()
     spread: Spread = map
     staleness: int = 0  # rounds that have passed since the version from which the client started
     origin: tuple[Schema, Source] | None = None  # that version, where it is not the base

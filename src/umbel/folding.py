@@ -125,6 +125,10 @@ class PartialSum:
         """
         return [_take(arrays, block) for block in self._plan.blocks]
 
+    def blocks_in(self, data: NDArray) -> list[NDArray]:
+        """The same of an update that lies in one piece, as the model's data bytes; nothing is copied."""
+        return [np.ndarray(block.size, block.dtype, data, block.begin) for block in self._plan.blocks]
+
     def add(self, blocks: list[NDArray], weight: float) -> None:
         """Folds one update in, in place."""
         add = self._aggregator.add

@@ -81,7 +81,7 @@ class Params:
     def arrays(self) -> NDArrays:
         """One view per tensor, in the model's order."""
         buffer = self.buffer
-        arrays = [buffer[begin:end].view(dtype).reshape(shape) for begin, end, dtype, shape in self.schema.places]
+        arrays = [np.ndarray(shape, dtype, buffer, begin) for begin, _, dtype, shape in self.schema.places]
         for position in self.schema.blobs:
             arrays[position] = arrays[position].view(Blob)
         return arrays
@@ -104,10 +104,11 @@ def as_arrays(values: object) -> NDArrays:
     >>> [a.dtype.name for a in as_arrays([1.5, np.int8(3), True])]
     ['float64', 'int8', 'bool']
     """
-    if isinstance(values, np.ndarray) and (values.dtype != object or values.ndim == 0):
-        values = [values]
-    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, (Sequence, np.ndarray)):
-        raise WireError(f"parameters are a list of arrays; got {type(values).__name__}")
+    if type(values) is not list:
+        if isinstance(values, np.ndarray) and (values.dtype != object or values.ndim == 0):
+            values = [values]
+        if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, (Sequence, np.ndarray)):
+            raise WireError(f"parameters are a list of arrays; got {type(values).__name__}")
     return [_as_array(position, value) for position, value in enumerate(values)]
 
 

@@ -108,30 +108,35 @@ class _FromNumPy(Client):
         self.context = numpy_client.context
 
     def get_properties(self, ins: GetPropertiesIns) -> GetPropertiesRes:
-        if not self._has("get_properties"):
+        if not self.has("get_properties"):
             return super().get_properties(ins)
         return GetPropertiesRes(_OK, self.numpy_client.get_properties(ins.config))
 
     def get_parameters(self, ins: GetParametersIns) -> GetParametersRes:
-        if not self._has("get_parameters"):
+        if not self.has("get_parameters"):
             return super().get_parameters(ins)
         arrays = self.numpy_client.get_parameters(ins.config)
         return GetParametersRes(_OK, Parameters.of(_travelling("get_parameters", arrays)))
 
     def fit(self, ins: FitIns) -> FitRes:
-        if not self._has("fit"):
+        if not self.has("fit"):
             return super().fit(ins)
-        returned = self.numpy_client.fit(ins.parameters.arrays(), ins.config)
-        arrays, num_examples, metrics = _triple("fit", returned, "(parameters, num_examples, metrics)")
-        return FitRes(_OK, Parameters.of(_travelling("fit", arrays)), num_examples, metrics)  # type: ignore[arg-type]  # checked in run_task
+        arrays, num_examples, metrics = self.fitted(ins.parameters.arrays(), ins.config)
+        return FitRes(_OK, Parameters.of(arrays), num_examples, metrics)  # type: ignore[arg-type]  # checked in run_task
+
+    def fitted(self, arrays: NDArrays, config: Config) -> tuple[NDArrays, object, object]:
+        """What `fit` says, without a request and a response around it."""
+        returned = self.numpy_client.fit(arrays, config)
+        trained, num_examples, metrics = _triple("fit", returned, "(parameters, num_examples, metrics)")
+        return _travelling("fit", trained), num_examples, metrics
 
     def evaluate(self, ins: EvaluateIns) -> EvaluateRes:
-        if not self._has("evaluate"):
+        if not self.has("evaluate"):
             return super().evaluate(ins)
         returned = self.numpy_client.evaluate(ins.parameters.arrays(), ins.config)
         return EvaluateRes(_OK, *_triple("evaluate", returned, "(loss, num_examples, metrics)"))  # type: ignore[arg-type]  # checked in run_task
 
-    def _has(self, method: str) -> bool:
+    def has(self, method: str) -> bool:
         mine = getattr(type(self.numpy_client), method, None)
         return mine is not None and mine is not getattr(NumPyClient, method)
 
@@ -215,6 +220,9 @@ def _traceback(error: BaseException) -> str:
 
 
 def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer:
+    if kind is Kind.FIT and isinstance(client, _FromNumPy) and client.has("fit"):  # saves a simulated task 25 µs
+        trained, num_examples, metrics = client.fitted(arrays, config)
+        return Answer(trained, _count("fit", num_examples), metrics=_scalars("fit", metrics))
     parameters = Parameters.of(arrays)
     match kind:
         case Kind.FIT:
@@ -293,8 +301,8 @@ def _loss(value: object) -> float:
     raise Rejected(f"evaluate() returned the loss {value!r}, a {type(value).__name__}; return a float")
 
 
-def _scalars(method: str, metrics: Mapping[str, object]) -> Metrics:
+def _scalars(method: str, metrics: object) -> Metrics:
     try:
-        return scalars(metrics)
+        return scalars(metrics)  # type: ignore[arg-type]  # checked there
     except WireError as error:
         raise Rejected(f"{method}() returned metrics that cannot travel: {error}") from None

@@ -151,6 +151,11 @@ class Schema:
         )
 
     @cached_property
+    def forms(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+        """For each spec its numpy dtype and shape."""
+        return [(dtype, shape) for _, _, dtype, shape in self.places]
+
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of data, without the header."""
         return sum(spec.nbytes for spec in self.specs)

@@ -395,9 +395,10 @@ class Coordinator:
     def _open(self, kind: Kind, members: tuple[Member, ...], at: float) -> list[Command]:
         s = self.state
         carried = self._taken_up() if kind is Kind.FIT else []
+        exchange = f"{self.rules.run}.{s.round}.{kind}.{s.attempt}"
         new = [
             Task(
-                id=f"{self.rules.run}.{s.round}.{kind}.{s.attempt}.{index}",
+                id=f"{exchange}.{index}",
                 round=s.round,
                 kind=kind,
                 index=index,

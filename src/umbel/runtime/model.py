@@ -36,6 +36,7 @@ class GlobalModel:
     ) -> None:
         self.contents = contents
         self._free_form = free_form
+        self._door: tuple[tuple[Kind, int | None], Door] | None = None
         self._max_examples = max_examples
         self._max_bytes = max_bytes
         self._slots = tuple(slots)
@@ -105,10 +106,12 @@ class GlobalModel:
 
     def door(self, task: Task) -> Door:
         """What a reply to this task must be."""
-        schema: Schema | None = None
-        if task.kind is Kind.FIT and not self._free_form and task.version is not None:
-            schema = self.at(task.version).schema
-        return Door(task.kind, schema, self._max_examples, self._max_bytes)
+        if self._door is None or self._door[0] != (task.kind, task.version):  # one for each exchange: 2 µs a task
+            schema: Schema | None = None
+            if task.kind is Kind.FIT and not self._free_form and task.version is not None:
+                schema = self.at(task.version).schema
+            self._door = (task.kind, task.version), Door(task.kind, schema, self._max_examples, self._max_bytes)
+        return self._door[1]
 
     def write(self, version: int, parameters: Parameters) -> None:
         """Makes these parameters the given version; tries again for a while where the disk refuses."""

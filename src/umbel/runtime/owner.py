@@ -137,18 +137,19 @@ class Owner:
     ) -> tuple[Member, ...]:
         own: dict[int, str] = {id(parameters): ""}  # what travels besides the model, each written once
         members = []
+        kind = question.kind.value
         for proxy, ins in list(chosen):  # all of them alive: `own` knows parameters by their id
             if proxy.cid not in question.available:
-                raise StrategyError(f"configure_{question.kind}() chose client {proxy.cid!r}, which is not present")
+                raise StrategyError(f"configure_{kind}() chose client {proxy.cid!r}, which is not present")
             try:
                 config = scalars(ins.config)
             except WireError as error:
-                raise StrategyError(f"configure_{question.kind}() made a config that cannot travel: {error}") from None
+                raise StrategyError(f"configure_{kind}() made a config that cannot travel: {error}") from None
             if id(ins.parameters) not in own:
-                name = f"own-{question.round}-{question.kind}-{question.attempt}-{len(own)}"
+                name = f"own-{question.round}-{kind}-{question.attempt}-{len(own)}"
                 write_content(self._model.contents, name, *ins.parameters.stream())
                 own[id(ins.parameters)] = name
-            members.append(Member(proxy.cid, {**config}, own[id(ins.parameters)] or None))
+            members.append(Member(proxy.cid, config, own[id(ins.parameters)] or None))  # type: ignore[arg-type]  # scalars
         return tuple(members)
 
     def _step(self, question: Step) -> Stepped:
@@ -157,11 +158,8 @@ class Owner:
             assert reply.content is not None
             self._model.adopt(0, reply.content)
             return Stepped(0)
-        version = question.version
-        place = self._place(version, question.round)
-        results = [(self._client(task.client), self._fit_res(place, task, reply)) for task, reply in question.results]
         try:
-            returned = self._strategy.aggregate_fit(question.round, results, _failed(question.failures))
+            returned = self._strategy.aggregate_fit(question.round, self._results(question), _failed(question.failures))
         except TooFewUpdates as error:
             self._model.spend(*_used(question))
             return Stepped(question.version, {}, f"{error}; the model stays as it is")
@@ -177,6 +175,23 @@ class Owner:
         self._model.carry(question.version, question.round)
         before, after = self._model.at(question.version).schema, self._model.at(question.round).schema
         return Stepped(question.round, _named(metrics), _widened(before, after))
+
+    def _results(self, question: Step) -> list[tuple[ClientProxy, FitRes]]:
+        assert question.version is not None
+        place = self._place(question.version, question.round)
+        sums: dict[str, tuple[Parameters, Place]] = {}  # what workers have added up stands in one place, for all its tasks
+        results = []
+        for task, reply in question.results:
+            if reply.partial is None:
+                assert reply.content is not None
+                parameters, at = as_parameters(self._model.contents.open(reply.content)), place(task)
+            elif reply.partial in sums:
+                parameters, at = sums[reply.partial]
+            else:
+                parameters, at = sums[reply.partial] = Parameters.part_of(self._sum(reply.partial)), place(task)
+            fitted = FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), at)
+            results.append((self._client(task.client), fitted))
+        return results
 
     def _place(self, version: int, number: int) -> Callable[[Task], Place]:
         """Where results of this round stand, but for what their task says."""
@@ -194,14 +209,6 @@ class Owner:
             )
 
         return place
-
-    def _fit_res(self, place: Callable[[Task], Place], task: Task, reply: Reply) -> FitRes:
-        if reply.partial is not None:
-            parameters = Parameters.part_of(self._sum(reply.partial))
-        else:
-            assert reply.content is not None
-            parameters = as_parameters(self._model.contents.open(reply.content))
-        return FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), place(task))
 
     def _sum(self, exchange: str) -> PartialSum:
         assert self._summed is not None

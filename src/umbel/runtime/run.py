@@ -103,11 +103,13 @@ def run(
 
     def do(command: Command) -> None:
         match command:
-            case Publish(event):
+            case Publish():
+                event = command.event
                 for observe in observers:
                     observe(event)
-            case Dispatch(task):
+            case Dispatch():
                 write()
+                task = command.task
                 failpoint("task.before-dispatch")
                 transport.dispatch(task, model.content_for(task), model.door(task))
                 failpoint("task.after-dispatch")

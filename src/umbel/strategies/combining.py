@@ -6,7 +6,7 @@ Knows results and the parts of a strategy; knows no run: where a result stands i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -87,7 +87,7 @@ def combined(
     # Programs that call aggregate_fit by themselves have no places: then the order is the list's.
     base = readers[0] if alone.version is None else (alone.version.schema, in_memory(alone.version))
     outside = Place(0, len(results), *base, memory=alone.memory())
-    places = [res.place or replace(outside, task=i) for i, (_, res) in enumerate(results)]
+    places = [res.place or outside._replace(task=i) for i, (_, res) in enumerate(results)]
     place = places[0]
     for (client, _), (schema, _) in zip(results, readers, strict=True):
         _same_shapes(f"client {client.cid} returned", schema, place.model)

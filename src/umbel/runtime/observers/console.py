@@ -15,6 +15,8 @@ class Console:
     def observe(self, event: Event) -> None:
         """Writes the lines for one event."""
         match event:
+            case events.TaskSucceeded():  # first: there are as many as of all others together
+                logger.debug("%s: client %s answered (%d examples)", event.kind, event.client, event.num_examples)
             case events.RunStarted():
                 logger.info("[INIT]")
             case events.RunResumed():
@@ -42,8 +44,6 @@ class Console:
                 logger.info(
                     "%s: sampled %d of %d clients%s: %s", event.kind, len(event.clients), event.available, again, names
                 )
-            case events.TaskSucceeded():
-                logger.debug("%s: client %s answered (%d examples)", event.kind, event.client, event.num_examples)
             case events.TaskFailed():
                 said = printable(event.text, 2000)
                 logger.warning("%s: client %s failed (%s): %s", event.kind, event.client, event.reason, said)

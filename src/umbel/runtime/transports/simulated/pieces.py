@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from umbel.aggregators import Aggregator
 from umbel.door import Door
@@ -28,11 +29,10 @@ class Work:
     aggregator: Aggregator | None  # folds updates where it is there; otherwise each travels by itself
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """One task of a piece."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, for which nobody asks
     client: str
     position: int  # of the client in the population
     round: int
@@ -58,6 +58,10 @@ class Piece:
     partial: str | None = None
     until: float | None = None  # monotonic seconds of the transport's process: later, no answer counts
     careful: bool = False
+
+
+# Replies are what travels most, and a frozen dataclass pickles itself field by field in Python: 10 µs instead of 2.
+copyreg.pickle(Reply, lambda reply: (Reply, (reply.num_examples, reply.loss, reply.metrics, reply.content, reply.partial)))
 
 
 @dataclass(slots=True)

@@ -5,13 +5,15 @@ The same code in every worker, wherever it runs; knows no processes and no trans
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable
 
 import numpy as np
 
 from umbel.door import Door
 from umbel.errors import Rejected, WireError
-from umbel.exchange import Context
+from umbel.exchange import Context, Scalar
 from umbel.folding import PartialSum, Plan, plan
 from umbel.params import NDArray, NDArrays, Params, gather, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind, Reply
@@ -22,6 +24,8 @@ from umbel.training import Answer, client_maker, run_task
 from umbel.wire import Schema
 
 __all__ = ["Workbench"]
+
+_NOTHING = Params.of([])
 
 
 class Workbench:
@@ -64,52 +68,59 @@ class Workbench:
         seed_generators(self._work.seed, "client", asked.client, asked.round)
         state = decode_state(asked.state)
         context = self._context(asked, state)
-        arrays = [] if model is None else Params(model.schema, model.buffer.copy()).arrays()
-        answer = run_task(lambda: self._make(context), piece.kind, arrays, asked.config)
+        given = _NOTHING if model is None else Params(model.schema, model.buffer.copy())
+        views = given.arrays()
+        answer = run_task(lambda: self._make(context), piece.kind, [*views], asked.config)
         if isinstance(answer, Failure):
             return answer
         try:
             kept = encode_state(state) if state or asked.state else b""
-            reply = self._admit(piece, asked, answer, done.total)
+            schema = _schema(answer.arrays, piece.door.schema)
+            reply = Reply(answer.num_examples, answer.loss, {**answer.metrics}, asked.into, piece.partial)
+            piece.door.admit(reply, schema)
+            if piece.kind in (Kind.FIT, Kind.PARAMETERS):
+                in_place = schema is piece.door.schema and all(map(operator.is_, answer.arrays, views))
+                self._take(piece, asked, answer, schema, given.buffer if in_place else None, done.total)
         except (Rejected, WireError) as error:
             return Failure(FailureKind.REJECTED, str(error))
         if kept != asked.state:
             done.states[asked.index] = kept
         return reply
 
-    def _admit(self, piece: Piece, asked: Asked, answer: Answer, total: PartialSum | None) -> Reply:
-        schema = _schema(answer.arrays, piece.door.schema)
-        metrics: dict[str, object] = {**answer.metrics}
-        reply = Reply(answer.num_examples, answer.loss, metrics, asked.into, piece.partial)
-        piece.door.admit(reply, schema)
-        if piece.kind not in (Kind.FIT, Kind.PARAMETERS):
-            return reply
-        blocks = None if total is None else total.blocks_of(answer.arrays)
+    def _take(
+        self, piece: Piece, asked: Asked, answer: Answer, schema: Schema, data: NDArray | None, total: PartialSum | None
+    ) -> None:
+        """Checks the values of an update, and folds or keeps it. `data` has the arrays in one piece, where they are in one:
+        a client that trains in place saves their gathering.
+        """
+        blocks = None
+        if total is not None:
+            blocks = total.blocks_of(answer.arrays) if data is None else total.blocks_in(data)
         if blocks is None or schema is not piece.door.schema or not _surely_finite(blocks):
             _check_values(piece.door, schema, answer.arrays)
         if total is not None and blocks is not None:
             total.add(blocks, answer.num_examples)
         elif asked.into is not None:
             self._keep(asked.into, schema, answer.arrays)
-        return reply
 
     def _context(self, asked: Asked, state: dict[str, object]) -> Context:
-        place = {"partition-id": asked.position, "num-partitions": self._work.population}
-        return Context(asked.client, {**place}, {}, state, self._work.seed, asked.round)
+        place: dict[str, Scalar] = {"partition-id": asked.position, "num-partitions": self._work.population}
+        return Context(asked.client, place, {}, state, self._work.seed, asked.round)
 
 
 def _schema(arrays: NDArrays, model: Schema | None) -> Schema:
     """The schema of an answer; the model's own object where it is the same, which saves 10 µs a task."""
-    if model is not None and len(arrays) == len(model):
-        pairs = zip(arrays, model.places, strict=True)
-        if all(array.dtype == dtype and array.shape == shape for array, (_, _, dtype, shape) in pairs):
-            return model
+    if model is not None and not model.blobs and [(array.dtype, array.shape) for array in arrays] == model.forms:
+        return model
     return schema_of(arrays)
 
 
 def _surely_finite(blocks: list[NDArray]) -> bool:
-    """Whether every value is a finite float32: 3 µs for 8,000 of them, where the check that can name the array takes 30."""
-    return all(block.dtype == np.float32 and np.isfinite(block).all() for block in blocks)
+    """Whether every value is a finite float32, as their sum of squares then is: 3 µs for 8,000 of them, where the check that
+    can name the array takes 30.
+    """
+    # vdot never warns of an overflow, dot does
+    return all(block.dtype == np.float32 and math.isfinite(np.vdot(block, block)) for block in blocks)
 
 
 def _check_values(door: Door, schema: Schema, arrays: NDArrays) -> None:
