@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 import ml_dtypes
 import numpy as np
+from msgspec import Struct
 
 from umbel.errors import Rejected, WireError
 from umbel.exchange import scalars
@@ -28,8 +28,7 @@ MAX_METRICS = 1000
 MAX_METRICS_SIZE = 2**20  # bytes of names, texts and numbers
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(Struct, frozen=True):
     """What a reply to one task must be.
 
     `schema` None admits any names and shapes, and any values: a strategy that combines updates by its own

@@ -5,7 +5,7 @@ Every (phase, input) pair of the transition table is exercised here; the last te
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 import pytest
 
@@ -479,7 +479,7 @@ def test_too_few_updates_in_every_attempt_end_the_run():
 
 
 def test_the_deadline_closes_the_round_without_the_straggler():
-    story = Story(pace=replace(CLASSIC, deadline=10)).to(Phase.FIT)
+    story = Story(pace=Pace(quorum=0, retries=0, deadline=10)).to(Phase.FIT)
     a = reply("fit", 0)
     story.say(a, at=4.0)
     assert story.coordinator.wake_at == 10.0
@@ -562,7 +562,7 @@ def test_the_evaluation_closes_with_what_came():
 
 
 def test_the_deadline_closes_the_evaluation():
-    story = Story(pace=replace(CLASSIC, deadline=10)).to(Phase.EVALUATE)
+    story = Story(pace=Pace(quorum=0, retries=0, deadline=10)).to(Phase.EVALUATE)
     assert isinstance(story.say(Ticked(), at=10.0)[-1], Summarize)
 
 

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec.structs import replace
 
 from umbel.pace import Pace
 from umbel.population import Population
@@ -137,7 +139,7 @@ class State:
 
 # What each input does in each phase: the name of the `Coordinator` method that handles it. `_nothing` means that the input
 # is expected and changes nothing; an input that is missing here cannot happen.
-_ALWAYS = {
+_ALWAYS: dict[type, str] = {
     Joined: "_joined",
     Populated: "_joined",
     Left: "_left",
@@ -148,7 +150,7 @@ _ALWAYS = {
     Resumed: "_extend",
     Stopped: "_stop",
 }
-_OPEN = _ALWAYS | {
+_OPEN: dict[type, str] = _ALWAYS | {
     Joined: "_open_joined",
     Populated: "_open_joined",
     Left: "_open_left",
@@ -157,7 +159,7 @@ _OPEN = _ALWAYS | {
     Failed: "_open_failed",
     Ticked: "_open_ticked",
 }
-TRANSITIONS: Mapping[Phase, Mapping[type[Input], str]] = {
+TRANSITIONS: Mapping[Phase, Mapping[type, str]] = {
     Phase.NEW: {Started: "_start"},
     Phase.INIT: _ALWAYS | {Initialized: "_initialized"},
     Phase.SEEDING: _ALWAYS

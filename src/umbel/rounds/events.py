@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 __all__ = [
     "CentrallyEvaluated",
@@ -26,66 +26,57 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(Struct, frozen=True):
     at: float
     num_rounds: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunResumed:
+class RunResumed(Struct, frozen=True):
     at: float
     num_rounds: int
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClientJoined:
+class ClientJoined(Struct, frozen=True):
     at: float
     client: str
     available: int
 
 
-@dataclass(frozen=True, slots=True)
-class PopulationJoined:
+class PopulationJoined(Struct, frozen=True):
     at: float
     clients: int
     available: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClientLeft:
+class ClientLeft(Struct, frozen=True):
     at: float
     client: str
     available: int
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInitialized:
+class ModelInitialized(Struct, frozen=True):
     """`source` is the client whose parameters the run starts from; None where the strategy gave them."""
 
     at: float
     source: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingForClients:
+class WaitingForClients(Struct, frozen=True):
     at: float
     round: int
     available: int
     needed: int
 
 
-@dataclass(frozen=True, slots=True)
-class RoundStarted:
+class RoundStarted(Struct, frozen=True):
     at: float
     round: int
     num_rounds: int
 
 
-@dataclass(frozen=True, slots=True)
-class CohortChosen:
+class CohortChosen(Struct, frozen=True):
     at: float
     round: int
     kind: str
@@ -94,8 +85,7 @@ class CohortChosen:
     available: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSucceeded:
+class TaskSucceeded(Struct, frozen=True):
     at: float
     round: int
     kind: str
@@ -103,8 +93,7 @@ class TaskSucceeded:
     num_examples: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFailed:
+class TaskFailed(Struct, frozen=True):
     at: float
     round: int
     kind: str
@@ -114,8 +103,7 @@ class TaskFailed:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeClosed:
+class ExchangeClosed(Struct, frozen=True):
     """A cohort has answered, as far as it did, and its answers became one."""
 
     at: float
@@ -125,20 +113,18 @@ class ExchangeClosed:
     failures: int
     seconds: float
     loss: object = None
-    metrics: dict[str, object] = field(default_factory=dict)
+    metrics: dict[str, object] = {}
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CentrallyEvaluated:
+class CentrallyEvaluated(Struct, frozen=True):
     at: float
     round: int
     loss: object
     metrics: dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinished:
+class RunFinished(Struct, frozen=True):
     """`error` names the class of the error that ended the run; "" for a run that came to its end or was stopped."""
 
     at: float

@@ -6,8 +6,9 @@ question; its answer is the next input of the same name: Choose → Chosen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct
 
 __all__ = [
     "Cancel",
@@ -79,15 +80,13 @@ class Verdict(StrEnum):
     NOTED = "noted"  # a failure report was taken down
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     kind: FailureKind
     text: str  # one line: what was wrong, and what to do about it
     detail: str = ""  # a traceback, where there is one
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """One thing asked of one client. Tasks of a round are numbered by `index`; updates are folded in that order."""
 
     id: str
@@ -102,128 +101,111 @@ class Task:
     at: float = 0.0  # run time at which it was sent, s
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """What a client answered, without its arrays: they are in the content named `content`, or added up with others' in the
     partial sum named `partial`.
     """
 
     num_examples: int = 0
     loss: float = 0.0
-    metrics: dict[str, object] = field(default_factory=dict)
+    metrics: dict[str, object] = {}
     content: str | None = None
     partial: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A chosen client and the config it gets; `content` names parameters of its own, where it gets no model."""
 
     client: str
-    config: dict[str, object] = field(default_factory=dict)
+    config: dict[str, object] = {}
     content: str | None = None
 
 
 # ---- inputs
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """The first input of a run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(Struct, frozen=True):
     """A new process has taken over; the run may have become longer."""
 
     num_rounds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(Struct, frozen=True):
     client: str
 
 
-@dataclass(frozen=True, slots=True)
-class Populated:
+class Populated(Struct, frozen=True):
     """A whole population is there: the clients 0 to `numbered` - 1, and those with names."""
 
     numbered: int = 0
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     client: str
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Initialized:
+class Initialized(Struct, frozen=True):
     """The strategy gave version 0, or has none to give."""
 
     given: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """The cohort; or `needs`, the number of clients below which the strategy will not choose."""
 
     members: tuple[Member, ...] = ()
     needs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Replied:
+class Replied(Struct, frozen=True):
     task: str
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
+class Reported(Struct, frozen=True):
     """A worker's answers to several tasks at once, of which all count or none."""
 
     replies: tuple[tuple[str, Reply], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     task: str
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Ticked:
+class Ticked(Struct, frozen=True):
     """The time of `wake_at` has come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
+class Stepped(Struct, frozen=True):
     """The round's updates became `version`; the same version as before where there was nothing to step with."""
 
     version: int
-    metrics: dict[str, object] = field(default_factory=dict)
+    metrics: dict[str, object] = {}
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluated(Struct, frozen=True):
     """The owner's central evaluation; `loss` is None where there is none."""
 
     loss: object = None
-    metrics: dict[str, object] = field(default_factory=dict)
+    metrics: dict[str, object] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Summarized:
+class Summarized(Struct, frozen=True):
     """The clients' evaluations became one."""
 
     loss: object = None
-    metrics: dict[str, object] = field(default_factory=dict)
+    metrics: dict[str, object] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(Struct, frozen=True):
     why: str
 
 
@@ -249,13 +231,11 @@ Input = (
 # ---- commands
 
 
-@dataclass(frozen=True, slots=True)
-class Initialize:
+class Initialize(Struct, frozen=True):
     """Question: has the strategy initial parameters?"""
 
 
-@dataclass(frozen=True, slots=True)
-class Choose:
+class Choose(Struct, frozen=True):
     """Question: who of `available` takes part? `busy` more are at a task of an earlier round."""
 
     round: int
@@ -266,28 +246,24 @@ class Choose:
     busy: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(Struct, frozen=True):
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True):
     """The answer to this task is no longer wanted."""
 
     task: Task
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
+class Discard(Struct, frozen=True):
     """This content is not needed."""
 
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(Struct, frozen=True):
     """Tell the sender of a reply what became of it."""
 
     task: str
@@ -295,8 +271,7 @@ class Settle:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """Question: what do these updates make of the model? `results` are in task order."""
 
     round: int
@@ -305,16 +280,14 @@ class Step:
     failures: tuple[tuple[Task, Failure], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluate:
+class Evaluate(Struct, frozen=True):
     """Question: how good is this version by the owner's own data?"""
 
     round: int
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Summarize:
+class Summarize(Struct, frozen=True):
     """Question: what do the clients' evaluations say together? `results` are in task order."""
 
     round: int
@@ -322,8 +295,7 @@ class Summarize:
     failures: tuple[tuple[Task, Failure], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     event: Event
 
 

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
+import msgspec
+
 from umbel.errors import StoreError
 from umbel.rounds.events import TaskFailed, TaskSucceeded
 from umbel.rounds.messages import (
@@ -158,4 +160,4 @@ def _clients(commands: Sequence[Command]) -> list[str]:
 
 
 def _digest(reply: Reply) -> bytes:
-    return blake2b(encode(replace(reply, content=None, partial=None)), digest_size=32).digest()
+    return blake2b(encode(msgspec.structs.replace(reply, content=None, partial=None)), digest_size=32).digest()

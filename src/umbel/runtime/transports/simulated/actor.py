@@ -6,9 +6,9 @@ import contextlib
 import os
 import pickle
 import sys
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from umbel.params import NDArray, NDArrays, Params, gather
 from umbel.runtime.threads import capped_threads
@@ -20,8 +20,7 @@ from umbel.wire import Schema, encode_header
 __all__ = ["Packed", "Result", "Worker"]
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(Struct, frozen=True):
     """A value whose arrays may be written to when it has travelled: as they come out of an object store, they may not."""
 
     pickled: bytes
@@ -37,8 +36,7 @@ class Packed:
         return pickle.loads(self.pickled, buffers=[bytearray(buffer.data) for buffer in self.buffers])
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """An outcome. `updates` are whole contents by name; `total` is the state of the sum, where there is one."""
 
     done: Done

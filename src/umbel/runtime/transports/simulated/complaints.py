@@ -6,15 +6,15 @@ import contextlib
 import pickle
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from umbel.errors import SimulationError
 
 __all__ = ["Broken", "sendable", "unusable"]
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """A worker's answer where the user's code cannot be loaded, or makes no client."""
 
     error: str

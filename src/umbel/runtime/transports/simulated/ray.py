@@ -23,6 +23,7 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
+from msgspec import Struct
 
 from umbel.aggregators import chunk_size
 from umbel.errors import SimulationError
@@ -79,8 +80,7 @@ class _Actor:
         return f"Ray worker {self.slot}" + (f" (process {self.process})" if self.process else "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Heard:
+class _Heard(Struct, frozen=True):
     """The answer to a call, and what is done with it."""
 
     actor: _Actor

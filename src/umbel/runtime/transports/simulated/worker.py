@@ -11,10 +11,10 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import dataclass
 from mmap import mmap
 
 import cloudpickle
+from msgspec import Struct
 
 from umbel.params import NDArrays, Params, gather
 from umbel.runtime.threads import capped_threads
@@ -31,8 +31,7 @@ _PR_SET_PDEATHSIG = 1
 NOWHERE = -1  # no task is being done
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(Struct, frozen=True):
     """The first message, with two files: the work, and the place for the index of the task that is being done."""
 
     parent: int
@@ -42,21 +41,18 @@ class Begin:
     tries: str | None  # the client that is made for a trial
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """The user's code is loaded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """A piece; with a file, its content, where the worker does not have it."""
 
     piece: Piece
     given: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """An outcome; with a file for each name in `updates`, and one for the sum if there is one."""
 
     done: Done
