@@ -217,7 +217,8 @@ def byzantine(rule: str, attack: str, buckets: int = 1) -> Callable[[int, argpar
         def client_fn(context):
             number = int(context.node_id)
             # A worker that flips its gradient has data like anybody's; one that knows all others' updates needs none.
-            part = parts[number] if number < honest else frozen_stream(seed, "rows", number).permutation(len(y))[:3000]
+            some = 3000 if attack == "bf" else 0
+            part = parts[number] if number < honest else frozen_stream(seed, "rows", number).permutation(len(y))[:some]
             return Worker(context, network, x[part], y[part], momenta, flips=attack == "bf" and number >= honest).to_client()
 
         def evaluate(number, arrays, config):
@@ -309,6 +310,8 @@ class Worker(fl.client.NumPyClient):
         self.context, self.network, self.x, self.y, self.momenta, self.flips = context, network, x, y, momenta, flips
 
     def fit(self, parameters, config):
+        if not len(self.y):
+            return parameters, 32, {}
         rows = self.context.rng().permutation(len(self.y))[:32]
         gradient = self.network.gradient(parameters, self.x[rows], self.y[rows])
         if self.flips:

@@ -5,9 +5,8 @@ Every (phase, input) pair of the transition table is exercised here; the last te
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 import pytest
+from msgspec.structs import replace
 
 from umbel.pace import Pace
 from umbel.population import Clients

@@ -12,7 +12,19 @@ from umbel.common import ndarrays_to_parameters
 from umbel.errors import RunLocked, StoreError
 from umbel.population import Population
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
-from umbel.rounds.messages import Failed, Failure, FailureKind, Joined, Publish, Replied, Reply, Started, Ticked
+from umbel.rounds.messages import (
+    Failed,
+    Failure,
+    FailureKind,
+    Joined,
+    Publish,
+    Replied,
+    Reply,
+    Settle,
+    Started,
+    Ticked,
+    Verdict,
+)
 from umbel.runtime.contents import FileContents
 from umbel.runtime.observers.history import History
 from umbel.runtime.stores import sql
@@ -92,10 +104,14 @@ def test_a_snapshot_replaces_the_journal_before_it(opened):
     assert [(kept.event, kept.at) for kept in stored.entries] == [(Ticked(), 2.0)]
 
 
+def counted(task, reply, at):
+    return Entry(Replied(task, reply), at, [Settle(task, Verdict.ACCEPTED)])
+
+
 def test_runs_do_not_see_each_other(opened):
     one, two = opened("one"), opened("two")
-    one.write([Entry(Replied("task", Reply()), 0.0)])
-    two.write([Entry(Replied("task", Reply()), 0.0)])
+    one.write([counted("task", Reply(), 0.0)])
+    two.write([counted("task", Reply(), 0.0)])
     two.write([Entry(Joined("b"), 0.0)])
     assert len(rows(one)) == 1
     assert len(rows(two)) == 2
@@ -103,9 +119,9 @@ def test_runs_do_not_see_each_other(opened):
 
 def test_a_reply_counts_once_whatever_the_code_above_believes(opened):
     store = opened()
-    store.write([Entry(Replied("task", Reply(1)), 0.0)])
+    store.write([counted("task", Reply(1), 0.0)])
     with pytest.raises(StoreError, match="cannot write the journal of run run-1"):
-        store.write([Entry(Replied("task", Reply(2)), 1.0)])
+        store.write([counted("task", Reply(2), 1.0)])
     store.write([Entry(Joined("a"), 2.0)])
     assert [event for event, _ in rows(opened())] == [Replied("task", Reply(1)), Joined("a")]
 
@@ -119,11 +135,19 @@ def test_a_failure_may_be_reported_again(opened):
 
 def test_which_replies_were_accepted_outlives_the_process_and_the_snapshot(opened):
     store = opened()
-    store.write([Entry(Replied("task", Reply()), 0.0)])
+    store.write([counted("task", Reply(), 0.0)])
     store.write([], Snapshot(State(num_rounds=1), b"", 0.0))
     again = opened()
     assert again.accepted("task")
     assert not again.accepted("another")
+
+
+def test_a_reply_that_came_too_late_was_not_accepted_and_may_come_again(opened):
+    store = opened()
+    for at in (0.0, 1.0):
+        store.write([Entry(Replied("task", Reply()), at, [Settle("task", Verdict.STALE, "the round closed")])])
+    assert len(rows(store)) == 2
+    assert not opened().accepted("task")
 
 
 def test_runs_are_listed_with_their_end(url, opened):

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Literal, NamedTuple, Protocol
 
 from umbel.rounds.coordinator import State
-from umbel.rounds.messages import Command, Input
+from umbel.rounds.messages import Command, Input, Replied, Settle, Verdict
 from umbel.runtime.contents import Contents
 from umbel.runtime.insist import PATIENCE
 
@@ -60,6 +60,13 @@ class Entry(NamedTuple):
     at: float
     commands: Sequence[Command] = ()
 
+    @property
+    def counted(self) -> str | None:
+        """The task whose reply counts with this; None for everything else, and for a reply that came too late."""
+        event = self.event
+        counts = isinstance(event, Replied) and Settle(event.task, Verdict.ACCEPTED) in self.commands
+        return event.task if counts and isinstance(event, Replied) else None
+
 
 class Snapshot(NamedTuple):
     """The coordinator's state and the history, at a run time."""
@@ -72,7 +79,8 @@ class Snapshot(NamedTuple):
 class Store(Protocol):
     """The journal of one run and its contents. `head` is the last hash of its audit; None where no audit is kept.
 
-    `write` adds entries, and the state after the last of them, all or nothing; they count once it has returned.
+    `write` adds entries, and the state after the last of them, all or nothing; they count once it has returned. `accepted`
+    tells whether a reply to this task has counted.
     """
 
     contents: Contents

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from umbel.errors import RunLocked, StoreError, StoreUnavailable
 from umbel.rounds.coordinator import State
-from umbel.rounds.messages import Input, Replied
+from umbel.rounds.messages import Input
 from umbel.runtime.contents import Contents
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
@@ -186,7 +186,7 @@ class SqlStore:
                 "seq": seq,
                 "at": entry.at,
                 "type": type(entry.event).__name__,
-                "task": entry.event.task if isinstance(entry.event, Replied) else None,
+                "task": entry.counted,
                 "body": encode(entry.event),
                 "said": digest(entry.commands),
             }
@@ -249,7 +249,7 @@ class SqlStore:
             connection.exec_driver_sql(str(compiled), rows)
 
     def accepted(self, task: str) -> bool:
-        """Whether a reply to this task is in the journal."""
+        """Whether a reply to this task has counted, as the journal says."""
         query = sa.select(tables.journal.c.seq).where(tables.journal.c.run == self._run, tables.journal.c.task == task)
         with self._database._reading() as connection:
             return connection.execute(query).first() is not None
