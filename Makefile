@@ -1,5 +1,5 @@
 # Every target does its own set-up: a machine with python3.11 or newer, pip and make is enough.
-# `make demo` trains on MNIST with four processes; `make test` runs all tests, the fast ones first.
+# `make demo` trains on MNIST with four processes; `make test` runs all tests, the fast ones first, JOBS at a time.
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -8,6 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PORT ?= 8080
 FUZZ ?= 60
+JOBS ?= 2
 
 .PHONY: demo test test-fast test-system test-tutorial check bench bench-simulation data more-data postgres fuzz test-fuzz chaos soak load clean
 
@@ -17,16 +18,16 @@ demo: $(VENV)/demo data  ## a server and three MLX clients on real MNIST, three 
 test: data more-data postgres test-fast test-system test-fuzz test-tutorial  ## everything
 
 test-fast: $(VENV)/dev  ## seconds
-	$(PY) -m pytest -q -m "not system and not tutorial"
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not system and not tutorial"
 
 test-system: $(VENV)/dev  ## real processes, real sockets, SIGKILL
-	$(PY) -m pytest -q -m system
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m system
 
-test-fuzz: .venvs/fuzz/done  ## each fuzzer, briefly
-	.venvs/fuzz/bin/python tests/fuzz/run.py --seconds 3
+test-fuzz: $(VENV)/fuzz  ## each fuzzer, briefly
+	$(PY) tests/fuzz/run.py --seconds 3
 
-fuzz: .venvs/fuzz/done  ## everything that reads foreign bytes, a minute each (FUZZ=seconds), and the HTTP surface
-	.venvs/fuzz/bin/python tests/fuzz/run.py --seconds $(FUZZ)
+fuzz: $(VENV)/fuzz  ## everything that reads foreign bytes, a minute each (FUZZ=seconds), and the HTTP surface
+	$(PY) tests/fuzz/run.py --seconds $(FUZZ)
 
 test-tutorial: $(VENV)/dev $(VENV)/demo data  ## MLX and MXNet on real MNIST
 	$(PY) -m pytest -q -m tutorial
@@ -79,10 +80,7 @@ $(VENV)/dev: $(VENV)/base
 	@touch $@
 
 # atheris has wheels for some Pythons and machines; where one of the two cannot be had, run.py says what takes its place
-.venvs/fuzz/done: pyproject.toml
-	$(PYTHON) -m venv .venvs/fuzz
-	.venvs/fuzz/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	.venvs/fuzz/bin/python -m pip install --quiet -e '.[security]' --group test
-	-.venvs/fuzz/bin/python -m pip install --quiet --only-binary=:all: 'atheris>=2.3'
-	-.venvs/fuzz/bin/python -m pip install --quiet 'schemathesis>=4.0'
+$(VENV)/fuzz: $(VENV)/dev
+	-$(PY) -m pip install --quiet --only-binary=:all: 'atheris>=2.3'
+	-$(PY) -m pip install --quiet 'schemathesis>=4.0'
 	@touch $@
