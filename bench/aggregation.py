@@ -1,39 +1,68 @@
 """What aggregators take for updates of 25 M float32 parameters (100 MB each) in files: python bench/aggregation.py
 
-Each figure is a process of its own. The floor is reading the same updates once, in the same process just before. Wall-clock
-and CPU seconds; how much the resident memory grew beyond what was there before the rule began. `--with-flwr PYTHON` runs
-flwr 1.41.0 on the same numbers, which it has in memory from the start. `--write` puts the table into docs/aggregation.md.
+Each figure is a process of its own: with numpy and, where numba is installed, compiled. The floor is reading the same
+updates once, in the same process just before. Wall-clock and CPU seconds; how much the resident memory grew beyond what was
+there before the rule began. `--with-flwr PYTHON` runs flwr 1.41.0 on the same numbers, which it has in memory from the
+start. `--write` puts the table into docs/aggregation.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
+
+from report import cells, machine
 
 ROOT = Path(__file__).parent.parent
 TIMES = "\N{MULTIPLICATION SIGN}"
 PAGE = ROOT / "docs" / "aggregation.md"
 
-# what, updates, the rule, limit in seconds, limit in floors, flwr's function (None: it has none)
+
+class Limit(NamedTuple):
+    """What a way of doing it may take; None: as much as it likes."""
+
+    seconds: float | None = None
+    floors: float | None = None
+
+    def __str__(self) -> str:
+        return f"≤ {self.seconds:g} s" if self.seconds else f"≤ {self.floors:g} {TIMES} floor" if self.floors else ""
+
+    def met(self, sample: dict[str, float]) -> bool:
+        within = self.seconds is None or sample["seconds"] <= self.seconds
+        return within and (self.floors is None or sample["seconds"] <= self.floors * sample["floor"])
+
+
+class Figure(NamedTuple):
+    """`rule` is ours, `flwr` calls its function, "" where it has none."""
+
+    what: str
+    updates: int
+    rule: str
+    numpy: Limit = Limit()
+    compiled: Limit = Limit()
+    flwr: str = ""
+
+
 FIGURES = [
-    ("mean", 10, "mean()", None, 10.0, "aggregate(results)"),
-    ("median", 20, "median()", 3.5, None, "aggregate_median(results)"),
-    ("trimmed mean, 4 of each side", 20, "trimmed_mean(0.2)", 6.0, None, "aggregate_trimmed_avg(results, 0.2)"),
-    ("Krum, f = 4", 20, "krum(4)", 2.0, None, "aggregate_krum(results, 4, 0)"),
-    ("Multi-Krum, f = 4", 20, "krum(4, None)", None, None, "aggregate_krum(results, 4, 16)"),
-    ("Bulyan, f = 4", 20, "bulyan(4)", None, None, None),
-    ("geometric median, 8 iterations", 20, "geometric_median(8)", None, None, None),
-    ("centered clipping, 3 iterations", 20, "centered_clipping(10.0, 3)", None, None, None),
-    ("median after nearest-neighbour mixing", 20, "nearest_neighbours(median(), 4)", None, None, None),
-    ("median of buckets of 2", 20, "bucketed(median(), 2)", None, None, None),
+    Figure("mean", 10, "mean()", Limit(floors=10.0), Limit(floors=3.0), "aggregate(results)"),
+    Figure("median", 20, "median()", Limit(3.5), Limit(1.0), "aggregate_median(results)"),
+    Figure(
+        "trimmed mean, 4 of each side", 20, "trimmed_mean(0.2)", Limit(6.0), flwr="aggregate_trimmed_avg(results, 0.2)"
+    ),
+    Figure("Krum, f = 4", 20, "krum(4)", Limit(2.0), flwr="aggregate_krum(results, 4, 0)"),
+    Figure("Multi-Krum, f = 4", 20, "krum(4, None)", flwr="aggregate_krum(results, 4, 16)"),
+    Figure("Bulyan, f = 4", 20, "bulyan(4)"),
+    Figure("geometric median, 8 iterations", 20, "geometric_median(8)"),
+    Figure("centered clipping, 3 iterations", 20, "centered_clipping(10.0, 3)"),
+    Figure("median after nearest-neighbour mixing", 20, "nearest_neighbours(median(), 4)"),
+    Figure("median of buckets of 2", 20, "bucketed(median(), 2)"),
 ]
 MEMORY = 200.0  # MB beyond the process as it was
 
@@ -42,13 +71,17 @@ import json, os, resource, sys, time
 from pathlib import Path
 import numpy as np
 from umbel.aggregators import *
-from umbel.combine import Contribution, combine
+from umbel.aggregators.compiled import gate
+from umbel.combine import Contribution, combine, in_memory
 from umbel.optimizers import sgd
+from umbel.params import Params
 from umbel.runtime.contents import FileContents
+from umbel.runtime.process import prepare
 from umbel.runtime.spread import spread
 from umbel.transforms import identity
 
-folder, updates, rule = sys.argv[1], int(sys.argv[2]), eval(sys.argv[3])
+folder, updates, rule, way = sys.argv[1], int(sys.argv[2]), eval(sys.argv[3]), sys.argv[4]
+prepare()  # as a server does
 contents = FileContents(Path(folder))
 base = contents.open("base")
 files = [contents.open(f"update-{i}") for i in range(updates)]
@@ -69,15 +102,24 @@ for file in files:
         file.read_into(at, buffer[:size])
         at += size
 read = clocks()
+
+def combined(model, parts):
+    return sum(len(block) for block in combine(model[0], model, parts, aggregator=rule, optimizer=sgd(),
+                                               transform=identity(), chunk=1, spread=spread))
+
 start = peak()
-total = 0
-for block in combine(base.schema, (base.schema, base.source), parts, aggregator=rule, optimizer=sgd(), transform=identity(),
-                     chunk=1, spread=spread):
-    total += len(block)
+gate.worth = 2**63
+if way == "compiled":
+    small = Params.of([np.ones(1024, np.float32)])
+    model = small.schema, in_memory(small)
+    assert gate.open()
+    combined(model, [Contribution(i, *model, 1) for i in range(updates)])
+begun = clocks()
+total = combined((base.schema, base.source), parts)
 done = clocks()
 assert total == base.schema.nbytes
-print(json.dumps({"floor": read[0] - before[0], "seconds": done[0] - read[0], "cpu": done[1] - read[1],
-                  "floor_cpu": read[1] - before[1], "memory": peak() - start}))
+print(json.dumps({"floor": read[0] - before[0], "loading": begun[0] - read[0], "seconds": done[0] - begun[0],
+                  "cpu": done[1] - begun[1], "memory": peak() - start}))
 """
 
 FLWR = """
@@ -113,13 +155,43 @@ def write_updates(folder: Path, count: int, floats: int) -> None:
         write_content(contents, "base" if i < 0 else f"update-{i}", schema, pieces)
 
 
-def measured(python: str, program: str, *arguments: str, repeats: int) -> dict[str, float]:
+def measured(python: str, program: str, *arguments: str, repeats: int, **environment: str) -> dict[str, float]:
     """The fastest of some runs, each in a new process."""
     samples = []
     for _ in range(repeats):
-        done = subprocess.run([python, "-c", program, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [python, "-c", program, *arguments],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
         samples.append(json.loads(done.stdout))
     return min(samples, key=lambda sample: sample["seconds"])
+
+
+HEAD = (
+    "", "updates", "numpy, s", "CPU s", f"{TIMES} floor", "extra MB", "compiled, s", "CPU s", f"{TIMES} floor", "extra MB",
+    "flwr, s", "target", "",
+)  # fmt: skip
+
+
+def row(figure: Figure, ways: dict[str, dict[str, float]], theirs: float | None) -> tuple[list[str], bool]:
+    """A line of the table, and whether all of it is as it should be. `ways` has what "numpy" took, and "compiled"."""
+    limits = {"numpy": figure.numpy, "compiled": figure.compiled}
+    met = all(limits[way].met(sample) and sample["memory"] <= MEMORY for way, sample in ways.items())
+    columns = [figure.what, str(figure.updates)]
+    for way in limits:
+        sample = ways.get(way)
+        columns += ["", "", "", ""] if sample is None else [
+            f"{sample['seconds']:.2f}",
+            f"{sample['cpu']:.2f}",
+            f"{sample['seconds'] / sample['floor']:.1f}",
+            f"{sample['memory']:.0f}",
+        ]  # fmt: skip
+    said = [f"{way} {limit}" for way, limit in limits.items() if str(limit) and way in ways]
+    columns += ["" if theirs is None else f"{theirs:.1f}", ", ".join([*said, f"≤ {MEMORY:g} MB"])]
+    return [*columns, "met" if met else "missed"], met
 
 
 def main() -> int:
@@ -130,56 +202,67 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="WORD", help="figures whose name has one of these words")
     parser.add_argument("--write", action="store_true", help="the table into docs/aggregation.md")
     options = parser.parse_args()
-    head = f"| | updates | umbel, s | CPU s | {TIMES} floor | extra MB | flwr, s | target | |"
-    lines = [head, "|:--|--:|--:|--:|--:|--:|--:|:--|:--|"]
+    try:
+        numba = version("numba")
+    except PackageNotFoundError:
+        numba = ""
+    lines = [cells(HEAD), cells([":--", *["--:"] * 10, ":--", ":--"])]
     print(*lines, sep="\n")
-    missed = False
+    missed, cold, warm = False, [], []
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        write_updates(Path(folder), max(figure[1] for figure in FIGURES), options.floats)
-        for what, updates, rule, seconds, floors, call in FIGURES:
-            if options.only and not any(word in what for word in options.only):
+        write_updates(Path(folder), max(figure.updates for figure in FIGURES), options.floats)
+        if numba:
+            for updates, rule in ((10, "mean()"), (20, "median()")):
+                arguments, empty = (folder, str(updates), rule, "compiled"), f"{folder}/compiled-{updates}"
+                first = measured(sys.executable, OURS, *arguments, repeats=1, NUMBA_CACHE_DIR=empty)
+                cold.append(first["loading"])
+        for figure in FIGURES:
+            if options.only and not any(word in figure.what for word in options.only):
                 continue
-            ours = measured(sys.executable, OURS, folder, str(updates), rule, repeats=options.repeats)
+            ways = {
+                way: measured(
+                    sys.executable, OURS, folder, str(figure.updates), figure.rule, way, repeats=options.repeats
+                )
+                for way in ("numpy", *(["compiled"] if numba else []))
+            }
             theirs = None
-            if options.with_flwr and call:
-                theirs = measured(options.with_flwr, FLWR, folder, str(updates), call, repeats=1)["seconds"]
-            ratio = ours["seconds"] / ours["floor"]
-            met = [ours["memory"] <= MEMORY]
-            met += [ours["seconds"] <= seconds] if seconds else []
-            met += [ratio <= floors] if floors else []
-            missed = missed or not all(met)
-            target = f"≤ {seconds:g} s, " if seconds else f"≤ {floors:g} {TIMES} floor, " if floors else ""
-            verdict = "met" if all(met) else "missed"
-            lines.append(
-                f"| {what} | {updates} | {ours['seconds']:.2f} | {ours['cpu']:.2f} | {ratio:.1f} | {ours['memory']:.0f} "
-                f"| {'' if theirs is None else f'{theirs:.1f}'} | {target}≤ {MEMORY:g} MB | {verdict} |"
-            )
+            if options.with_flwr and figure.flwr:
+                theirs = measured(options.with_flwr, FLWR, folder, str(figure.updates), figure.flwr, repeats=1)["seconds"]
+            if numba:
+                warm.append(ways["compiled"]["loading"])
+            columns, met = row(figure, ways, theirs)
+            missed = missed or not met
+            lines.append(cells(columns))
             print(lines[-1], flush=True)
     if options.write:
-        PAGE.write_text(page(lines, options))
+        about = (
+            f"{machine('bench/aggregation.py', sys.argv[1:])}{f', numba {numba}' if numba else ''}; load average {load:.1f} "
+            f"when it began. {options.floats:,} float32 parameters, the fastest of {options.repeats} runs; the updates are "
+            "in files, in the page cache."
+        )
+        PAGE.write_text(page(about, lines, cold, warm))
     return int(missed)
 
 
-def page(table: list[str], options: argparse.Namespace) -> str:
-    """docs/aggregation.md."""
-    about = (
-        f"{datetime.date.today()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, numpy {version('numpy')}; "
-        f"load {os.getloadavg()[0]:.1f} when it began; {options.floats:,} float32 parameters, the fastest of "
-        f"{options.repeats} runs; updates in files, in the page cache."
-    )
-    return "\n".join(
-        [
-            "# What aggregation takes",
-            "",
-            f"`python {' '.join(['bench/aggregation.py', *sys.argv[1:]])}` wrote this page. {about}",
-            "",
-            *table,
-            "",
-            "The floor is reading the updates of that row once. Extra memory is how much the process grew as it combined:",
-            "the updates are never in memory as a whole. flwr's are in memory before its clock starts.",
-            "",
-        ]
-    )
+FLOOR = """\
+The floor is reading the updates of that row once. Extra memory is how much the process grew as it combined: the updates are
+never in memory as a whole. flwr's are in memory before its clock starts."""
+
+COMPILED = """\
+**Compiled** is with numba (`pip install 'umbel[compiled]'`): the same bits. Its extra memory has numba itself in it. To load
+numba took {usually} here, and {first} the first time, when it compiles; that is not in the table. It is loaded once
+numpy has been given about as much to do as that is worth (`src/umbel/aggregators/compiled.py`), so a small model and a short
+run never wait for it. Rules that are mostly inner products gain little. NUMBA_DISABLE_JIT=1 leaves everything to numpy."""
+
+
+def page(about: str, table: list[str], cold: list[float], warm: list[float]) -> str:
+    """docs/aggregation.md. `cold` and `warm` are seconds that loading numba took, before and after it had compiled."""
+    parts = ["# What aggregation takes", about, "\n".join(table), FLOOR]
+    if cold and warm:
+        usually, first = (f"{min(seconds):.1f} to {max(seconds):.1f} s" for seconds in (warm, cold))
+        parts.append(COMPILED.format(usually=usually, first=first))
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

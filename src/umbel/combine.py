@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from umbel.aggregators import Aggregator, Cohort, Rule, fold
+from umbel.aggregators.compiled import gate
 from umbel.aggregators.gram import TILE, gram
 from umbel.aggregators.mean import rounded
 from umbel.aggregators.mixing import mixed
@@ -30,8 +31,8 @@ __all__ = ["Contribution", "Source", "Spread", "combine", "in_memory", "stepped_
 BLOCK = 1 << 16
 
 # Bytes of a rule's block, as float64 of all updates side by side, and of the piece of it that is computed on at a time: of
-# 20 updates 65536 coordinates are read, and 8192 stay in a level-2 cache of 2 MiB.
-RULE_BYTES = 1 << 24
+# 20 updates 32768 coordinates are read, and 8192 stay in a level-2 cache of 2 MiB.
+RULE_BYTES = 1 << 23
 PIECE_BYTES = 1 << 21
 
 _A = TypeVar("_A")
@@ -209,9 +210,11 @@ class _Inputs:
         rows = np.empty((len(which), block.size), dtype)
         for row, i in zip(rows, which, strict=True):
             begin, tag = block.run.updates[i]
-            room = row.view(np.uint8) if dtype_of(tag) == dtype else np.empty(block.size * 8, np.uint8)
+            in_place = dtype_of(tag) == dtype and not self.contributions[i].moves
+            room = row.view(np.uint8) if in_place else np.empty(block.size * 8, np.uint8)
             values = _read(self.contributions[i].source, begin, tag, block.start, block.size, room)
-            row[:] = _moved(self.contributions[i], values, self.base, block) if self.contributions[i].moves else values
+            if not in_place:
+                row[:] = _moved(self.contributions[i], values, self.base, block) if self.contributions[i].moves else values
         if block.dtype == np.bool_:
             rows = rows.astype(np.bool_)  # one vote each, as in the mean
         if self.transform is identity():
@@ -276,18 +279,20 @@ def _planned(
 
 def _by_rule(rule: Rule, matrix: NDArray | None, inputs: _Inputs, block: _Block) -> NDArray:
     if matrix is None:
-        rows = list(inputs.updates(block, range(len(inputs.contributions))))
+        rows = inputs.updates(block, range(len(inputs.contributions)))
     else:
         counts = np.asarray(matrix.any(axis=0))
         which = np.flatnonzero(counts[: len(inputs.contributions)])  # an update that does not count is not read
         counts[len(inputs.contributions) :] = True
-        used = list(inputs.updates(block, which.tolist()))
+        used = inputs.updates(block, which.tolist())
         rows = mixed(matrix[:, counts], used, lambda: inputs.old(block), lambda old: inputs.guiding(block, old))
     if rule.reduce is None:
         return _as(block.dtype, rows[0])
+    if gate(0) is not None:  # compiled loops have pieces of their own
+        return _as(block.dtype, rule.reduce(rows))
     piece = _coordinates(PIECE_BYTES, inputs)
     pieces = (slice(start, start + piece) for start in range(0, block.size, piece))
-    return np.concatenate([_as(block.dtype, rule.reduce([row[piece] for row in rows])) for piece in pieces])
+    return np.concatenate([_as(block.dtype, rule.reduce(rows[:, piece])) for piece in pieces])
 
 
 def _as(dtype: DType, values: NDArray) -> NDArray:

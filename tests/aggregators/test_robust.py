@@ -78,7 +78,7 @@ def cohort(count=11, size=50, dtype="float64", seed=0, spread=1.0):
 def test_a_network_that_sorts_every_row_of_zeros_and_ones_sorts_everything(count):
     """The 0-1 principle (Knuth, theorem 5.3.4Z)."""
     columns = np.array(list(itertools.product([0, 1], repeat=count))).T
-    rows = order(list(columns.copy()), 0, count)
+    rows = order(columns.copy(), 0, count)
     assert np.array_equal(rows, np.sort(columns, axis=0))
 
 
@@ -89,8 +89,8 @@ def test_any_ranks_of_any_number_of_rows(count, data):
     high = data.draw(st.integers(low + 1, count))
     values = np.random.RandomState(count).standard_normal((count, 30))
     wanted = np.sort(values, axis=0)[low:high]
-    assert np.array_equal(order(list(values.copy()), low, high), wanted)
-    unsorted = order(list(values.copy()), low, high, sort=False)
+    assert np.array_equal(order(values.copy(), low, high), wanted)
+    unsorted = order(values.copy(), low, high, sort=False)
     assert np.array_equal(np.sort(unsorted, axis=0), wanted)
 
 
@@ -406,7 +406,7 @@ def test_the_number_of_blas_threads_changes_no_bit():
         "from umbel.aggregators.gram import gram\nfrom umbel.aggregators.mixing import mixed\n"
         "rows = np.random.RandomState(0).standard_normal((100, 65536))\n"
         "print(gram(rows).tobytes().hex()[:100000])\n"
-        "print(mixed(np.full((100, 100), 0.01), list(rows), None, None)[3].tobytes().hex()[:10000])\n"
+        "print(mixed(np.full((100, 100), 0.01), rows, None, None)[3].tobytes().hex()[:10000])\n"
     )
     said = set()
     for threads in ("1", "2", "4"):

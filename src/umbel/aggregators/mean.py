@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from umbel.aggregators.base import Aggregator
+from umbel.aggregators.compiled import gate, suits
 from umbel.params import DType, NDArray
 
 __all__ = ["mean", "rounded"]
@@ -43,7 +44,11 @@ def mean() -> Aggregator:
 
 def _add(acc: _Sum, block: NDArray, weight: float) -> _Sum:
     if block.dtype.kind == "f" and acc.dtype != np.bool_ and acc.values is not None and acc.values.dtype == np.float64:
-        acc.values += np.multiply(block, weight, dtype=np.float64)
+        loops = gate(block.size) if suits(block) else None
+        if loops is None:
+            acc.values += np.multiply(block, weight, dtype=np.float64)
+        else:
+            loops.add(acc.values, block, float(weight))
         acc.weight += weight
         return acc
     term = _Sum(acc.dtype, weight=weight)
@@ -58,7 +63,12 @@ def _add(acc: _Sum, block: NDArray, weight: float) -> _Sum:
     elif block.dtype.kind == "V":  # bfloat16 and float8: ml_dtypes' ufuncs do not mix with float64
         term.values = block.astype(np.float64) * weight
     else:
-        term.values = np.multiply(block, weight, dtype=np.float64)
+        loops = gate(block.size) if suits(block) else None
+        if loops is None:
+            term.values = np.multiply(block, weight, dtype=np.float64)
+        else:
+            term.values = np.empty(block.shape)
+            loops.scaled(term.values, block, float(weight))
     return _merge(acc, term)
 
 

@@ -17,22 +17,22 @@ _NOTHING = 1e-12  # what the rounding of a plan leaves of 1 - Σ coefficients
 
 def mixed(
     matrix: NDArray,
-    updates: Sequence[NDArray],
+    updates: NDArray,
     base: Callable[[], NDArray],
     guides: Callable[[NDArray], Sequence[NDArray]],
-) -> list[NDArray]:
-    """b + Σⱼ mᵢⱼ·(xⱼ − b) + Σ mᵢ_g·g for each row i of `matrix`, shape (R, K + G), over K `updates` of shape (n,).
+) -> NDArray:
+    """b + Σⱼ mᵢⱼ·(xⱼ − b) + Σ mᵢ_g·g for each row i of `matrix`, shape (R, K + G), over `updates` of shape (K, n): (R, n).
 
     `base()` is b, and `guides(b)` are differences to it, both float64; they are read only where they matter. Where every row
-    picks a single update, the rows are these updates' arrays; otherwise they are float64.
+    picks a single update, the result has the updates' dtype; otherwise it is float64.
 
-    >>> a, b = np.array([1.0, 2.0]), np.array([3.0, 6.0])
-    >>> mixed(np.array([[0.5, 0.5]]), [a, b], lambda: np.zeros(2), lambda _: [])[0].tolist()
-    [2.0, 4.0]
+    >>> mixed(np.array([[0.5, 0.5]]), np.array([[1.0, 2.0], [3.0, 6.0]]), lambda: np.zeros(2), lambda _: []).tolist()
+    [[2.0, 4.0]]
     """
     count = len(updates)
     if (np.count_nonzero(matrix, axis=1) == 1).all() and (matrix[:, :count].max(axis=1) == 1.0).all():
-        return [updates[j] for j in matrix.argmax(axis=1)]
+        picked = matrix.argmax(axis=1)
+        return updates if np.array_equal(picked, np.arange(count)) else updates[picked]
     left = 1.0 - matrix[:, :count].sum(axis=1)
     left[np.abs(left) < _NOTHING] = 0.0
     guided = matrix[:, count:].any()
@@ -40,11 +40,11 @@ def mixed(
     rows: list[NDArray] = [*updates, *(guides(old) if guided else [])]
     used = matrix[:, : len(rows)]
     if len(used) == 1:
-        return [_sum(used[0], rows, left[0], old)]
+        return _sum(used[0], rows, left[0], old)[None]
     together = np.zeros((len(rows), -(-len(rows[0]) // TILE) * TILE))
     for wide, row in zip(together[:, : len(rows[0])], rows, strict=True):
         wide[:] = row
-    sums = list(_product(used, together)[:, : len(rows[0])])
+    sums: NDArray = _product(used, together)[:, : len(rows[0])]
     for row, part in zip(sums, left, strict=True):
         if part:
             row += part * old
