@@ -141,8 +141,8 @@ def _unbiased(beta_1: float, beta_2: float) -> Callable[[int], float]:
 def _rate(learning_rate: Rate) -> Callable[[int], float]:
     if callable(learning_rate):
         return learning_rate
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate={learning_rate}; it must be above 0")
+    if not hasattr(learning_rate, "__float__") or not learning_rate > 0:
+        raise ValueError(f"learning_rate={learning_rate!r}; it must be a number above 0, or a function of the round")
     return lambda _: learning_rate
 
 

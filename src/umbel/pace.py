@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from umbel.spelling import Spelled
 from umbel.until import Until, improves
 
 __all__ = ["Pace"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Pace(metaclass=Spelled):
     """When an exchange with a cohort closes, and what happens when too few have answered.
 
     - `goal`: close as soon as this many updates are in; None waits for the whole cohort. A cohort larger than the goal is

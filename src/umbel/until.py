@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from umbel.spelling import Spelled
+
 __all__ = ["Until", "improves"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Until:
+class Until(metaclass=Spelled):
     """A run ends with the round after which one of these is so; `num_rounds` is its end in any case.
 
     - `metric`: the number that is watched, "loss" or the name of a metric: of the owner's central evaluation where that has
@@ -30,6 +32,12 @@ class Until:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.metric, str):
+            raise TypeError(f"metric={self.metric!r}; it is 'loss' or the name of a metric, such as metric='accuracy'")
+        for name in ("at_least", "at_most", "patience", "min_delta", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not hasattr(value, "__float__"):
+                raise TypeError(f"{name}={value!r}; it is a number")
         if self.at_least is None and self.at_most is None and self.patience is None and self.seconds is None:
             raise ValueError("Until() never ends a run: give at_least, at_most, patience or seconds")
         if self.at_least is not None and self.at_most is not None:

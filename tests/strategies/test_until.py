@@ -15,7 +15,7 @@ from umbel.rounds.messages import Chosen, Evaluated, Initialized, Populated, Sta
 from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.codec import decode_state, encode
 from umbel.runtime.stores.memory import MemoryStore
-from umbel.server.strategy import Bucketing, FedAvg, FedMedian
+from umbel.server.strategy import Bucketing, FedAvg, FedAvgM, FedMedian
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 from umbel.until import Until
@@ -140,3 +140,54 @@ def test_a_strategy_around_another_ends_as_that_one():
 def test_what_can_never_end_is_refused(make):
     with pytest.raises(ValueError, match=r"give|not both|1 or more|must be"):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: FedAvg(untill=Until(seconds=1)), r"FedAvg\(\) has no keyword 'untill'; did you mean 'until'\?"),
+        (lambda: FedMedian(keep_bst="loss"), r"FedMedian\(\) has no keyword 'keep_bst'; did you mean 'keep_best'\?"),
+        (lambda: FedAvgM(evaluate_evry=2), "did you mean 'evaluate_every'"),
+        (lambda: FedAvgM(sever_learning_rate=0.1), "did you mean 'server_learning_rate'"),
+        (lambda: Bucketing(FedMedian(), bucketsize=2), "did you mean 'bucket_size'"),
+        (lambda: Bucketing(FedMedian(), until=Until(seconds=1)), r"no keyword 'until'; it has bucket_size, strategy"),
+        (lambda: Until(at_lest=0.97), r"Until\(\) has no keyword 'at_lest'; did you mean 'at_least'\?"),
+        (lambda: Until(patient=3), "did you mean 'patience'"),
+        (lambda: Pace(qourum=3), "did you mean 'quorum'"),
+        (lambda: FedAvg(until="accuracy"), r"until='accuracy'; it is an Until, such as until=Until\(metric='accuracy'"),
+        (lambda: FedAvg(keep_best=True), "keep_best=True; it is 'loss' or the name of a metric"),
+        (lambda: FedAvg(evaluate_every="2"), "evaluate_every='2'; it is a number of rounds"),
+        (lambda: FedAvg(evaluate_every=0.5), "evaluate_every=0.5; it is a number of rounds"),
+        (lambda: Until(metric="accuracy", at_least="0.97"), "at_least='0.97'; it is a number"),
+        (lambda: Until(metric=0.97, patience=3), "metric=0.97; it is 'loss' or the name of a metric"),
+        (lambda: FedAvgM(server_learning_rate="0.1"), "learning_rate='0.1'; it must be a number above 0, or a function"),
+        (lambda: FedAvgM(server_learning_rate=0.0), "learning_rate=0.0; it must be a number above 0"),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_its_remedy(make, text):
+    with pytest.raises((TypeError, ValueError), match=text):
+        make()
+
+
+def test_a_type_error_of_somebody_else_s_code_stays_as_it_is():
+    class Own(FedAvg):
+        def __init__(self, rate, **keywords):
+            super().__init__(**keywords)
+            dict.fromkeys([], rate=rate)
+
+    with pytest.raises(TypeError, match=r"fromkeys\(\) takes no keyword"):
+        Own(rate=1, until=None)
+    with pytest.raises(TypeError, match=r"Own\(\) has no keyword 'rat'; did you mean 'rate'|missing"):
+        Own(rat=1)
+
+
+def test_a_schedule_is_asked_for_each_round():
+    asked = []
+
+    def rate(number):
+        asked.append(number)
+        return 0.5**number
+
+    done = run(FedAvgM, rounds=3, server_learning_rate=rate)
+    assert sorted(set(asked)) == [1, 2, 3]
+    assert done.arrays[0].tolist() == [0.875, 0.875]  # each client adds 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from umbel.exchange import EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters
 from umbel.optimizers import Optimizer
 from umbel.pace import Pace
 from umbel.selectors import Selector
+from umbel.spelling import Spelled
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.transforms import Transform
 
@@ -32,7 +33,7 @@ class Parts:
     pace: Pace
 
 
-class Strategy(ABC):
+class Strategy(metaclass=Spelled):
     """The classic interface: six questions that a run asks its owner.
 
     An answer is journaled. A run that is resumed does not ask again, so keep what must survive in the parameters or the

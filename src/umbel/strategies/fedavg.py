@@ -74,7 +74,8 @@ class Classic(Sized, total=False):
 class FedAvg(Strategy):
     """Each round a random part of the clients trains the global model; the next one is the mean, weighted by examples.
 
-    Algorithm 1 of the paper. It differs in one point: the mean is over the clients that answered.
+    x ← Σ nₖ·xₖ / Σ nₖ over the clients that answered, nₖ being their numbers of examples: McMahan et al. 2017,
+    "Communication-Efficient Learning of Deep Networks from Decentralized Data", Algorithm 1.
 
     - `fraction_fit`, `fraction_evaluate`: part of the present clients that trains and that evaluates, 0 to 1.
       `max(int(present × fraction), min_*_clients)` are drawn; `fraction_evaluate=0` skips the evaluation.
@@ -119,8 +120,12 @@ class FedAvg(Strategy):
         keep_best: str | None = None,
         evaluate_every: int = 1,
     ) -> None:
-        if evaluate_every < 1:
-            raise ValueError(f"evaluate_every={evaluate_every}; it is a number of rounds, 1 or more")
+        if not hasattr(evaluate_every, "__index__") or evaluate_every < 1:
+            raise ValueError(f"evaluate_every={evaluate_every!r}; it is a number of rounds, 1 or more")
+        if until is not None and not isinstance(until, Until):
+            raise TypeError(f"until={until!r}; it is an Until, such as until=Until(metric='accuracy', at_least=0.97)")
+        if keep_best is not None and not isinstance(keep_best, str):
+            raise TypeError(f"keep_best={keep_best!r}; it is 'loss' or the name of a metric, such as keep_best='accuracy'")
         for name, fraction in (("fraction_fit", fraction_fit), ("fraction_evaluate", fraction_evaluate)):
             if not 0 <= fraction <= 1:
                 raise ValueError(f"{name}={fraction}; it is a part of the present clients, from 0 to 1")
