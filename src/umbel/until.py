@@ -38,7 +38,7 @@ class Until(metaclass=Spelled):
             value = getattr(self, name)
             if value is not None and not hasattr(value, "__float__"):
                 raise TypeError(f"{name}={value!r}; it is a number")
-        if self.at_least is None and self.at_most is None and self.patience is None and self.seconds is None:
+        if not self.watches and self.seconds is None:
             raise ValueError("Until() never ends a run: give at_least, at_most, patience or seconds")
         if self.at_least is not None and self.at_most is not None:
             raise ValueError("a target is at_least or at_most, not both")
@@ -46,6 +46,11 @@ class Until(metaclass=Spelled):
             raise ValueError(f"patience={self.patience}; it is a number of rounds, 1 or more")
         if not self.min_delta >= 0 or (self.seconds is not None and not self.seconds > 0):
             raise ValueError(f"min_delta={self.min_delta} must be 0 or more, and seconds={self.seconds} above 0")
+
+    @property
+    def watches(self) -> bool:
+        """Whether the metric matters."""
+        return self.at_least is not None or self.at_most is not None or self.patience is not None
 
     @property
     def highest(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from umbel.common import ndarrays_to_parameters
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Rules, State
-from umbel.rounds.events import RunFinished
+from umbel.rounds.events import ExchangeClosed, RunFinished
 from umbel.rounds.messages import Chosen, Evaluated, Initialized, Populated, Started
 from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.codec import decode_state, encode
@@ -90,6 +90,20 @@ def test_time_ends_the_run_at_the_end_of_a_round():
 def test_nothing_watched_runs_to_the_end():
     assert end_of(run(rounds=3)) == (3, "all rounds done")
     assert end_of(run(rounds=3, until=Until(metric="nobody's", at_least=0))) == (3, "all rounds done")
+
+
+def notes_of(done):
+    return [event.note for event in done.events if isinstance(event, ExchangeClosed) and event.kind == "evaluate"]
+
+
+def test_a_metric_that_nobody_reports_is_said_with_those_that_are_there():
+    missing = "{} watches 'acuracy', which no evaluation has reported so far; they report loss, accuracy"
+    assert notes_of(run(rounds=2, until=Until(metric="acuracy", at_least=0.9))) == [missing.format("until")] * 2
+    assert notes_of(run(rounds=1, keep_best="acuracy")) == [missing.format("keep_best")]
+    assert notes_of(run(rounds=2, keep_best="accuracy", until=Until(patience=5))) == ["", ""]
+    assert notes_of(run(rounds=1, until=Until(seconds=1e6, metric="acuracy"))) == [""]  # it does not matter
+    central = run(rounds=2, keep_best="f1", evaluate_fn=lambda number, arrays, _: (0.0, {"f1": 0.1}))
+    assert notes_of(central) == ["", ""]
 
 
 def test_a_run_goes_on_counting_after_a_resume():

@@ -649,7 +649,21 @@ class Coordinator:
 
     def _summarized(self, event: Summarized, at: float) -> list[Command]:
         self.state.measured = {**self._measured(event.loss, event.metrics), **self.state.measured}
-        return [self._closed_event(at, event.loss, event.metrics, ""), *self._end_round(at)]
+        note = self._unseen(event.loss, event.metrics)
+        return [self._closed_event(at, event.loss, event.metrics, note), *self._end_round(at)]
+
+    def _unseen(self, loss: object, metrics: Mapping[str, object]) -> str:
+        """Says which watched metric no evaluation has reported so far; "" where there is none, or no evaluation."""
+        s, pace = self.state, self.rules.pace
+        until = pace.until.metric if pace.until is not None and pace.until.watches and s.progress is None else None
+        best = pace.keep_best if s.best is None else None
+        reported = [*(["loss"] if loss is not None else []), *metrics]
+        said = [
+            f"{keyword} watches {name!r}, which no evaluation has reported so far; they report {', '.join(reported)}"
+            for keyword, name in (("until", until), ("keep_best", best))
+            if name is not None and name not in s.measured and reported
+        ]
+        return "; ".join(said)
 
     def _measured(self, loss: object, metrics: Mapping[str, object]) -> dict[str, float]:
         """The watched metrics among these, as finite numbers."""
