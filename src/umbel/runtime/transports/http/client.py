@@ -309,8 +309,9 @@ class _Life:
     def _pause(self, error: Exception) -> None:
         """Waits a little; the polling thread registers anew where that is needed. Raises `_Over` when all is over."""
         if self._stop.wait(self._patience.failed(error)):
-            news = self._news.get()
-            raise news if isinstance(news, BaseException) else error
+            while not isinstance(news := self._news.get(), BaseException):
+                pass  # a task that nobody will do any more
+            raise news
 
 
 def _readable(task_id: str) -> str:
