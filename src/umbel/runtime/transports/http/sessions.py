@@ -90,7 +90,11 @@ class Sessions:
         client = self._sessions.get(session)
         if client is None:
             if session in self._fenced:
-                raise Refused(409, "another process has registered under this client_id")
+                raise Refused(
+                    409,
+                    "another process has registered under this client_id, and the newer one counts; start each client under "
+                    "a client_id= of its own",
+                )
             raise Refused(401, "unknown session; register again")
         return client
 
