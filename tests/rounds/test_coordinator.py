@@ -651,10 +651,15 @@ def test_parameters_still_wanted_are_owed_to_the_next_process():
     assert story.coordinator.owed() == [Dispatch(SEED)]
 
 
-@pytest.mark.parametrize("phase", [Phase.NEW, Phase.WAITING, Phase.DONE])
+@pytest.mark.parametrize("phase", [Phase.NEW, Phase.WAITING])
 def test_nothing_is_owed_while_nothing_is_asked(phase):
     story = Story() if phase is Phase.NEW else Story().to(phase)
     assert story.coordinator.owed() == []
+
+
+def test_how_the_run_has_ended_is_owed_to_the_next_process():
+    (owed,) = Story().to(Phase.DONE).coordinator.owed()
+    assert owed == Publish(events.RunFinished(0.0, 1, "all rounds done"))
 
 
 @pytest.mark.parametrize("phase", ONGOING)

@@ -10,8 +10,10 @@ import sqlalchemy as sa
 
 from umbel.common import ndarrays_to_parameters
 from umbel.errors import RunLocked, StoreError
+from umbel.pace import Pace
 from umbel.population import Population
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
+from umbel.rounds.events import RunFinished
 from umbel.rounds.messages import (
     Failed,
     Failure,
@@ -30,7 +32,7 @@ from umbel.runtime.observers.history import History
 from umbel.runtime.stores import sql
 from umbel.runtime.stores.base import Entry, Keeping, Snapshot
 from umbel.runtime.stores.sql import Database, SqlStore
-from umbel.server.strategy import FedAvg
+from umbel.server.strategy import FedAvg, FedBuff
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
@@ -316,6 +318,15 @@ class Learner(NumPyClient):
         return float(parameters[0].sum()), self.step, {}
 
 
+class Impatient(FedAvg):
+    pace = Pace(quorum=1, retries=0)
+
+
+class Broken(NumPyClient):
+    def fit(self, parameters, config):
+        raise ValueError("never")
+
+
 class Recorder(Coordinator):
     """Keeps what it said."""
 
@@ -422,3 +433,33 @@ def test_a_run_that_dies_anywhere_and_goes_on_ends_with_the_same_bits(tmp_path):
             deaths, run = deaths + 1, attempt(folder, left + 4)
         assert bits(run) == whole
         assert deaths or left > 15
+
+
+def test_a_run_that_ends_while_clients_are_still_at_work_keeps_no_version_but_the_last(tmp_path):
+    store = SqlStore(Database(f"sqlite:///{tmp_path / 'runs.sqlite'}"), "run", FileContents(tmp_path))
+    first = ndarrays_to_parameters([np.zeros(4, "float32")])
+    strategy = FedBuff(
+        buffer_size=2, concurrency=3, initial_parameters=first, on_fit_config_fn=lambda number: {"round": number}
+    )
+    run = run_locally(strategy, {f"c{step}": Learner(step) for step in (1, 2, 3)}, num_rounds=3, store=store)
+    finished = run.coordinator.state
+    assert store.load().state == finished
+    store.close()
+    assert finished.version == 3
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["model-000003.safetensors"]
+
+
+def test_a_run_that_has_ended_says_so_again_in_the_next_process(tmp_path):
+    """As it ended: by an error, too."""
+    seen = []
+    for _ in range(2):
+        store = SqlStore(Database(f"sqlite:///{tmp_path / 'runs.sqlite'}"), "run", FileContents(tmp_path))
+        stored = store.load()
+        strategy = Impatient(initial_parameters=ndarrays_to_parameters([np.zeros(4, "float32")]))
+        rules = Rules(run="run", min_available=2, pace=strategy.pace)
+        coordinator = Coordinator(rules, stored.state or State(num_rounds=3))
+        run = run_locally(strategy, {"a": Broken(), "b": Broken()}, num_rounds=3, store=store, coordinator=coordinator)
+        seen.append([event for event in run.events if isinstance(event, RunFinished)])
+        store.close()
+    assert seen[0] == seen[1]
+    assert [event.error for event in seen[0]] == ["QuorumNotMet"]

@@ -73,6 +73,8 @@ def test_a_killed_server_still_waits_for_those_who_were_at_work(federation, tmp_
     second = server()
     federation.all_end()
     assert "Resumed in round" in second.text
+    kept = [path.name for path in federation.folder.glob("umbel-runs/*/*.safetensors")]
+    assert kept == ["model-000060.safetensors"], "what nobody took up any more is removed"
     made_of = eval(re.search(r"MADE OF (.*)", second.text)[1])
     assert len(made_of) == 60
     assert any(number - begun[0] > 3 for number, begun in enumerate(made_of, 1))

@@ -118,6 +118,23 @@ def test_a_server_killed_again_and_again(federation, reference):
     _complete(federation.history())
 
 
+def test_a_server_killed_before_all_have_heard_of_the_end_goes_on_telling_them(federation, reference):
+    first = federation.server(dies="reply.before-answer:11@1")  # the last answer counts, and its sender has not heard
+    clients = federation.clients("a", "b")
+    assert first.ends() == -9
+    assert "Run over after 3 rounds" in first.text
+
+    second = federation.server()
+    assert second.ends(40) == 0
+    assert "Resuming run" in second.text
+    assert "Run over after 3 rounds" in second.text
+    assert "all rounds done" in second.text
+    assert [client.ends() for client in clients] == [0, 0]
+    assert "stale" not in federation.words()
+    assert federation.model() == reference()
+    _complete(federation.history())
+
+
 def test_sigterm_leaves_a_run_that_goes_on(federation, reference):
     first = federation.server()
     clients = federation.clients("a", "b", hold=["fit.2"])

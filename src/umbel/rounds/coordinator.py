@@ -120,6 +120,7 @@ class State:
     best: float | None = None  # the best of the metric by which a version is kept, its version and its round
     best_version: int | None = None
     best_round: int = 0
+    ended: events.RunFinished | None = None  # how, once it is
 
     @property
     def contents(self) -> frozenset[str]:
@@ -235,8 +236,9 @@ class Coordinator:
         return rule(event, at)
 
     def owed(self) -> list[Command]:
-        """What a new process has to do before it goes on: the open question, and every answer still wanted."""
-        return [*(Dispatch(task) for task in self.pending), *self._question()]
+        """What a new process has to do before it goes on: the open question, every answer still wanted, or the last word."""
+        ended = self.state.ended
+        return [*(Dispatch(task) for task in self.pending), *self._question(), *([] if ended is None else [Publish(ended)])]
 
     def _question(self) -> list[Command]:
         match self.state.phase:
@@ -710,7 +712,8 @@ class Coordinator:
         commands: list[Command] = [Cancel(task, why) for task in s.carried]
         commands += [Discard(reply.content) for _, reply in s.ahead if reply.content is not None]
         s.carried, s.ahead = [], []
-        return [*commands, Publish(events.RunFinished(at, s.completed, why, error, stopped))]
+        s.ended = events.RunFinished(at, s.completed, why, error, stopped)
+        return [*commands, Publish(s.ended)]
 
     def _extend(self, event: Resumed, at: float) -> list[Command]:
         s = self.state

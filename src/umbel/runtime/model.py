@@ -142,6 +142,11 @@ class GlobalModel:
             self._open.pop(old)
             self.forget(old)
 
+    def keep_only(self, state: State) -> None:
+        """Removes every content that this state does not need, whoever has left it."""
+        versions = (name for version in state.versions for name in self.names(version))
+        self.contents.keep_only({*state.contents, *versions})
+
 
 def kept_best(state: State, folder: Path) -> list[str]:
     """Where the best version is, in a line; nothing where none was kept."""

@@ -78,17 +78,17 @@ def run(
     unwritten: list[Entry] = []
     step_done, snapshot_at = True, 0.0
 
-    def write() -> None:
+    def write(*, last: bool = False) -> None:
         """Puts into the journal what has been handled; called before anyone outside can see an effect of it."""
         nonlocal step_done, snapshot_at
-        if unwritten and by_input:
-            at = unwritten[-1].at
-            due = step_done and at >= snapshot_at
+        if by_input and (unwritten or last):
+            at = unwritten[-1].at if unwritten else clock()
+            due = last or (step_done and at >= snapshot_at)
             store.write(unwritten, Snapshot(coordinator.state, history.to_bytes(), at) if due else None)
             unwritten.clear()
             if due:
                 snapshot_at = at + SNAPSHOT_EVERY
-            if step_done:
+            if step_done or last:  # at the end, too: versions that clients still at work had started from
                 failpoint("model.before-forget")
                 model.committed(coordinator.state.versions)
                 failpoint("model.after-forget")
@@ -163,8 +163,9 @@ def run(
             nag_at = at + NAG_EVERY
             if coordinator.waiting_for:
                 logger.info("Waiting for %s", coordinator.waiting_for)
-    step_done, snapshot_at = True, 0.0
-    write()
+    for command in owed:  # of a run that had ended before this process began
+        do(command)
+    write(last=True)
 
 
 def _asked(owner: Owner, question: Initialize | Choose | Step | Evaluate | Summarize) -> Input:

@@ -157,9 +157,8 @@ def _serve(
     model = GlobalModel(
         store.contents, free_form=by_itself, max_examples=max_examples, max_bytes=max_bytes, slots=slots_of(strategy)
     )
-    needed = {*coordinator.state.contents, *(name for v in coordinator.state.versions for name in model.names(v))}
     failpoint("resume.before-sweep")
-    store.contents.keep_only(needed)
+    model.keep_only(coordinator.state)
     failpoint("resume.after-sweep")
     transport = HttpTransport(
         listener,
@@ -202,14 +201,18 @@ def _serve(
                 first=[begin],
             )
         over = True
-        store.finish(outcome.status)
     except Terminated:
         logger.info("SIGTERM: the run is kept, and goes on when the same server is started again")
         if is_script():
             raise SystemExit(143) from None
         raise
     finally:
-        transport.close(outcome.why, over=over)
+        try:
+            transport.close(outcome.why, over=over)
+        finally:
+            if over:  # only now: a server that dies before every client has heard of the end goes on telling them
+                model.keep_only(coordinator.state)  # answers may have come that nobody took up any more
+                store.finish(outcome.status)
     for line in table(history):
         logger.info("%s", line)
     if opened.folder is not None and coordinator.state.version is not None:
