@@ -1,8 +1,8 @@
 """Fuzzes every reader of foreign bytes: python tests/fuzz/run.py [--seconds 60] [TARGET ...]
 
 With atheris (coverage-guided), each target in a process of its own, as many at once as there are cores; without it, with
-hypothesis on the same targets, and it says so. Then schemathesis on the HTTP surface. An input that breaks a target is kept
-in `.fuzz/`; exit code 1 if there was one.
+hypothesis on the same targets, and it says so. Then sequences of events on the coordinator, 40 for each second, and
+schemathesis on the HTTP surface. An input that breaks a target is kept in `.fuzz/`; exit code 1 if there was one.
 """
 
 from __future__ import annotations
@@ -46,6 +46,22 @@ def process(name: str, seconds: float) -> tuple[str, bool, str]:
     return name, done.returncode == 0, said
 
 
+def broken(names: list[str], seconds: float) -> list[str]:
+    """Runs these targets; those that did not hold."""
+    if find_spec("atheris") is None:
+        print("atheris is not installed here (it has no wheel for this Python or machine): hypothesis takes its place")
+        examples = str(int(max(seconds * 100, 200)))
+        command = [sys.executable, "-m", "pytest", "-q", str(HERE / "test_targets.py"), "-p", "no:cacheprovider"]
+        done = subprocess.run(command, env=os.environ | {"UMBEL_FUZZ_EXAMPLES": examples}, check=False)
+        return ["targets"] * (done.returncode != 0)
+    failed = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, held, said in pool.map(lambda n: process(n, seconds), names):
+            print(f"{name:12s} {'held' if held else 'BROKE'}: {said}", flush=True)
+            failed += [] if held else [name]
+    return failed
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("targets", nargs="*")
@@ -54,19 +70,18 @@ def main() -> int:
     sys.path.insert(0, str(HERE))
     from targets import TARGETS
 
-    names = asked.targets or [*TARGETS, "http"]
+    names = asked.targets or [*TARGETS, "coordinator", "http"]
     failed = []
-    if find_spec("atheris") is None:
-        print("atheris is not installed here (it has no wheel for this Python or machine): hypothesis takes its place")
-        examples = str(int(max(asked.seconds * 100, 200)))
-        command = [sys.executable, "-m", "pytest", "-q", str(HERE / "test_targets.py"), "-p", "no:cacheprovider"]
-        done = subprocess.run(command, env=os.environ | {"UMBEL_FUZZ_EXAMPLES": examples}, check=False)
-        failed += ["targets"] * (done.returncode != 0)
-    else:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for name, held, said in pool.map(lambda n: process(n, asked.seconds), [n for n in names if n in TARGETS]):
-                print(f"{name:12s} {'held' if held else 'BROKE'}: {said}", flush=True)
-                failed += [] if held else [name]
+    asked_for = [name for name in names if name in TARGETS]
+    if asked_for:
+        failed += broken(asked_for, asked.seconds)
+    if "coordinator" in names:
+        sequences = str(int(max(asked.seconds * 40, 100)))
+        machine = HERE.parent / "rounds" / "test_coordinator_machine.py"
+        command = [sys.executable, "-m", "pytest", "-q", str(machine), "-p", "no:cacheprovider"]
+        done = subprocess.run(command, env=os.environ | {"UMBEL_FUZZ_SEQUENCES": sequences}, check=False)
+        print(f"{'coordinator':12s} {'BROKE' if done.returncode else 'held'}: {sequences} sequences", flush=True)
+        failed += ["coordinator"] * (done.returncode != 0)
     if "http" in names:
         if find_spec("schemathesis") is None:
             print("schemathesis is not installed here: THE HTTP SURFACE IS NOT FUZZED")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -254,5 +256,7 @@ class Run(RuleBasedStateMachine):
         assert len(ends) == self.coordinator.done
 
 
+SEQUENCES = int(os.environ.get("UMBEL_FUZZ_SEQUENCES", "60"))  # `make fuzz` takes thousands
+
 TestRun = Run.TestCase
-TestRun.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+TestRun.settings = settings(deadline=None, max_examples=SEQUENCES, stateful_step_count=40)
