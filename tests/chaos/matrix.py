@@ -2,7 +2,9 @@
 
 A trial is a federation of one server and some clients, of which one process dies at a failpoint and is started again. It is
 held against the same federation without faults, trained in one process on no network: the final model must be the same bits,
-every acknowledged answer must be in the journal, none may count twice, and the journal must replay to what was done.
+every acknowledged answer must be in the journal, none may count twice, and the journal must replay to what was done. Where
+the order of arrival is an input of the strategy, it is held against its own journal; where a script gives that order, also
+against the same federation under the same script and without faults.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import TypeVar
 
 from federations import Federation, Program, in_process, strategy_of, wait_for
 from member import Gates, Member
@@ -36,6 +40,8 @@ from umbel.strategies.clients import SimpleClientManager
 from umbel.training import Answer, run_task
 
 __all__ = ["FAILPOINTS", "STRATEGIES", "Failpoint", "Result", "Trial", "reference_in", "run_trial"]
+
+T = TypeVar("T")
 
 ROUNDS = 3
 LARGE = 600_000  # float32 values, 2.4 MB: more than travels inside a message
@@ -140,8 +146,10 @@ FAILPOINTS = [
     Failpoint("resume.before-sweep", "nothing has changed", passes=0, after="upload.after-commit:3"),
     Failpoint("content.sweeping", "some contents that nobody needs are gone", passes=0, after="upload.after-commit:3"),
     Failpoint("resume.after-sweep", "only what is needed is left", passes=0, after="model.after-write:2"),
-    Failpoint("run.before-finish", "the run is done, its row says running: started again, it says so and ends", passes=0),
-    Failpoint("run.after-finish", "the run has finished; its clients have not all heard", passes=0),
+    Failpoint(
+        "run.before-finish", "clients have heard of the end, the run's row says running: started again, it ends", passes=0
+    ),
+    Failpoint("run.after-finish", "the run has finished, and its clients have heard: nothing is left to do", passes=0),
     # ---- clients
     _client("client.registered", "a session whose process is gone: the next one of that name takes over", 0),
     _client("client.task-received", "a task is owed: the next process gets it"),
@@ -162,24 +170,39 @@ FAILPOINTS = [
 
 @dataclass(frozen=True)
 class Setting:
-    """A strategy of the matrix: what its server and clients are given. `arrival`: the order of arrival is an input of it."""
+    """A strategy of the matrix: what its server and clients are given.
+
+    `arrival`: the order of arrival is an input of it. `script` gives that order: "b1 a1 c1" is b's update of round 1, then
+    a's, then c's, each sent after the one before is in the journal; "c1?" may come and go uncounted, and "@a2" waits until a
+    has its task of round 2.
+    """
 
     clients: str = "ab"
     strategy: str = "plain"
     keywords: dict[str, object] = field(default_factory=dict)
     arrival: bool = False
+    script: str = ""
+
+    @property
+    def held(self) -> list[str]:
+        """Where the clients wait for the script."""
+        return [f"fit.{number + 1}" for number in range(ROUNDS)] if self.script else []
 
     @property
     def options(self) -> dict[str, object]:
         return {"clients": len(self.clients), "strategy": self.strategy, "keywords": self.keywords}
 
 
+_BUFFER = {"buffer_size": 2, "concurrency": 3}
 STRATEGIES = {
     "FedAvg": Setting(),
     "FedAdam": Setting(strategy="adam"),
     "FedMedian": Setting(strategy="median"),
     "over-selection": Setting("abc", "first two", arrival=True),
-    "FedBuff": Setting("abc", "buffered", {"buffer_size": 2, "concurrency": 3}, arrival=True),
+    "FedBuff": Setting("abc", "buffered", _BUFFER, arrival=True),
+    "over-selection by script": Setting("abc", "first two", arrival=True, script="c1 a1 b1? b2 c2 a2? a3 b3 c3?"),
+    # c's update of round 1 counts in round 2, and a's of round 2 in round 3
+    "FedBuff by script": Setting("abc", "buffered", _BUFFER, arrival=True, script="b1 a1 @a2 c1 b2 @c3 a2 c3 b3?"),
 }
 
 
@@ -219,11 +242,15 @@ def run_trial(trial: Trial, folder: Path, start: Callable, url: str | None, refe
     keeping = {"keep_rounds": None, "audit": True, **point.options, **({"store": url} if url else {})}
     options = {"size": size, "given": point.given, "rounds": ROUNDS, **setting.options, **keeping}
     armed = f"{point.name}:{trial.passes}@0.1"  # held for a moment, in which a word too early would get out
+    closing = contextlib.ExitStack()
     try:
         servers = [federation.server(dies=point.after or (armed if point.who == "server" else ""), **options)]
         clients = {
-            name: [federation.client(name, size=size, dies=armed if name == point.who else "")] for name in setting.clients
+            name: [federation.client(name, size=size, hold=setting.held, dies=armed if name == point.who else "")]
+            for name in setting.clients
         }
+        script = Script(setting, federation, url)
+        closing.callback(script.end)
 
         def restart(dies: str = "") -> None:
             begun = time.monotonic()
@@ -239,26 +266,75 @@ def run_trial(trial: Trial, folder: Path, start: Callable, url: str | None, refe
         _killed(dying, result)
         if not result.reached:
             pass
-        elif point.name == "run.after-finish":  # nothing is left to be gone on with
-            for mine in clients.values():
-                mine[-1].kill()
-        elif point.who == "server":
+        elif point.who != "server":
+            clients[point.who].append(federation.client(point.who, size=size, hold=setting.held))
+        elif point.name != "run.after-finish":  # that leaves nothing to go on with
             restart()
-        else:
-            clients[point.who].append(federation.client(point.who, size=size))
-        if point.name != "run.after-finish":
-            for program in (servers[-1], *(mine[-1] for mine in clients.values())):
-                if program.ends(60) != 0:
-                    result.wrong.append(f"{program.name} ended with {program.process.returncode}")
-        run = re.findall(r"(?:, run|Resuming run) ([\w-]+)[,;]", "".join(server.text for server in servers))[0]
+        last = [mine[-1] for mine in clients.values()]
+        for program in last if point.name == "run.after-finish" else [servers[-1], *last]:
+            if program.ends(60) != 0:
+                result.wrong.append(f"{program.name} ended with {program.process.returncode}")
+        run = _run_of(servers)
+        assert run is not None, "no server has said the run's name"
         _judge(result, federation, url, run, clients, lambda: reference(trial.strategy, size=size, given=point.given))
     except Exception as error:  # of a broken run anything can be wrong
         result.wrong.append(f"{type(error).__name__}: {error}")
     finally:
         federation.end()
+        closing.close()
     if not result.fine:
         result.wrong.append(federation.words())
     return result
+
+
+class Script:
+    """Lets the clients send in the order that a setting gives, in a thread, until all have or `end` is called."""
+
+    def __init__(self, setting: Setting, federation: Federation, url: str | None) -> None:
+        self._setting, self._federation = setting, federation
+        self._url = url or places(federation.folder / "umbel-runs")[0]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._play)
+        self._thread.start()
+
+    def _play(self) -> None:
+        with contextlib.ExitStack() as closing:
+            run = database = None
+            for step in self._setting.script.split():
+                client, number = step.strip("@?")
+                if step.startswith("@"):
+                    self._until((self._federation.gates / f"{client}.fit.{number}.reached").exists)
+                    continue
+                self._federation.open(client, f"fit.{number}")
+                if database is None:
+                    run = self._until(self._run)
+                    database = closing.enter_context(contextlib.closing(Database(self._url)))
+                if not step.endswith("?"):
+                    self._until(partial(_counted, database, run, client, number))
+
+    def _until(self, condition: Callable[[], T]) -> T:
+        while not (answer := condition()) and not self._ended.wait(0.02):
+            pass
+        return answer
+
+    def _run(self) -> str | None:
+        return _run_of([program for program in self._federation.programs if program.name == "server"])
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def _run_of(servers: list[Program]) -> str | None:
+    """The run's name, once a server has said it."""
+    named = re.findall(r"(?:, run|Resuming run) ([\w-]+)[,;]", "".join(server.text for server in servers))
+    return named[0] if named else None
+
+
+def _counted(database: Database, run: str, client: str, number: str) -> bool:
+    """Whether this client's update of this round has been accepted."""
+    lines = [line for line in database.audit(run) if (line.client, line.verdict) == (client, "accepted")]
+    return any(line.task.startswith(f"{run}.{number}.fit.") for line in lines)
 
 
 def _killed(program: Program, result: Result) -> None:
@@ -302,16 +378,18 @@ def _judge(
         if not setting.arrival:
             everything = [(name, n + 1, kind) for name in clients for n in range(ROUNDS) for kind in ("fit", "evaluate")]
             result.lost += sum(not counted[one] for one in everything)
-    if whole or not setting.arrival:
-        again = Coordinator(rules, copy.deepcopy(begin))
-        expected = recomputed(again, entries, result, federation) if setting.arrival else reference()
-        if blake2b(model.read_bytes()).digest() != blake2b(expected).digest():
-            result.different += 1
+    expected = []
+    if setting.script or not setting.arrival:
+        expected.append(reference())
+    if setting.arrival and whole:
+        expected.append(recomputed(Coordinator(rules, copy.deepcopy(begin)), entries, result, federation))
+    result.different += any(blake2b(model.read_bytes()).digest() != blake2b(bits).digest() for bits in expected)
 
 
 def accepted(coordinator: Coordinator, entries: list[Kept]) -> Counter[tuple[str, int, str]]:
     """How often an answer was counted, by client, round and kind, when the journal is replayed."""
-    tasks = {task.id: task for task in coordinator.state.tasks}
+    s = coordinator.state
+    tasks = {task.id: task for task in (*s.tasks, *s.carried, *(task for task, _ in s.ahead))}
     counted: Counter[tuple[str, int, str]] = Counter()
     for entry in replay(coordinator, entries):
         tasks |= {c.task.id: c.task for c in entry.commands if isinstance(c, Dispatch)}
@@ -354,15 +432,20 @@ def recomputed(coordinator: Coordinator, entries: list[Kept], result: Result, fe
     return content.read(0, content.size)
 
 
-def reference_in(folder: Path) -> Callable[..., bytes]:
-    """`bits(strategy, size=, given=)` are those of a run without faults; each is trained once."""
+def reference_in(folder: Path, start: Callable) -> Callable[..., bytes]:
+    """`bits(strategy, size=, given=)` are those of a run without faults; each is trained once.
+
+    Where a script gives the order of arrival, a federation of processes plays it; otherwise this process does it all.
+    """
     known: dict[tuple[object, ...], bytes] = {}
     lock = threading.Lock()
 
     def bits(strategy: str, *, size: int, given: bool) -> bytes:
         setting = STRATEGIES[strategy]
         with lock:
-            if (strategy, size, given) not in known:
+            if (strategy, size, given) not in known and setting.script:
+                known[strategy, size, given] = scripted(folder / f"{strategy}-{size}-{given}", setting, start, size, given)
+            elif (strategy, size, given) not in known:
                 known[strategy, size, given] = in_process(
                     folder,
                     list(setting.clients),
@@ -375,3 +458,15 @@ def reference_in(folder: Path) -> Callable[..., bytes]:
             return known[strategy, size, given]
 
     return bits
+
+
+def scripted(folder: Path, setting: Setting, start: Callable, size: int, given: bool) -> bytes:
+    """The final model of a federation that plays a setting's script, and of which nobody dies."""
+    federation = Federation(folder, start=start)
+    with contextlib.ExitStack() as closing:
+        closing.callback(federation.end)
+        federation.server(size=size, given=given, rounds=ROUNDS, audit=True, **setting.options)
+        federation.clients(*setting.clients, size=size, hold=setting.held)
+        closing.callback(Script(setting, federation, None).end)
+        federation.all_end(60)
+        return federation.model()

@@ -9,9 +9,7 @@ fine, and the table; exits with 1 where anything was lost, counted twice or diff
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -28,18 +26,19 @@ from children import Zygote  # noqa: E402
 from federations import Federation, launch, wait_for  # noqa: E402
 from matrix import FAILPOINTS, STRATEGIES, Failpoint, Result, Trial, reference_in, run_trial  # noqa: E402
 
+from pages import machine, put  # noqa: E402
 from postgres import Postgres, find_server  # noqa: E402
-
-BEGIN, END = "<!-- crash matrix -->", "<!-- /crash matrix -->"
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--only", help="failpoints whose names begin so")
+    options.add_argument("--strategies", help=f"some of these, with commas: {', '.join(STRATEGIES)}")
     options.add_argument("--passes", type=int, default=12, help="the most passes of a failpoint that are tried")
     options.add_argument("--at-once", type=int, default=max(4, 2 * (os.cpu_count() or 2)), help="trials at the same time")
     options.add_argument("--write", type=Path, help="the page whose table is replaced")
     chosen = options.parse_args()
+    strategies = chosen.strategies.split(",") if chosen.strategies else list(STRATEGIES)
     began = time.monotonic()
 
     folder = Path(tempfile.mkdtemp(prefix="umbel-chaos-"))
@@ -49,9 +48,9 @@ def main() -> None:
         print("No PostgreSQL server is installed (scripts/postgres does that): only SQLite is tried")
     try:
         urls = {"SQLite": None} | ({"PostgreSQL": postgres.database()} if postgres is not None else {})
-        bits = reference_in(folder)
+        bits = reference_in(folder, zygote.launch)
         points = [point for point in FAILPOINTS if point.name.startswith(chosen.only or "")]
-        jobs = [(point, strategy, database) for database in urls for strategy in STRATEGIES for point in points]
+        jobs = [(point, strategy, database) for database in urls for strategy in strategies for point in points]
 
         def job(asked: tuple[Failpoint, str, str]) -> list[Result]:
             point, strategy, database = asked
@@ -73,13 +72,10 @@ def main() -> None:
             postgres.close()
         shutil.rmtree(folder, ignore_errors=True)
 
-    lines = report(points, results, time.monotonic() - began, resumed)
+    lines = report(points, results, time.monotonic() - began, resumed, chosen.passes)
     print("\n".join(lines))
     if chosen.write:
-        page = chosen.write.read_text()
-        head, _, rest = page.partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        chosen.write.write_text("\n".join([f"{head}{BEGIN}", *lines, f"{END}{tail}"]))
+        put(chosen.write, "crash matrix", ["", *lines])
     never = [point.name for point in points if not any(r.trial.failpoint is point for r in results)]
     if never:
         print(f"never reached: {', '.join(never)}")
@@ -134,17 +130,18 @@ def resume_of_a_large_model(folder: Path) -> tuple[float, float]:
         federation.end()
 
 
-def report(points: list[Failpoint], results: list[Result], seconds: float, resumed: tuple[float, float] | None) -> list[str]:
+def report(
+    points: list[Failpoint], results: list[Result], seconds: float, resumed: tuple[float, float] | None, most: int
+) -> list[str]:
     """The table, with a line per failpoint."""
     by_point: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         by_point[result.trial.failpoint.name].append(result)
     databases = sorted({result.trial.database for result in results}, reverse=True)
-    day = datetime.datetime.now(datetime.UTC).date()
-    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    strategies = [name for name in STRATEGIES if any(result.trial.strategy == name for result in results)]
     lines = [
-        f"{len(results):,} trials on {day}, {machine}, in {seconds / 60:.0f} minutes: {', '.join(STRATEGIES)}; "
-        f"{' and '.join(databases)}.",
+        f"{len(results):,} trials in {seconds / 60:.0f} minutes ({machine()}): {', '.join(strategies)}; "
+        f"{' and '.join(databases)}; of each failpoint the first {most} passes, and the one that `make test` takes.",
         "",
         "| failpoint | what is true there | trials | lost | duplicated | different bits | otherwise wrong |",
         "|---|---|--:|--:|--:|--:|--:|",

@@ -25,11 +25,12 @@ def start():
 
 @pytest.mark.system
 @pytest.mark.parametrize(
-    ("database", "strategy"), [("SQLite", "FedAvg"), ("PostgreSQL", "FedAvg"), ("SQLite", "over-selection")]
+    ("database", "strategy"),
+    [("SQLite", "FedAvg"), ("PostgreSQL", "FedBuff by script"), ("SQLite", "over-selection by script")],
 )
 def test_a_process_killed_at_any_failpoint_changes_nothing(tmp_path, request, start, database, strategy):
     url = request.getfixturevalue("postgres").database() if database == "PostgreSQL" else None
-    bits = reference_in(tmp_path)
+    bits = reference_in(tmp_path, start)
 
     def tried(point):
         return run_trial(Trial(point, point.passes, strategy, database), tmp_path / point.name, start, url, bits)
