@@ -56,10 +56,10 @@ chaos: $(VENV)/dev postgres  ## SIGKILL at every failpoint, with every strategy,
 	$(PY) tests/chaos/run.py --write docs/reliability.md
 
 soak: $(VENV)/dev  ## 20,000 rounds with faults: memory, threads, open files and the database stay as they are
-	$(PY) tests/load/measure.py soak
+	$(PY) tests/load/measure.py soak --write docs/reliability.md
 
 load: $(VENV)/dev  ## 1,000 connected clients, of whom 100 work
-	$(PY) tests/load/measure.py load
+	$(PY) tests/load/measure.py load --write docs/reliability.md
 
 clean:
 	rm -rf $(VENV) .venvs .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
