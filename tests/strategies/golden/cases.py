@@ -41,6 +41,7 @@ CASES = {
     "FedAdam by betas": ("FedAdam", {"eta": 0.01, "beta_1": 0.5, "beta_2": 0.9, "tau": 1e-3}, False),
     "FedYogi": ("FedYogi", {}, False),
     "FedYogi by betas": ("FedYogi", {"eta": 0.1, "beta_1": 0.5, "beta_2": 0.9, "tau": 1e-2}, False),
+    "FedProx": ("FedProx", {"proximal_mu": 0.1}, False),
     "QFedAvg": ("QFedAvg", {}, False),
     "QFedAvg by q": ("QFedAvg", {"q_param": 1.5, "qffl_learning_rate": 0.01}, False),
     "FaultTolerantFedAvg": ("FaultTolerantFedAvg", {}, False),
