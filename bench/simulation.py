@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from importlib.util import find_spec
 from typing import Any
 
 from measure import Row, Sample, Settings, Target, alternating, at_most, at_most_floors, at_most_flwr
@@ -29,10 +30,12 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAY_USAGE_S
 def tasks(settings: Settings) -> list[Row]:
     """What a client task costs when the client does nothing."""
     clients = settings.scaled(1000)
+    compiled = {**INLINE, "compiled": True} if find_spec("numba") else None
     taken = alternating(
         max(settings.repeats, 5) if not settings.quick else 1,
         floor=lambda: _rounds(settings.python, "loop", "softmax", {}, clients, rounds=11),
         umbel=lambda: _rounds(settings.python, "umbel", "softmax", INLINE, clients, rounds=11),
+        umbel_compiled=compiled and (lambda: _rounds(settings.python, "umbel", "softmax", compiled, clients, rounds=11)),
         umbel_processes=lambda: _rounds(settings.python, "umbel", "softmax", PROCESSES, clients, rounds=11),
         flwr=settings.flwr and (lambda: _rounds(settings.flwr, "flwr", "softmax", FLWR, clients, rounds=3)),
     )
@@ -43,6 +46,7 @@ def tasks(settings: Settings) -> list[Row]:
 
     return [
         row("a task, inline", "umbel", "seconds", at_most_floors(5), at_most_flwr(80)),
+        *([row("a task, inline, compiled", "umbel_compiled", "seconds", at_most_floors(3))] if compiled else []),
         row("a task, 2 processes", "umbel_processes", "seconds", at_most_floors(6), at_most_flwr(80)),
         row("CPU a task, inline", "umbel", "cpu", with_flwr=False),
     ]
