@@ -31,7 +31,7 @@ __all__ = ["Contribution", "Source", "Spread", "combine", "in_memory", "stepped_
 BLOCK = 1 << 16
 
 # Bytes of a rule's block, as float64 of all updates side by side, and of the piece of it that is computed on at a time: of
-# 20 updates 32768 coordinates are read, and 8192 stay in a level-2 cache of 2 MiB.
+# 20 updates 32768 coordinates are read, and 8192, or 16384 of float32, stay in a level-2 cache of 2 MiB.
 RULE_BYTES = 1 << 23
 PIECE_BYTES = 1 << 21
 
@@ -290,7 +290,7 @@ def _by_rule(rule: Rule, matrix: NDArray | None, inputs: _Inputs, block: _Block)
         return _as(block.dtype, rows[0])
     if gate(0) is not None:  # compiled loops have pieces of their own
         return _as(block.dtype, rule.reduce(rows))
-    piece = _coordinates(PIECE_BYTES, inputs)
+    piece = _coordinates(PIECE_BYTES * 8 // rows.itemsize, inputs)  # wider for narrow rows: a median gains 15 %
     pieces = (slice(start, start + piece) for start in range(0, block.size, piece))
     return np.concatenate([_as(block.dtype, rule.reduce(rows[:, piece])) for piece in pieces])
 

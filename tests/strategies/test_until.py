@@ -15,7 +15,7 @@ from umbel.rounds.messages import Chosen, Evaluated, Initialized, Populated, Sta
 from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.codec import decode_state, encode
 from umbel.runtime.stores.memory import MemoryStore
-from umbel.server.strategy import Bucketing, FedAvg, FedAvgM, FedMedian
+from umbel.server.strategy import Bucketing, FedAvg, FedAvgM, FedBuff, FedMedian
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 from umbel.until import Until
@@ -175,6 +175,7 @@ def test_what_can_never_end_is_refused(make):
         (lambda: Until(metric="accuracy", at_least="0.97"), "at_least='0.97'; it is a number"),
         (lambda: Until(metric=0.97, patience=3), "metric=0.97; it is 'loss' or the name of a metric"),
         (lambda: FedAvgM(server_learning_rate="0.1"), "learning_rate='0.1'; it must be a number above 0, or a function"),
+        (lambda: FedBuff(server_learning_rate=-1), "learning_rate=-1; it must be a number above 0"),
         (lambda: FedAvgM(server_learning_rate=0.0), "learning_rate=0.0; it must be a number above 0"),
     ],
 )

@@ -82,7 +82,7 @@ class Rule(NamedTuple):
     - `least(f)`: how many updates it needs, and `why` in words
     - `plan(cohort)` → matrix of shape (R, K + G), the rows to be reduced as mixtures of the differences; None: the updates
       as they are, and no inner products are needed
-    - `reduce(rows)` → one row from R, coordinate by coordinate; None: the plan has one row
+    - `reduce(rows)` → one row from rows of shape (R, n), which it may overwrite, coordinate by coordinate; None: R is 1
     - `keeps`: the combined difference is kept, and is the last guide the next time (zeros the first time)
 
     Distances and plans are of the floating tensors; of all tensors where none is floating. What is planned then holds for

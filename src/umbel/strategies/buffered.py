@@ -62,6 +62,7 @@ class FedBuff(FedAvg):
         self.server_learning_rate = server_learning_rate
         self.staleness = staleness
         self.max_staleness = max_staleness
+        _ = self.parts  # wrong numbers are said here, not in round 1
 
     @property
     def parts(self) -> Parts:
