@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from umbel.aggregators import fold
+from umbel.server import strategy as strategies
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +49,17 @@ def test_the_strategy_of_one_s_own_works():
         exec(program, names)
     assert names["of_each_site"].pick(["a-1", "a-2", "b-1"], 2, np.random.RandomState)[1] == "b-1"
     assert fold(names["votes"], np.dtype("float32"), [(0, np.array([2.0, -3.0]), 1)], chunk=1).tolist() == [1, -1]
+
+
+def test_every_strategy_has_its_line_in_the_docs_and_says_in_a_docstring_what_it_computes():
+    page = (ROOT / "docs" / "strategies.md").read_text()
+    table = page[page.index("| strategy | paper |") : page.index("`Bucketing`, `NearestNeighbourMixing`")]
+    names = set(strategies.__all__) - {"Strategy"}
+    assert set(re.findall(r"`(\w+)(?:\(…\))?`", "".join(line.split("|")[1] for line in table.splitlines() if line))) == names
+    known = {name: getattr(strategies, name).__doc__ for name in names}
+    assert [name for name in sorted(names) if not known[name] or "*args" in known[name]] == []
+    without_a_paper = {"FaultTolerantFedAvg", "FedXgbBagging", "FedXgbCyclic"}
+    assert {name for name in names if not re.search(r"\b20[12]\d\b", known[name])} <= without_a_paper
 
 
 @pytest.mark.system
