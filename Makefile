@@ -76,7 +76,7 @@ $(VENV)/demo: $(VENV)/base examples/quickstart-mlx/requirements.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(PY) -m pip install --quiet -e '.[compiled,datasets,plot,postgres,security,simulation]' --group test --group check polars scikit-learn torch==2.13.0
+	$(PY) -m pip install --quiet -e '.[compiled,datasets,plot,postgres,security,simulation]' --group test --group check polars scikit-learn torch==2.13.0 'xgboost-cpu; sys_platform == "linux"'
 	@touch $@
 
 # atheris has wheels for some Pythons and machines; where one of the two cannot be had, run.py says what takes its place

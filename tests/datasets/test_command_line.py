@@ -106,6 +106,6 @@ def test_mistakes_are_answered_in_a_line(source, words, said):
 def test_what_can_be_fetched_is_listed():
     lines = umbel("list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == [
-        "mnist", "fashion-mnist", "randhie", "shakespeare", "vowel", "digits", "breast_cancer",
+        "mnist", "fashion-mnist", "randhie", "shakespeare", "vowel", "letters", "digits", "breast_cancer",
     ]  # fmt: skip
     assert umbel("fetch", "cifar").exit_code == 2

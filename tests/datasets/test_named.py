@@ -80,6 +80,14 @@ def test_vowel_is_fifteen_speakers(whole):
     assert len(by("speaker", "vowel").load_partition(14)) == 66
 
 
+def test_letters_are_those_of_frey_and_slate(whole):
+    rows = whole("letters")
+    assert rows["x"].shape == (20_000, 16)
+    assert "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[rows["y"][0]] == "T"
+    assert rows["x"][0].tolist() == [2, 8, 3, 5, 1, 8, 13, 0, 6, 6, 10, 8, 0, 8, 0, 8]
+    assert sorted(np.bincount(rows["y"]).tolist())[::25] == [734, 813]
+
+
 @pytest.mark.parametrize(("name", "loader"), [("digits", "load_digits"), ("breast_cancer", "load_breast_cancer")])
 def test_uci_tables_are_those_of_scikit_learn(whole, name, loader):
     rows = whole(name)
@@ -121,7 +129,7 @@ def test_fashion_mnist_comes_from_the_cache_where_there_is_no_hub(fetched, monke
         FederatedDataset(dataset="fashion_mnist", partitioners={"train": 6}).load_partition(0)
 
 
-@pytest.mark.parametrize("name", ["randhie", "shakespeare", "vowel", "digits", "breast_cancer"])
+@pytest.mark.parametrize("name", ["randhie", "shakespeare", "vowel", "letters", "digits", "breast_cancer"])
 def test_what_has_not_been_fetched_says_how(name, monkeypatch, tmp_path):
     monkeypatch.setenv("UMBEL_DATA", str(tmp_path))
     with pytest.raises(DataError, match=rf"cannot be read: .* Run scripts/fetch-data {name}, or `python -m"):

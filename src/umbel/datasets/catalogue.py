@@ -103,6 +103,18 @@ _ENTRIES = (
         },
     ),
     _entry(
+        "letters",
+        "20,000 capital letters in 20 typefaces, as 16 numbers each (Frey and Slate 1991; UCI, by mlbench)",
+        "GPL-2 (the R package mlbench)",
+        Debian("r-cran-mlbench"),
+        {
+            "LetterRecognition.rda": (
+                "usr/lib/R/site-library/mlbench/data/LetterRecognition.rda",
+                "967a1a3e10b548d7269cbe50182bcecd6365cc58ea07638bbc34c51f17f34f1d",
+            )
+        },
+    ),
+    _entry(
         "digits",
         "1,797 handwritten digits, 8 by 8 (Alpaydin and Kaynak 1998; UCI, by scikit-learn)",
         "BSD-3-Clause (scikit-learn's package, which has a copy of UCI's data)",

@@ -5,6 +5,7 @@
 | randhie | 20,190 | 6 sites: "site" | x (14 floats), y (0 or 1), site, mdvis |
 | shakespeare | 49,901 | 1,159 speaking roles of 37 plays: "role" | x and y (80 characters each), role |
 | vowel | 990 | 15 speakers: "speaker" | x (9 floats), y (0 … 10), speaker |
+| letters | 20,000 | none | x (16 floats, 0 … 15), y (0 … 25) |
 | digits | 1,797 | none | x (8×8), y (0 … 9) |
 | breast_cancer | 569 | none | x (30 floats), y (0 malignant, 1 benign) |
 
@@ -36,6 +37,7 @@ _Read: TypeAlias = Callable[[KnownFiles], Mapping[str, npt.NDArray[Any]]]
 _READERS: dict[str, _Read] = {
     "breast_cancer": readers.breast_cancer,
     "digits": readers.digits,
+    "letters": readers.letters,
     "randhie": readers.randhie,
     "shakespeare": readers.shakespeare,
     "vowel": readers.vowel,
