@@ -21,7 +21,7 @@ test-fast: $(VENV)/dev  ## seconds
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not system and not tutorial"
 
 test-system: $(VENV)/dev  ## real processes, real sockets, SIGKILL
-	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m system
+	$(PY) -m pytest -q -n $(JOBS) -m system
 
 test-fuzz: $(VENV)/fuzz  ## each fuzzer, briefly
 	$(PY) tests/fuzz/run.py --seconds 3
