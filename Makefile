@@ -30,7 +30,7 @@ fuzz: $(VENV)/fuzz  ## everything that reads foreign bytes, a minute each (FUZZ=
 	$(PY) tests/fuzz/run.py --seconds $(FUZZ)
 
 test-tutorial: $(VENV)/dev $(VENV)/demo data  ## MLX and MXNet on real MNIST
-	$(PY) -m pytest -q -m tutorial
+	$(PY) -m pytest -q -n $(JOBS) -m tutorial
 
 check: $(VENV)/dev  ## style, types, and who may import whom
 	$(VENV)/bin/ruff check .
