@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 
 import numpy as np
 
@@ -54,8 +55,21 @@ class Member(fl.client.NumPyClient):
         return float(loss), 30, {"bias": float(parameters[1].sum())}
 
 
+class Hanging(Member):
+    """Client 1 never answers."""
+
+    def fit(self, parameters, config):
+        if self.name == "1":
+            threading.Event().wait(1000)
+        return super().fit(parameters, config)
+
+
 def client_fn(context):
     return Member(context)
+
+
+def hangs(context):
+    return Hanging(context, fails=False)
 
 
 def client_that_never_fails(context):

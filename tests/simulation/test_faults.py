@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from members import Member, client_that_never_fails, fedavg
+from members import Member, client_that_never_fails, fedavg, hangs
 
 import umbel as fl
 from umbel.errors import SimulationError
@@ -85,15 +85,6 @@ def test_a_strategy_sees_results_and_failures():
 
 @pytest.mark.parametrize("backend", ["inline", "processes"])
 def test_a_hung_client_hits_the_round_timeout_and_the_run_goes_on(backend):
-    def hangs(context):
-        class Hanging(Member):
-            def fit(self, parameters, config):
-                if self.name == "1":
-                    threading.Event().wait(1000)
-                return super().fit(parameters, config)
-
-        return Hanging(context, fails=False)
-
     started = time.monotonic()
     history = simulate(hangs, backend=backend, timeout=4.0, clients=3, workers=3)
     assert time.monotonic() - started < 30

@@ -130,13 +130,19 @@ def test_any_network_gives_the_same_bits(federations, reference):
     together(story, *NETWORKS.items())
 
 
+def parted_in_round_2(federation, network):
+    """Client a behind the network and b beside it; a is at work in round 2 when the network is parted. Returns a."""
+    far = federation.client("a", address=network.address, hold=["fit.2"])
+    federation.client("b")
+    federation.reached("a", "fit.2")
+    network.part()
+    return far
+
+
 def test_a_partition_shorter_than_the_lease_costs_nothing(federation, reference):
     with ChaosProxy(federation.port) as network:
         server = federation.server()
-        far = federation.client("a", address=network.address, hold=["fit.2"])
-        federation.client("b")
-        federation.reached("a", "fit.2")
-        network.part()
+        far = parted_in_round_2(federation, network)
         federation.open("a", "fit.2")
         threading.Event().wait(4.0)  # a client's lease is 7 s
         assert "left" not in server.text
@@ -152,10 +158,7 @@ def test_a_partition_shorter_than_the_lease_costs_nothing(federation, reference)
 def test_a_partition_longer_than_the_lease_closes_the_round_with_those_who_are_there(federation):
     with ChaosProxy(federation.port) as network:
         server = federation.server()
-        far = federation.client("a", address=network.address, hold=["fit.2"])
-        federation.client("b")
-        federation.reached("a", "fit.2")
-        network.part()
+        far = parted_in_round_2(federation, network)
         network.cut()
         federation.open("a", "fit.2")
         server.says("client a left: its connection broke", 20)
@@ -175,10 +178,7 @@ def test_a_partition_that_nobody_notices_closes_the_round_at_its_deadline(federa
     """No connection breaks, no byte passes: only the deadline of the round can tell."""
     with ChaosProxy(federation.port) as network:
         server = federation.server(round_timeout=6)
-        federation.client("a", address=network.address, hold=["fit.2"])
-        federation.client("b")
-        federation.reached("a", "fit.2")
-        network.part()
+        parted_in_round_2(federation, network)
         federation.open("a", "fit.2")
         server.says("fit: received 1 results and 1 failures", 20)
         network.heal()

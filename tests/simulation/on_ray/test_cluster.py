@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import ray
-from members import Member, client_fn, client_that_never_fails, fedavg, initial
+from members import Member, client_fn, client_that_never_fails, fedavg, hangs, initial
 from test_faults import dying, nothing, raising
 from test_same_bits import Looking
 
@@ -210,15 +210,6 @@ def test_a_client_that_ends_its_process_politely_is_a_death_too(simulate):
 
 
 def test_a_hung_client_hits_the_round_timeout_and_the_run_goes_on(simulate):
-    def hangs(context):
-        class Hanging(Member):
-            def fit(self, parameters, config):
-                if self.name == "1":
-                    threading.Event().wait(1000)
-                return super().fit(parameters, config)
-
-        return Hanging(context, fails=False)
-
     started = time.monotonic()
     history = simulate(hangs, timeout=10.0, clients=3)
     assert time.monotonic() - started < 100
