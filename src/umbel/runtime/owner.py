@@ -117,7 +117,6 @@ class Owner:
         self._present(question.available)
         if isinstance(self._manager, SimpleClientManager):
             self._manager.busy = question.busy
-        if isinstance(self._manager, SimpleClientManager):
             place = "select", question.kind, question.round, question.attempt
             self._manager.rng = lambda: frozen_stream(self._seed, *place)  # 60 µs, where anyone draws at all
         configure = self._strategy.configure_fit if question.kind is Kind.FIT else self._strategy.configure_evaluate

@@ -64,8 +64,9 @@ class Entry(NamedTuple):
     def counted(self) -> str | None:
         """The task whose reply counts with this; None for everything else, and for a reply that came too late."""
         event = self.event
-        counts = isinstance(event, Replied) and Settle(event.task, Verdict.ACCEPTED) in self.commands
-        return event.task if counts and isinstance(event, Replied) else None
+        if not isinstance(event, Replied) or Settle(event.task, Verdict.ACCEPTED) not in self.commands:
+            return None
+        return event.task
 
 
 class Snapshot(NamedTuple):
