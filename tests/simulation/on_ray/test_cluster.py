@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import queue
 import signal
 import threading
 import time
@@ -68,6 +69,26 @@ def test_inline_processes_and_ray_give_the_same_history(simulate, cls):
     assert histories[1:] == histories[:1] * 3
     assert len({value for _, value in histories[2].metrics_centralized["digest"]}) == 4
     assert {note.client[-1] for note in histories[2].failures} == {"3"}
+
+
+class Overtaking(queue.SimpleQueue):
+    """Whatever comes soon after something else comes before it."""
+
+    def get(self, block=True, timeout=None):
+        first = super().get(block, timeout)
+        try:
+            second = super().get(timeout=0.5)
+        except queue.Empty:
+            return first
+        self.put(first)
+        return second
+
+
+def test_a_short_answer_may_overtake_a_long_one_of_the_same_worker(simulate, monkeypatch):
+    same = {"clients": 8, "rounds": 2, "workers": 1}
+    inline = simulate(client_that_never_fails, **same | {"backend": "inline", "ray_init_args": None, "workers": None})
+    monkeypatch.setattr(queue, "SimpleQueue", Overtaking)
+    assert simulate(client_that_never_fails, **same) == inline
 
 
 def test_simulated_durations_give_the_same_history(simulate):

@@ -6,6 +6,7 @@ A worker that dies is named and replaced. Ray does not say which task it was at:
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import queue
@@ -256,9 +257,10 @@ class RayCrew:
         self._failed_starts = 0
         self._assign()
 
-    def _take(self, actor: _Actor, result: Result) -> None:
-        piece, done = actor.pieces.popleft(), result.done
-        assert piece.number == done.number
+    def _take(self, actor: _Actor, piece: Piece, result: Result) -> None:
+        """An actor works in order, but a long answer, through the object store, may be overtaken by a short one."""
+        done = result.done
+        actor.pieces.remove(piece)
         actor.sent -= 1
         actor.kill_at = actor.at = None
         if done.number in self._dropped:
@@ -299,14 +301,15 @@ class RayCrew:
             if piece.careful:
                 self._call(actor, actor.handle.open.remote(piece, content), lambda _: self._step(actor, 0))
             else:
-                self._call(actor, actor.handle.do.remote(piece, content), lambda result: self._take(actor, result))
+                then = functools.partial(self._take, actor, piece)
+                self._call(actor, actor.handle.do.remote(piece, content), then)
 
     def _step(self, actor: _Actor, position: int) -> None:
         """The next task of a piece that is done with care: each is sent when the one before has been answered."""
         piece = actor.pieces[0]
         if position == len(piece.tasks):
             actor.at = None
-            self._call(actor, actor.handle.finish.remote(), lambda result: self._take(actor, result))
+            self._call(actor, actor.handle.finish.remote(), functools.partial(self._take, actor, piece))
             return
         actor.at = piece.tasks[position].index
         self._call(actor, actor.handle.do_task.remote(position), lambda _: self._step(actor, position + 1))
