@@ -131,10 +131,10 @@ def test_a_chunk_that_lags_stops_the_others_before_memory_is_full(monkeypatch):
         crew.pieces = crew.pieces[:1]
         everything(transport)
     assert transport.sums.next == 0
-    assert len(transport.sums._waiting) == 3  # 2 × slots, less the first
+    assert len(transport.sums._waiting) == 2  # slots + 1, less the first
     crew.done(crew.pieces[0])
     everything(transport)
-    assert transport.sums.next == 4
+    assert transport.sums.next == 3
 
 
 def test_a_lost_piece_is_tried_again_and_then_only_the_guilty_fails():

@@ -39,7 +39,7 @@ from umbel.training import Answer
 
 __all__ = ["SimulatedTransport", "Sums"]
 
-WAITING_SUMS = 256 * 2**20  # bytes of sums that may wait for an earlier one
+WAITING_SUMS = 256 * 2**20  # bytes of sums that may wait for an earlier one; as many as there are workers may in any case
 TRIES = 2  # so often a task is tried whose worker dies
 
 
@@ -259,7 +259,7 @@ class SimulatedTransport:
         if job.chunk is None or job.piece.door.schema is None:
             return True
         ahead = job.chunk - self.sums.next
-        return ahead < max(2 * self._crew.slots, WAITING_SUMS // max(2 * job.piece.door.schema.nbytes, 1))
+        return ahead < max(self._crew.slots + 1, WAITING_SUMS // max(2 * job.piece.door.schema.nbytes, 1))
 
     def _take(self, outcome: Done | Lost) -> None:
         job = self._away.pop(outcome.number, None)
