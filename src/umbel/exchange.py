@@ -146,6 +146,11 @@ class Parameters:
         parameters._tensors, parameters.summed = None, total
         return parameters
 
+    def settle(self, written: Parameters) -> None:
+        """A recipe has been followed: from now on it is to read what it has made, which `written` reads."""
+        if self._lazy is not None:
+            self._lazy = written._lazy
+
     @property
     def tensors(self) -> list[bytes]:
         if self._tensors is None:

@@ -14,7 +14,7 @@ from umbel.rounds.events import ModelInitialized
 from umbel.runtime.contents import FileContents, MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import Criterion
-from umbel.server.strategy import FedAvg, Strategy
+from umbel.server.strategy import FedAvg, FedAvgM, Strategy
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
@@ -224,6 +224,48 @@ def test_a_strategy_that_saves_the_model_each_round():
     assert saved == [(1, 2.5), (2, 5.0)]
     assert bits(run) == bits(run_locally(fedavg(), two(), num_rounds=2))
     assert run.history.metrics_distributed_fit["saved"] == [(1, True), (2, True)]
+
+
+@pytest.mark.parametrize("place", ["memory", "files"])
+def test_what_aggregate_fit_returned_is_the_version_that_it_became_whenever_it_is_read(place, tmp_path):
+    seen = []
+
+    class Keeping(FedAvgM):
+        latest = None
+
+        def aggregate_fit(self, server_round, results, failures):
+            self.latest, metrics = super().aggregate_fit(server_round, results, failures)
+            return self.latest, metrics
+
+        def configure_fit(self, server_round, parameters, client_manager):
+            if self.latest is not None:
+                seen.append((parameters_to_ndarrays(self.latest)[0][0, 0], parameters_to_ndarrays(parameters)[0][0, 0]))
+            return super().configure_fit(server_round, parameters, client_manager)
+
+    def strategy(kind):
+        return kind(server_momentum=0.5, initial_parameters=ndarrays_to_parameters(START))
+
+    keeping = strategy(Keeping)
+    store = MemoryStore(FileContents(tmp_path)) if place == "files" else None
+    run = run_locally(keeping, two(), num_rounds=4, store=store)
+    assert seen == [(2.5, 2.5), (6.25, 6.25), (10.625, 10.625)]
+    assert bits(run) == bits(run_locally(strategy(FedAvgM), two(), num_rounds=4))
+    assert parameters_to_ndarrays(keeping.latest)[0].tolist() == run.arrays[0].tolist()
+
+
+def test_what_was_neither_read_nor_returned_in_its_round_says_so_and_changes_nothing():
+    class Rejecting(FedAvgM):
+        def aggregate_fit(self, server_round, results, failures):
+            self.rejected, metrics = super().aggregate_fit(server_round, results, failures)
+            return ndarrays_to_parameters([a + 1 for a in START]), metrics
+
+    strategy = Rejecting(server_momentum=0.5, initial_parameters=ndarrays_to_parameters(START))
+    store = MemoryStore()
+    run_locally(strategy, two(), num_rounds=2, store=store)
+    kept = dict(store.contents._bytes)
+    with pytest.raises(StrategyError, match=r"in round 2 were neither read nor returned.*inside aggregate_fit\(\)"):
+        parameters_to_ndarrays(strategy.rejected)
+    assert store.contents._bytes == kept
 
 
 def test_a_strategy_that_combines_by_itself_gets_what_its_clients_sent():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from umbel.door import Door
-from umbel.errors import StoreError
+from umbel.errors import StoreError, StrategyError
 from umbel.exchange import Parameters
 from umbel.params import NDArrays, Params
 from umbel.rounds.coordinator import State
@@ -42,6 +42,7 @@ class GlobalModel:
         self._slots = tuple(slots)
         self._open: dict[int, Content] = {}
         self._spent: list[str] = []
+        self._stepping: int | None = None  # the version that a step is making
 
     @staticmethod
     def name(version: int) -> str:
@@ -56,16 +57,26 @@ class GlobalModel:
         return [self.name(version), *(self.slot_name(version, slot) for slot in self._slots)]
 
     def memory(self, version: int, following: int) -> Memory:
-        """What the step from one version to the following one remembers and leaves."""
+        """What the step from one version to the following one remembers, and leaves until `end_step`."""
+        self._stepping = following
 
         def read(slot: str) -> tuple[Schema, Source] | None:
             content = self._slot(version, slot)
             return None if content is None else (content.schema, content.source)
 
         def write(slot: str, schema: Schema) -> Sink:
+            if self._stepping != following:  # the slots of that name are those of a version that is in use, or of none
+                raise StrategyError(
+                    f"the parameters that aggregate_fit() combined in round {following} were neither read nor returned "
+                    "there, and the optimizer's memory has gone on; read them inside aggregate_fit()"
+                )
             return _Slot(self.contents.create(self.slot_name(following, slot)), schema)
 
         return Memory(read, write)
+
+    def end_step(self) -> None:
+        """Slots are written no more: what the step has left unread cannot be combined later."""
+        self._stepping = None
 
     def carry(self, version: int, following: int) -> None:
         """The following version keeps the slots that the step did not write: a strategy may go round its own step."""
@@ -114,11 +125,15 @@ class GlobalModel:
         return self._door[1]
 
     def write(self, version: int, parameters: Parameters) -> None:
-        """Makes these parameters the given version; tries again for a while where the disk refuses."""
+        """Makes these parameters the given version, which they read from now on: a recipe is followed once.
+
+        Tries again for a while where the disk refuses.
+        """
         failpoint("model.before-write")
         insist(
             lambda: write_content(self.contents, self.name(version), *parameters.stream()), patience=self.contents.patience
         )
+        parameters.settle(self.parameters(version))
         failpoint("model.after-write")
 
     def adopt(self, version: int, content: str) -> None:

@@ -90,7 +90,10 @@ class Owner:
             case Choose():
                 return self._choose(question)
             case Step():
-                return self._step(question)
+                try:
+                    return self._step(question)
+                finally:
+                    self._model.end_step()
             case Evaluate(round=number, version=version):
                 evaluated = self._strategy.evaluate(number, self._model.parameters(version))
                 return Evaluated() if evaluated is None else Evaluated(*_loss_and_metrics("evaluate", evaluated))
