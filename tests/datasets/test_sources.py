@@ -96,6 +96,20 @@ def test_files_and_folders_of_hugging_face_give_its_datasets(tmp_path, suffix, m
     assert part["y"].tolist() == part_of((X, Y))["y"].tolist()
 
 
+@pytest.mark.parametrize(("folder", "like_it"), [("rows [12]", "rows 1"), ("rows*", "rowssss"), ("row?", "rows")])
+def test_a_path_is_no_pattern_that_other_files_match(tmp_path, monkeypatch, folder, like_it):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for number, name in enumerate((folder, like_it)):
+        (tmp_path / name).mkdir()
+        pd.DataFrame({"x": [number] * 3}).to_csv(tmp_path / name / "rows.csv", index=False)
+    monkeypatch.chdir(tmp_path / folder)
+    for path in ("rows.csv", tmp_path / folder / "rows.csv"):
+        assert list(part_of(path)["x"]) == [0]
+    for source in ({"source": tmp_path / folder}, {"source": "csv", "data_dir": "."}):
+        with pytest.raises(DataError, match=r"has one of \* \? \[ in its path, .*: rename it, or give one file"):
+            part_of(**source)
+
+
 def test_one_array_is_a_column_of_its_own():
     part = part_of(X)
     assert part.column_names == ["x"]

@@ -7,6 +7,7 @@ it. Knows no partitions.
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import logging
 import sys
@@ -47,7 +48,8 @@ def load(name: str, subset: str | None, options: Mapping[str, object]) -> Datase
     if (reader := _READERS.get(path.suffix)) is not None:
         if not path.is_file():
             raise DataError(f"There is no file {name!r} (seen from {Path.cwd()}). Give the path of a file that is there.")
-        return _load_dataset(reader, subset, {"data_files": str(path), **options})
+        # Hugging Face reads it as a pattern, from the working folder on.
+        return _load_dataset(reader, subset, {"data_files": glob.escape(str(path.absolute())), **options})
     if path.is_dir() and any((path / saved).is_file() for saved in ("dataset_dict.json", "state.json")):
         from umbel.datasets.sources import saved
 
@@ -91,6 +93,9 @@ def _by_name(name: str, subset: str | None, options: Mapping[str, object]) -> Da
 
     # A folder, or a format with files of its own ("csv", data_files=…), has no business with the hub.
     if Path(name).exists() or ("/" not in name and ("data_files" in options or "data_dir" in options)):
+        for folder in (name, options.get("data_dir")):
+            if folder is not None:
+                _check_folder(Path(str(folder)).absolute())
         return _load_dataset(name, subset, options)
     names = _names(name, subset)
     editions = _EDITIONS.get(names)
@@ -105,6 +110,15 @@ def _by_name(name: str, subset: str | None, options: Mapping[str, object]) -> Da
         except ConnectionError as error:
             obstacle = str(error)
     return _without_hub(name, subset, options, obstacle)
+
+
+def _check_folder(folder: Path) -> None:
+    """DataError for a folder whose files Hugging Face would look for elsewhere too."""
+    if folder.is_dir() and any(letter in str(folder) for letter in "*?["):
+        raise DataError(
+            f"The folder {str(folder)!r} has one of * ? [ in its path, which Hugging Face takes for a pattern that other "
+            "folders match: rename it, or give one file of it."
+        )
 
 
 def _names(name: str, subset: str | None) -> tuple[str, ...]:
