@@ -52,6 +52,9 @@ def saved(folder, suffix):
 
 IN_MEMORY = {
     "tuple": lambda: (X, Y),
+    "tuple of lists": lambda: (X.tolist(), Y.tolist()),
+    "tuple of an array and a list": lambda: (X, Y.tolist()),
+    "tuple of tensors": lambda: tuple(map(pytest.importorskip("torch").from_numpy, (X, Y))),
     "dict": lambda: {"x": X, "y": Y},
     "dict of lists": lambda: {"x": X.tolist(), "y": Y.tolist()},
     "splits": lambda: {"train": (X, Y), "test": {"x": X[:4], "y": Y[:4]}},
@@ -170,6 +173,8 @@ WRONG = {
     "lengths": ({"x": X, "y": Y[:7]}, r"different lengths: 'x' 30, 'y' 7\. Give each row a value"),
     "no rows": ((X[:0], Y[:0]), r"Split 'train' of the dataset has no rows"),
     "scalar": ({"x": np.array(3)}, r"Column 'x' is a single value, array\(3\)"),
+    "ragged": ({"x": [[1], [2, 3]], "y": [0, 1]}, r"Column 'x' of the dataset, a list, cannot be made an array"),
+    "ragged tuple": (([[1], [2, 3]], [0, 1]), r"Column 'x' of the dataset, a list, .* Give an array with a row per example"),
     "nothing": ({}, r"^dataset is \{\} \(dict\)\. Give a name"),
     "generator": ((row for row in X), r"^dataset is <generator .* read from front to end cannot be divided"),
     "a split": ({"train": (X, Y), "test": 5}, r"^split 'test' of dataset is 5 \(int\)"),

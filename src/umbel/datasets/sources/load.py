@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from umbel.datasets.sources import arrays, frames, hub_names, named
-from umbel.datasets.tables import ItemTable
+from umbel.datasets.tables import Array, ItemTable, names_of_tuple
 from umbel.datasets.view import View
 from umbel.errors import DataError
 
@@ -21,8 +21,9 @@ __all__ = ["load"]
 
 _ACCEPTED = (
     "Give a name on the Hugging Face hub or one of Umbel's own; a folder, or a file (.npz, .npy, .parquet, .csv, .json, "
-    ".jsonl); a datasets.Dataset or datasets.DatasetDict with at least one split; numpy arrays, alone, in a tuple or in a "
-    "dict; a pandas or polars frame; or any object with __len__ and __getitem__, such as a torch dataset"
+    ".jsonl); a datasets.Dataset or datasets.DatasetDict with at least one split; numpy arrays, alone, in a dict, or in a "
+    "tuple of columns, where lists and tensors will do; a pandas or polars frame; or any object with __len__ and "
+    "__getitem__, such as a torch dataset"
 )
 
 
@@ -75,10 +76,10 @@ def _one(rows: object, *, where: str = "") -> View:
             return rows
         case np.ndarray():
             return arrays.view_of(rows)
-        case tuple() if rows and all(isinstance(part, np.ndarray) for part in rows):
-            return arrays.view_of(rows)
+        case tuple() if rows:
+            return arrays.view_of(tuple(map(_array, names_of_tuple(len(rows)), rows)))
         case Mapping() if rows:
-            return arrays.view_of({str(name): np.asarray(column) for name, column in rows.items()})
+            return arrays.view_of({str(name): _array(name, column) for name, column in rows.items()})
         case _ if (
             not isinstance(rows, (str, bytes, Mapping, type)) and hasattr(rows, "__getitem__") and hasattr(rows, "__len__")
         ):
@@ -91,3 +92,13 @@ def _one(rows: object, *, where: str = "") -> View:
                 f"{where}dataset is {rows!r:.200} ({type(rows).__name__}). {_ACCEPTED}."
                 + (" What can only be read from front to end cannot be divided." if streams else "")
             )
+
+
+def _array(name: object, column: object) -> Array:
+    try:
+        return np.asarray(column)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors of a device, or with a gradient
+        raise DataError(
+            f"Column {name!r} of the dataset, a {type(column).__name__}, cannot be made an array ({error}). "
+            "Give an array with a row per example; rows of different shapes as a list of examples."
+        ) from error
