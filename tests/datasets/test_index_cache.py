@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from umbel.datasets import (
+    DirichletPartitioner,
+    DistributionPartitioner,
     DriftPartitioner,
     FederatedDataset,
     HierarchicalPartitioner,
     IidPartitioner,
+    InnerDirichletPartitioner,
     LocalSplitPartitioner,
     NaturalIdPartitioner,
     RowPartitioner,
@@ -102,6 +105,42 @@ def test_a_preprocessor_of_hugging_face_data_is_followed(folder, computed):
     assert len(computed) == 1
     assert len(of(lambda splits: splits)["row"]) == 25
     assert len(computed) == 2
+
+
+def test_what_a_preprocessor_writes_does_not_reach_the_rows_that_are_kept(folder):
+    class Torchlike(list):
+        targets = Y.copy()
+
+    def spoil(splits):
+        splits["train"]["y"][:] = 0
+
+    for source in ((np.arange(100), Y.copy()), Torchlike((row, row % 7) for row in range(100))):
+        settings = {"dataset": source, "shuffle": False}
+        with pytest.raises(ValueError, match="read-only"):
+            federation(**settings, preprocessor=spoil).load_split("train")
+        part = federation(**settings, partitioners={"train": NaturalIdPartitioner("y")}).load_partition(2)
+        assert set(part["y"].tolist()) == {2}
+
+
+ALPHAS = {
+    "dirichlet": lambda alpha: DirichletPartitioner(2, "y", alpha, min_partition_size=0),
+    "inner dirichlet": lambda alpha: InnerDirichletPartitioner([7, 7], "y", alpha),
+    "distribution": lambda table: DistributionPartitioner(np.broadcast_to(table, (2, 2)), 2, 2, "y", 0),
+}
+
+
+@pytest.mark.parametrize("kind", ALPHAS)
+def test_an_array_that_its_owner_changes_afterwards_does_not_change_the_setting(folder, kind):
+    def part(alpha, later):
+        fds = federation(dataset={"row": np.arange(100), "y": Y % 2}, partitioners={"train": ALPHAS[kind](alpha)})
+        alpha[:] = later
+        return rows(fds)
+
+    kept = part(np.array([100.0, 0.1]), [0.1, 100.0])
+    assert part(np.array([100.0, 0.1]), [100.0, 0.1]) == kept, "as another process would find them"
+    for file in folder.iterdir():
+        file.unlink()
+    assert part(np.array([100.0, 0.1]), [100.0, 0.1]) == kept
 
 
 def test_a_partitioner_of_ones_own_is_asked_every_time(folder):

@@ -62,6 +62,8 @@ def divide(partitioner):
             lambda: federated.InnerDirichletPartitioner([6], "label", [1.0, 1.0]),
             r"2 entries, and must have 3: give one per class",
         ),
+        (lambda: federated.InnerDirichletPartitioner([6], "label", [[1], [2, 3]]), r"alpha is \[\[1\], .* one per class"),
+        (lambda: federated.InnerDirichletPartitioner([6], "label", "much"), r"alpha is 'much', and must be a positive"),
         (lambda: federated.PathologicalPartitioner(2, "label", 4), r"num_classes_per_partition is 4, .* 3 different"),
         (lambda: federated.PathologicalPartitioner(2, "label", 1, "any"), r"class_assignment_mode is 'any', .* 'random'"),
         (
@@ -74,6 +76,8 @@ def divide(partitioner):
         (lambda: federated.ShardPartitioner(2, "label", shard_size=0), r"shard_size is 0"),
         (lambda: federated.DistributionPartitioner([[1.0]], 2, 1, "label", 0), r"must be a multiple of the 3 labels"),
         (lambda: federated.DistributionPartitioner([[1.0]], 3, 1, "label", 0), r"shape \(1, 1\), and must have \(3, 1\)"),
+        (lambda: federated.DistributionPartitioner([[1], [2, 3]], 3, 1, "label", 0), r"is \[\[1\], .* a row of shares per"),
+        (lambda: federated.DistributionPartitioner("even", 3, 1, "label", 0), r"distribution_array is 'even', and must be"),
         (lambda: federated.DistributionPartitioner([[-1.0]] * 3, 3, 1, "label", 0), r"negative, infinite or NaN"),
         (
             lambda: federated.DistributionPartitioner([[1.0]] * 3, 3, 1, "label", 9),

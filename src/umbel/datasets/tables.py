@@ -54,7 +54,7 @@ class Table(Protocol):
         """The values of one row by column."""
 
     def gather(self, name: str, rows: npt.NDArray[np.int64] | None) -> Array:
-        """One column as an array, of these rows, or of all."""
+        """One column as an array, of these rows, or of all; an array that the source owns is handed out read-only."""
 
 
 class ArrayTable:
@@ -76,7 +76,7 @@ class ArrayTable:
 
     def gather(self, name: str, rows: npt.NDArray[np.int64] | None) -> Array:
         column = self._columns[name]
-        return column if rows is None else column[rows]
+        return _read_only(column) if rows is None else column[rows]
 
 
 class Items(Protocol):
@@ -125,7 +125,7 @@ class ItemTable:
 
     def gather(self, name: str, rows: npt.NDArray[np.int64] | None) -> Array:
         if (known := self._targets.get(name)) is not None:
-            return known if rows is None else known[rows]
+            return _read_only(known) if rows is None else known[rows]
         return stacked([self.row(int(number))[name] for number in (range(len(self)) if rows is None else rows)])
 
     @cached_property
@@ -140,6 +140,13 @@ class ItemTable:
         if labels.shape != (len(self),) or getattr(self._items, "target_transform", None) is not None:
             return {}
         return {"y": labels}
+
+
+def _read_only(column: Array) -> Array:
+    """The same array, which cannot be changed through the answer: what is kept of the data must go on to be true."""
+    view = column.view()
+    view.flags.writeable = False
+    return view
 
 
 def stacked(values: Sequence[object]) -> Array:

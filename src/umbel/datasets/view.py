@@ -86,7 +86,10 @@ class View:
         return self._packed({name: values[name] for name in self._names})
 
     def column(self, name: str) -> Array:
-        """One column of these rows as an array, with rows along axis 0. Raises DataError where there is none."""
+        """One column of these rows as an array, with rows along axis 0; read-only where it is the source's own.
+
+        Raises DataError where there is none.
+        """
         if name not in self._names:
             raise DataError(f"There is no column {name!r} here. Columns: {', '.join(map(repr, self._names))}.")
         return self._table.gather(name, self._rows)

@@ -20,13 +20,13 @@ _CHUNK = 2**16
 
 
 def alphas(alpha: float | Sequence[float] | npt.NDArray[np.generic], length: int, *, per: str) -> FloatArray:
-    """`alpha` as a vector of `length`. Raises DataError where it is not positive or has another length.
+    """`alpha` as a vector of `length`, a copy. Raises DataError where it is not positive or has another length.
 
     >>> alphas(0.5, 3, per="partition").tolist()
     [0.5, 0.5, 0.5]
     """
     try:
-        vector = np.asarray(alpha, dtype=np.float64).ravel()
+        vector = np.array(alpha, dtype=np.float64).ravel()
     except (TypeError, ValueError) as error:
         raise DataError(f"alpha is {alpha!r}, and must be a positive number, or a list of one per {per}.") from error
     if np.ndim(alpha) == 0:

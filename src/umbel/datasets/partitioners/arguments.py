@@ -9,10 +9,11 @@ from enum import StrEnum
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from umbel.errors import DataError
 
-__all__ = ["between", "count", "counts", "names", "one_of", "seed_of", "whole"]
+__all__ = ["between", "count", "counts", "names", "numbers", "one_of", "seed_of", "whole"]
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -44,6 +45,14 @@ def counts(name: str, values: object, *, least: int, of: str) -> list[int]:
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)) or len(values) == 0:
         raise DataError(f"{name} is {values!r}, and must be a list of whole numbers: {of}.")
     return [count(f"{name}[{place}]", value, least=least, of=of) for place, value in enumerate(values)]
+
+
+def numbers(name: str, value: object, *, of: str) -> npt.NDArray[np.float64]:
+    """`value` as an array that nobody else can change, or DataError."""
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:  # no numbers, or rows of different lengths
+        raise DataError(f"{name} is {value!r}, and must be {of}.") from error
 
 
 def between(name: str, value: object, low: float, high: float, *, of: str) -> float:

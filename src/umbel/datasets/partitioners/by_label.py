@@ -18,7 +18,7 @@ from umbel.datasets.column import labels_of, values_of
 from umbel.datasets.partition.dirichlet import alphas
 from umbel.datasets.partition.labels import Labels, classes_of
 from umbel.datasets.partition.rows import IndexArray, at_most_rows, mixed
-from umbel.datasets.partitioners.arguments import between, count, counts, one_of, seed_of
+from umbel.datasets.partitioners.arguments import between, count, counts, numbers, one_of, seed_of
 from umbel.datasets.partitioners.base import CountedPartitioner, partition_count
 from umbel.errors import DataError
 
@@ -100,7 +100,7 @@ class InnerDirichletPartitioner(LabelPartitioner):
         self._partition_sizes = counts("partition_sizes", partition_sizes, least=0, of="how many rows the partition has")
         self._num_partitions = len(self._partition_sizes)
         self._partition_by = partition_by
-        self._alpha = np.asarray(alpha)
+        self._alpha = numbers("alpha", alpha, of="a positive number, or a list of one per class")
         self._shuffle = bool(shuffle)
         self._seed = seed_of(seed)
 
@@ -212,7 +212,7 @@ class DistributionPartitioner(LabelPartitioner):
         shuffle: bool = True,
         seed: int = 42,
     ) -> None:
-        self._distribution_array = np.asarray(distribution_array)
+        self._distribution_array = numbers("distribution_array", distribution_array, of="a row of shares per class")
         self._num_partitions = partition_count(num_partitions)
         self._each = count(
             "num_unique_labels_per_partition", num_unique_labels_per_partition, of="how many labels a partition has"
