@@ -69,6 +69,18 @@ def test_class_labels_without_rows_are_counted_and_named():
     assert table.values.tolist() == [[0.5, 0, 0.5]] * 2
 
 
+def test_rows_whose_label_has_no_name_are_counted_too():
+    pytest.importorskip("pandas")
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"label": datasets.ClassLabel(names=["a", "b"])})
+    partitioner = federated.IidPartitioner(2)
+    partitioner.dataset = datasets.Dataset.from_dict({"label": [-1, 0, -1, -1]}, features=features)
+    table = federated.compute_counts(partitioner, "label")
+    assert (table.columns.tolist(), table.values.tolist()) == ([-1, 0, 1], [[1, 1, 0], [2, 0, 0]])
+    named = federated.compute_frequencies(partitioner, "label", verbose_names=True)
+    assert (named.columns.tolist(), named.values.tolist()) == ([-1, "a", "b"], [[0.5, 0.5, 0], [1, 0, 0]])
+
+
 def test_vertical_partitions_are_counted_too():
     pytest.importorskip("pandas")
     partitioner = federated.VerticalEvenPartitioner(2, shared_columns="label", shuffle=False)

@@ -52,7 +52,8 @@ def compute_counts(
     """How often each value of a column occurs in each partition, as a table.
 
     Rows are partitions, "Partition ID"; columns are the values, ascending; for a `ClassLabel` all of its classes, under
-    their names where `verbose_names`. As in flwr-datasets, which leaves the columns in order of appearance in some cases.
+    their names where `verbose_names`, after values that are none of them, such as -1 for rows without a label. As in
+    flwr-datasets, which leaves the columns in order of appearance in some cases.
 
     Raises DataError where there is no such column, or pandas is missing.
     """
@@ -71,9 +72,10 @@ def compute_counts(
     frame = pd.DataFrame(table, index=pd.RangeIndex(limit, name="Partition ID"), columns=list(found.values))
     names = getattr(getattr(partitioner.dataset, "features", {}).get(column_name), "names", None)
     if names is not None:
-        frame = frame.reindex(columns=range(len(names)), fill_value=0)
+        named = dict(enumerate(names))
+        frame = frame.reindex(columns=[*(value for value in frame.columns if value not in named), *named], fill_value=0)
         if verbose_names:
-            frame.columns = pd.Index(names)
+            frame = frame.rename(columns=named)
     return frame
 
 
