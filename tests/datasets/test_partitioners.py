@@ -154,6 +154,12 @@ def test_continuous(values, number, strictness, seed):
         assert (np.diff(ranked) >= -1e-6 * 2e6).all()
 
 
+def test_times_that_are_close_to_each_other_have_an_order():
+    times = 1.7e9 + 1e-4 * np.array([3, 0, 2, 1])
+    parts = partition.continuous(times, num_partitions=2, strictness=1.0)
+    assert [part.tolist() for part in parts] == [[1, 3], [2, 0]]
+
+
 @given(ids=st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=60), size=st.integers(1, 9), ascending=st.booleans())
 def test_natural_clients_keep_their_rows_and_groups_keep_their_clients(ids, size, ascending):
     ids = np.array(ids)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.datasets.partition.draws import normal, total
-from umbel.datasets.partition.labels import missing
+from umbel.datasets.partition.labels import missing, without_value
 from umbel.datasets.partition.rows import IndexArray, at_most_rows
 from umbel.errors import DataError
 from umbel.rng import frozen_stream
@@ -22,12 +22,14 @@ def continuous(
     z is `values` (real numbers, shape (rows,)) with mean 0 and variance 1; the noise is standard normal. strictness 1: by
     rank, ties in their own order; 0: at random. All rows are used; a partition holds its rows in that order.
 
-    Raises DataError where a value is NaN or infinite, and where all are equal and strictness is not 0.
+    Raises DataError where a value is None, NaN, no time or infinite, and where all are equal and strictness is not 0.
 
     >>> [part.tolist() for part in continuous(np.array([3.0, 1.0, 2.0, 0.0]), num_partitions=2, strictness=1.0)]
     [[3, 1], [2, 0]]
     """
     at_most_rows(num_partitions, len(values))
+    if nothing := without_value(values):
+        raise missing(name, nothing[0], len(nothing))
     try:
         numbers = values.astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -37,8 +39,8 @@ def continuous(
         ) from error
     if numbers.ndim != 1:
         raise DataError(f"Column {name!r} has shape {numbers.shape}, and must have one number per row.")
-    if len(wrong := np.flatnonzero(np.isnan(numbers))):
-        raise missing(name, int(wrong[0]), len(wrong))
+    if nothing := without_value(numbers):  # "nan", as text
+        raise missing(name, nothing[0], len(nothing))
     if len(wrong := np.flatnonzero(np.isinf(numbers))):
         raise DataError(f"Column {name!r} is infinite in row {wrong[0]}; its variance must be finite. Drop such rows.")
     noise = normal(frozen_stream(seed, "datasets", "continuous"), len(numbers))
@@ -53,7 +55,7 @@ def _standardized(numbers: npt.NDArray[np.float64], name: str) -> npt.NDArray[np
     around = numbers / scale
     around -= total(around) / len(around)
     deviation = float(np.sqrt(total(around * around) / len(around)))
-    if deviation < 1e-12:
+    if deviation == 0:  # exactly, where all are equal: they are 1, -1 or 0 here, and so is their mean
         raise DataError(
             f"All values of column {name!r} are {numbers[0]:g}, so there is no order to divide by. "
             "Choose another column, or set strictness=0."

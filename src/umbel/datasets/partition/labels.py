@@ -16,7 +16,7 @@ from umbel.datasets.partition.draws import IntArray
 from umbel.datasets.partition.rows import IndexArray, stable_order
 from umbel.errors import DataError
 
-__all__ = ["MAX_CLASSES", "Labels", "classes_of", "encoded"]
+__all__ = ["MAX_CLASSES", "Labels", "classes_of", "encoded", "without_value"]
 
 MAX_CLASSES = 10_000
 
@@ -62,7 +62,7 @@ def encoded(labels: npt.NDArray[np.generic] | Labels, name: str = "labels") -> L
         raise DataError(
             f"Column {name!r} has shape {column.shape}, and must have one label per row. Choose a column of single values."
         )
-    if nothing := _without_value(column):
+    if nothing := without_value(column):
         raise missing(name, nothing[0], len(nothing))
     try:
         values, codes = np.unique(column, return_inverse=True)
@@ -73,7 +73,7 @@ def encoded(labels: npt.NDArray[np.generic] | Labels, name: str = "labels") -> L
     return Labels(codes.astype(np.int64, copy=False), values.tolist(), name)
 
 
-def _without_value(column: npt.NDArray[np.generic]) -> list[int]:
+def without_value(column: npt.NDArray[np.generic]) -> list[int]:
     """The rows that have None, NaN or no time."""
     match column.dtype.kind:
         case "f" | "c":
