@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from umbel.datasets import Divider, FederatedDataset, Merger
+from umbel.datasets.sources.arrays import view_of
 from umbel.datasets.tables import ArrayTable
 from umbel.datasets.view import View
 from umbel.errors import DataError
@@ -62,6 +63,20 @@ def test_what_cannot_be_divided_is_said(config, more, text):
 def test_splits_are_merged_under_a_new_name():
     made = Merger({"all": ("train", "test"), "kept": ("test",)})(splits(train=2, test=2))
     assert rows(made) == {"all": [0, 1, 2, 3], "kept": [2, 3]}
+
+
+def test_merged_rows_have_the_form_that_they_had():
+    pair = view_of((np.arange(3), np.arange(3) % 2))
+    for part, row in ((pair, (2, 0)), (pair.select_columns("y"), 0), (view_of(np.arange(3)), 2)):
+        merged = Merger({"all": ("train", "test")})({"train": part, "test": part})["all"]
+        assert [merged[2], merged[5]] == [row, row]
+        assert type(merged.numpy()) is type(part.numpy())
+
+
+def test_splits_of_different_columns_are_not_merged():
+    different = {"train": view_of(np.arange(3)), "test": view_of({"y": np.arange(3)})}
+    with pytest.raises(DataError, match=r"different columns cannot be merged: \['x'\], \['y'\]\. Select the same"):
+        Merger({"all": ("train", "test")})(different)
 
 
 @pytest.mark.parametrize(

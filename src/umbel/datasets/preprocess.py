@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
-
 from umbel.datasets.partitioners.arguments import whole
 from umbel.errors import DataError
 
@@ -161,16 +159,9 @@ def _joined(parts: list[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
     if not hasattr(parts[0], "features"):
-        from umbel.datasets.tables import ArrayTable
-        from umbel.datasets.view import View
+        from umbel.datasets.view import joined
 
-        names = parts[0].column_names
-        if any(part.column_names != names for part in parts):
-            raise DataError(
-                f"Splits of different columns cannot be merged: {', '.join(str(part.column_names) for part in parts)}. "
-                "Select the same columns first."
-            )
-        return View(ArrayTable({name: np.concatenate([part.column(name) for part in parts]) for name in names}))
+        return joined(parts)
     import datasets
 
     return datasets.concatenate_datasets(parts)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from umbel.errors import DataError
 
-__all__ = ["Array", "ArrayTable", "ItemTable", "Items", "Table", "as_dict", "as_single", "as_tuple"]
+__all__ = ["Array", "ArrayTable", "ItemTable", "Items", "Pack", "Table", "as_dict", "as_single", "as_tuple"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Pack: TypeAlias = Callable[[Mapping[str, object]], object]

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.datasets.partition import IndexArray
-from umbel.datasets.tables import Array, Table, as_dict, as_single, as_tuple
+from umbel.datasets.tables import Array, ArrayTable, Pack, Table, as_dict, as_single, as_tuple
 from umbel.errors import DataError
 from umbel.rng import frozen_stream
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["Rows", "View"]
+__all__ = ["Rows", "View", "joined"]
 
 
 class View:
@@ -83,7 +83,7 @@ class View:
             raise IndexError(f"row {number} of {len(self)}")
         number %= len(self)
         values = self._table.row(number if self._rows is None else int(self._rows[number]))
-        return self._packed({name: values[name] for name in self._names})
+        return self._pack({name: values[name] for name in self._names})
 
     def column(self, name: str) -> Array:
         """One column of these rows as an array, with rows along axis 0; read-only where it is the source's own.
@@ -122,7 +122,7 @@ class View:
 
     def numpy(self) -> object:
         """All rows as arrays, in the form of a row: a dict of arrays, a tuple of arrays, or one array."""
-        return self._packed({name: self.column(name) for name in self._names})
+        return self._pack({name: self.column(name) for name in self._names})
 
     def torch(self) -> object:
         """All rows as torch tensors, in the form of a row. Raises DataError where torch is missing, or for text."""
@@ -140,7 +140,7 @@ class View:
                 )
             # A copy, since torch wants to write where a file is mapped; in this machine's byte order.
             tensors[name] = torch.from_numpy(column.astype(column.dtype.newbyteorder("="), copy=True))
-        return self._packed(tensors)
+        return self._pack(tensors)
 
     def train_test_split(self, test_size: float | int = 0.25, *, shuffle: bool = True, seed: int = 42) -> dict[str, View]:
         """Two views, "train" and "test", that share no row.
@@ -161,12 +161,32 @@ class View:
         cut = len(self) - int(count)
         return {"train": self.select(order[:cut]), "test": self.select(order[cut:])}
 
-    def _packed(self, values: dict[str, object]) -> object:
-        pack = self._table.pack
-        if self._names == self._table.names or pack is as_dict:
-            return pack(values)
+    @property
+    def _pack(self) -> Pack:
+        """How values by column name become a row of this view."""
+        if self._names == self._table.names or self._table.pack is as_dict:
+            return self._table.pack
         # Some columns of a tuple: still a tuple, and the value itself where one is left.
-        return as_single(values) if len(values) == 1 else as_tuple(values)
+        return as_single if len(self._names) == 1 else as_tuple
+
+
+def joined(views: Sequence[View]) -> View:
+    """The rows of all, one view after the other, in the form that those of the first one have.
+
+    Raises DataError where they have different columns.
+
+    >>> from umbel.datasets.tables import ArrayTable
+    >>> view = View(ArrayTable({"x": np.arange(2), "y": np.arange(2)}, as_tuple))
+    >>> joined([view, view])[3]
+    (np.int64(1), np.int64(1))
+    """
+    names = views[0].column_names
+    if any(view.column_names != names for view in views):
+        raise DataError(
+            f"Splits of different columns cannot be merged: {', '.join(str(view.column_names) for view in views)}. "
+            "Select the same columns first."
+        )
+    return View(ArrayTable({name: np.concatenate([view.column(name) for view in views]) for name in names}, views[0]._pack))
 
 
 Rows: TypeAlias = "Dataset | View"
