@@ -64,6 +64,16 @@ def test_parts_of_arrays_become_files_that_federations_read(source, tmp_path):
     assert sorted(alone["x"].tolist()) == sorted(theirs["x"].tolist())
 
 
+def test_parts_are_not_mixed_with_earlier_ones(source, tmp_path):
+    parts = tmp_path / "parts"
+    assert umbel("write", source, "-n", "3", "--out", str(parts)).exit_code == 0
+    before = {path.name: path.read_bytes() for path in parts.iterdir()}
+    done = umbel("write", source, "-n", "2", "--out", str(parts))
+    assert done.exit_code == 1
+    assert f"{parts} has parts already, such as partition_0.npz" in done.stderr
+    assert {path.name: path.read_bytes() for path in parts.iterdir()} == before
+
+
 def test_parts_of_hugging_face_data_become_folders(tmp_path):
     datasets.DatasetDict({"train": datasets.Dataset.from_dict({"x": list(range(9))})}).save_to_disk(tmp_path / "source")
     done = umbel("write", str(tmp_path / "source"), "-n", "3", "--out", str(tmp_path / "parts"))

@@ -140,10 +140,15 @@ def write(divided: FederatedDataset, split: str, out: str) -> None:
     """Write the parts of DATASET to disk, each for one client.
 
     A part of a Hugging Face dataset becomes a folder that `datasets.load_from_disk` reads; of anything else, an .npz. Both
-    are what `FederatedDataset(dataset=...)` takes.
+    are what `FederatedDataset(dataset=...)` takes. A folder that has parts already is left as it is.
     """
     from umbel.datasets.saving import save
 
+    if there := sorted(path.name for path in Path(out).glob("partition_*")):
+        raise DataError(
+            f"{out} has parts already, such as {there[0]}, which would stay among the new ones. Remove them, or choose "
+            "another folder."
+        )
     partitioner = divided.partitioners[split]
     for number in range(partitioner.num_partitions):
         part = partitioner.load_partition(number)
