@@ -98,6 +98,13 @@ def test_anything_that_a_metrics_function_returns_can_be_written(odd):
     assert isinstance(decode_input("Evaluated", encode(event)), Evaluated)
 
 
+@pytest.mark.parametrize("number", [np.float32(0.1), np.float16(0.1), np.int64(3), np.array(0.1, "float32")])
+def test_a_number_is_journaled_as_the_run_goes_by_it(number):
+    event = Evaluated(writable(number), {"a": writable(number)})
+    assert type(event.loss) in (int, float)
+    assert decode_input("Evaluated", encode(event)) == event
+
+
 @pytest.mark.parametrize(("kind", "body"), [("Pickled", b"\x80"), ("Joined", b"\xc1"), ("Joined", encode({"client": 3}))])
 def test_a_row_that_was_not_written_here_is_a_store_error(kind, body):
     with pytest.raises(StoreError, match=f"a journal row of type {kind!r} cannot be read"):

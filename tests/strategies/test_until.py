@@ -65,6 +65,17 @@ def test_the_owner_s_evaluation_counts_before_the_clients():
     assert end_of(both)[0] == 4  # the owner's has no accuracy
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, np.int64, np.array], ids=lambda kind: kind.__name__)
+def test_a_number_counts_whatever_its_type(kind):
+    done = run(
+        evaluate_fn=lambda number, arrays, _: (kind(8 - number), {"f1": kind(number)}),
+        until=Until(metric="f1", at_least=4),
+        keep_best="loss",
+    )
+    assert end_of(done) == (4, "f1 is 4, at least 4")
+    assert done.coordinator.state.best == 4.0
+
+
 def test_a_plateau_ends_the_run():
     accuracies = [0.1, 0.5, 0.52, 0.4, 0.52, 0.9, 0.9, 0.9]
     done = run(accuracies=accuracies, until=Until(metric="accuracy", patience=3, min_delta=0.05))

@@ -46,11 +46,14 @@ def digest(commands: Sequence[Command]) -> bytes:
 
 
 def writable(value: object) -> object:
-    """The value itself where it can be written and read back; otherwise its repr.
+    """The value itself where it can be written and read back; otherwise its repr. A numpy or torch scalar is its number.
 
-    >>> writable(0.5), writable(2**70)
-    (0.5, '1180591620717411303424')
+    What a run goes by is then what a resumed run reads.
+
+    >>> writable(0.5), writable(np.float32(0.5)), writable(2**70)
+    (0.5, 0.5, '1180591620717411303424')
     """
+    value = plain_scalar(value)
     try:
         msgspec.msgpack.decode(encode(value))
     except (ValueError, TypeError, OverflowError, RecursionError):  # MsgspecError is a ValueError
