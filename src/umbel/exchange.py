@@ -224,13 +224,13 @@ def bytes_to_ndarray(tensor: bytes) -> NDArray:
 
 
 def ndarrays_to_parameters(ndarrays: NDArrays) -> Parameters:
-    """Parameters that hold these arrays. Raises `WireError` for what cannot travel."""
-    return Parameters.of(as_arrays(ndarrays))
+    """Parameters that hold these arrays as they are now: copies. Raises `WireError` for what cannot travel."""
+    return Parameters.of([array.copy() for array in as_arrays(ndarrays)])
 
 
 def parameters_to_ndarrays(parameters: Parameters) -> NDArrays:
-    """The arrays of `parameters`, in order."""
-    return parameters.arrays()
+    """The arrays of `parameters`, in order: copies, which may be changed in place."""
+    return [array.copy() for array in parameters.arrays()]
 
 
 class Code(IntEnum):

@@ -220,6 +220,26 @@ def test_parameters_are_the_bytes_of_numpy_save_when_somebody_asks():
     assert [a.tolist() for a in parameters_to_ndarrays(again)] == [[0, 1, 2], [[1, 1], [1, 1]]]
 
 
+def test_parameters_are_what_the_arrays_were():
+    given = [np.zeros(2), np.ones((3, 2), "float32").T, np.array(3)]
+    parameters = ndarrays_to_parameters(given)
+    for array in [*given, *parameters_to_ndarrays(parameters)]:
+        array += 5
+    assert [a.tolist() for a in parameters_to_ndarrays(parameters)] == [[0, 0], [[1, 1, 1], [1, 1, 1]], 3]
+
+
+def test_a_norm_taken_in_place_leaves_the_update_as_it_came():
+    class Measuring(FedAvg):
+        def aggregate_fit(self, server_round, results, failures):
+            for _, res in results:
+                for array in parameters_to_ndarrays(res.parameters):
+                    array -= 100
+            return super().aggregate_fit(server_round, results, failures)
+
+    parameters, _ = Measuring().aggregate_fit(1, [fit_res([1.0]), fit_res([3.0])], [])
+    assert parameters_to_ndarrays(parameters)[0].tolist() == [2.0]
+
+
 def test_parameters_never_read_a_pickle():
     import pickle
 
