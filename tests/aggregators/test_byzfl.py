@@ -34,7 +34,7 @@ RULES = {
     "Krum": lambda n, f: krum(f),
     "Multi-Krum": lambda n, f: krum(f, n - f - 1),
     "mean around median": lambda n, f: Rule("", 1, "", reduce=lambda rows: mean_around_median(rows, n - f)),
-    "geometric median": lambda n, f: geometric_median(5, 0.1),
+    "geometric median": lambda n, f: geometric_median(150, 0.1),
     "centered clipping": lambda n, f: centered_clipping(2.0, 3),
     "mixed median": lambda n, f: nearest_neighbours(median(), f),
     "mixed trimmed mean": lambda n, f: nearest_neighbours(trimmed(f), f),
@@ -64,9 +64,9 @@ def test_1000_random_inputs_agree_with_byzfl(name):
         updates, f = cases.case(number)
         wanted = answers[at : at + updates.shape[1]]
         at += updates.shape[1]
-        if np.isnan(wanted).any():  # byzfl has no Krum with so many attackers
+        if np.isnan(wanted).any():  # byzfl has no Krum with so many attackers; and a median of two is any point between
             continue
         compared += 1
         assert np.allclose(combined(RULES[name](len(updates), f), updates), wanted, rtol=1e-6, atol=1e-12), number
     assert at == len(answers)
-    assert compared > 900
+    assert compared > 870

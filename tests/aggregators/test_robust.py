@@ -224,6 +224,23 @@ def test_the_geometric_median_can_weigh_by_examples_as_in_the_paper():
     assert combined(geometric_median(200, by_examples=True), points, weights=[1, 1, 5]) == pytest.approx([10.0], abs=1e-3)
 
 
+@pytest.mark.parametrize("lazy", [1, 5])
+def test_clients_that_change_nothing_do_not_hold_the_geometric_median_fast(lazy):
+    honest = cohort(11, spread=0.1)
+    updates = [*honest, *([np.zeros(50)] * lazy)]
+    assert np.allclose(combined(geometric_median(3), updates), combined(geometric_median(500), updates), atol=0.01)
+    assert np.linalg.norm(combined(geometric_median(3), updates) - np.mean(honest, axis=0)) < 0.6
+
+
+@pytest.mark.parametrize("away", [1e30, 1e200])
+def test_the_geometric_median_starts_near_most_updates_whatever_the_others_are(away):
+    honest = cohort(6, spread=0.1)
+    near = combined(geometric_median(3), [*honest, *([np.full(50, away)] * 3)])
+    assert np.linalg.norm(near - np.mean(honest, axis=0)) < 0.6
+    assert np.allclose(combined(geometric_median(1), [honest[0], np.full(50, 1e200)]), honest[0])
+    assert combined(geometric_median(3), [np.full(50, 1e200)] * 2).tolist() == [0.0] * 50
+
+
 def clipped_by_hand(updates, base, centre, radius, iterations):
     x, v = np.array(updates) - base, centre
     for _ in range(iterations):

@@ -104,20 +104,24 @@ def geometric_median(iterations: int = 8, smoothing: float = 1e-6, *, by_example
 
     z ← Σ βᵢxᵢ / Σ βᵢ with βᵢ = αᵢ / max(ν, ‖z − xᵢ‖), `iterations` times (Pillutla et al. 2022, "Robust Aggregation for
     Federated Learning", Algorithm 2). α is 1/K for every client, as in the Byzantine literature; `by_examples=True` has
-    the paper's αᵢ ∝ number of examples. It starts from the version that the clients started from, not from their mean: one
-    update of 10³⁰ would take the mean further away than a few iterations come back.
+    the paper's αᵢ ∝ number of examples. It starts where βᵢ = αᵢ / max(ν, medianⱼ ‖xᵢ − xⱼ‖), where whoever is far from
+    most counts little; not from their mean, which one update of 10³⁰ would take further than a few iterations come back,
+    and not from the model, which a client that changed nothing would hold fast.
     """
     if iterations < 1 or not smoothing > 0:
         raise ValueError(f"iterations={iterations} and smoothing={smoothing} must be above 0")
 
     def plan(cohort: Cohort) -> NDArray:
         alpha = cohort.weights / cohort.weights.sum() if by_examples else np.full(cohort.count, 1 / cohort.count)
-        point = np.zeros(len(cohort.gram))
-        for _ in range(iterations):
-            beta = alpha / np.maximum(cohort.lengths_from(point), smoothing)
+        point, far = np.zeros(len(cohort.gram)), cohort.far[: cohort.count]
+        middle = (cohort.count - int(far.sum())) // 2  # of the distances to those that are not far, its own among them
+        lengths = np.where(far, np.inf, np.sqrt(np.sort(cohort.distances, axis=1)[:, middle]))
+        for _ in range(iterations + 1):  # the first makes the point to start from
+            beta = alpha / np.maximum(lengths, smoothing)
             if not beta.sum() > 0:  # all of them are far: the model stays
                 return np.zeros_like(point)[None, :]
             point[: cohort.count] = beta / beta.sum()
+            lengths = cohort.lengths_from(point)
         return point[None, :]
 
     return Rule(f"the geometric median in {iterations} iterations", 1, "an update", plan=plan)

@@ -164,7 +164,8 @@ class GeometricMedian(_Robust):
     """RFA: the point with the least sum of distances to all updates, by the smoothed Weiszfeld algorithm.
 
     Pillutla, Kakade, Harchaoui 2022, "Robust Aggregation for Federated Learning", Algorithm 2. It differs in two points: by
-    default all clients count alike, as in the Byzantine literature, and the first point is the present model.
+    default all clients count alike, as in the Byzantine literature, and in the first point those that are far from most
+    others count little.
 
     - `iterations`: of the algorithm; the paper finds 3 enough without attackers
     - `smoothing`: ν, the least distance that counts

@@ -36,7 +36,13 @@ from byzfl.aggregators.preaggregators import NNM  # noqa: E402
 
 
 def answers(updates, f):
-    """By rule. byzfl's Krum with f has the n - f - 1 nearest neighbours, the paper's with f - 1 as many."""
+    """By rule, NaN where there is none to compare with.
+
+    byzfl's Krum with f has the n - f - 1 nearest neighbours, the paper's with f - 1 as many. Its geometric median starts
+    from 0 and ours from a point among the updates: both are followed to where they agree, and an even number of points on a
+    line has no one median.
+    """
+    line = updates.shape[1] == 1 and len(updates) % 2 == 0
     paper = f + 1 if 2 * (f + 1) < len(updates) else None
     return {
         "median": Median()(updates),
@@ -44,7 +50,7 @@ def answers(updates, f):
         "Krum": np.full(updates.shape[1], np.nan) if paper is None else Krum(paper)(updates),
         "Multi-Krum": np.full(updates.shape[1], np.nan) if paper is None else MultiKrum(paper)(updates),
         "mean around median": Meamed(f)(updates),
-        "geometric median": GeometricMedian(nu=0.1, T=5)(updates),
+        "geometric median": np.full(1, np.nan) if line else GeometricMedian(nu=0.1, T=150)(updates),
         "centered clipping": CenteredClipping(L=3, tau=2.0)(updates),
         "mixed median": Median()(NNM(f)(updates)),
         "mixed trimmed mean": TrMean(f)(NNM(f)(updates)),
