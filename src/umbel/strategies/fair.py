@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import nan
 from typing import Unpack
 
 from umbel.aggregators import fair
@@ -19,9 +20,10 @@ class QFedAvg(FedAvg):
     """x ← x − Σ F_k^q·G_k / Σ (q·F_k^(q−1)·‖G_k‖² + L·F_k^q) with G_k = L·(x − x_k) and L = 1/learning rate.
 
     Li et al. 2020, "Fair Resource Allocation in Federated Learning", Algorithm 2 (q-FedAvg). F_k is the loss of the
-    present model x on client k's data: the metric `loss` that the client's `fit` returns, measured before it trains. Where
-    the clients send none it is the loss of the server's own evaluation, the same for all, as always in flwr; there, F_k
-    cannot differ between clients, and without `evaluate_fn` the round raises `NameError`.
+    present model x on client k's data: the metric `loss` that the client's `fit` returns, measured before it trains. An
+    update whose loss is below 0, infinite or NaN is left out. Where a client sends none it is the loss of the server's own
+    evaluation, the same for all, as always in flwr; there, F_k cannot differ between clients, and without `evaluate_fn` the
+    round raises `NameError`. Without `evaluate_fn` an update that has no loss is left out here, where others have one.
 
     - `q_param`: q, 0 or more; 0 is the plain mean of the differences
     - `qffl_learning_rate`: the clients' learning rate, 1/L
@@ -56,14 +58,23 @@ class QFedAvg(FedAvg):
     def _weights(self, server_round: int, results: Results) -> list[float]:
         """F_k: the rule takes losses where others take numbers of examples."""
         losses = [res.metrics.get("loss") for _, res in results]
-        numbers = [float(loss) for loss in losses if isinstance(loss, (int, float))]
-        if len(numbers) == len(results):
-            return numbers
-        arrays = started_from(results, self._alone)
-        evaluated = None if arrays is None else self.evaluate(server_round, Parameters.of(arrays))
-        if evaluated is None:
+        numbers = [float(loss) if isinstance(loss, (int, float)) else None for loss in losses]
+        if None in numbers:
+            evaluated = self._own_loss(server_round, results)
+            if evaluated is not None:
+                return [evaluated] * len(results)
+        if all(number is None for number in numbers):
             raise StrategyError(
                 "QFedAvg needs the loss of the present model on each client's data: return it from fit() as the metric "
                 "'loss', or give the strategy an evaluate_fn, whose loss then stands for all"
             )
-        return [float(evaluated[0])] * len(results)
+        return [nan if number is None else number for number in numbers]
+
+    def _own_loss(self, server_round: int, results: Results) -> float | None:
+        """The loss of the present model on the server's data, in whichever round; None where it has none."""
+        arrays = started_from(results, self._alone)
+        if arrays is None:
+            return None
+        present = Parameters.of(arrays)
+        evaluated = self._evaluated(server_round, present) or self.evaluate(server_round, present)
+        return None if evaluated is None else float(evaluated[0])

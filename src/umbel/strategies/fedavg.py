@@ -192,7 +192,11 @@ class FedAvg(Strategy):
         return self.initial_parameters
 
     def evaluate(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
-        if self.evaluate_fn is None or server_round % self.evaluate_every:
+        return None if server_round % self.evaluate_every else self._evaluated(server_round, parameters)
+
+    def _evaluated(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
+        """What the owner's function says of these parameters, whether it is due or not; None where there is none."""
+        if self.evaluate_fn is None:
             return None
         evaluated = self.evaluate_fn(server_round, parameters.arrays(), {})
         return None if evaluated is None else (evaluated[0], dict(evaluated[1]))
