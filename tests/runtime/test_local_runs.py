@@ -14,7 +14,7 @@ from umbel.rounds.events import ModelInitialized
 from umbel.runtime.contents import FileContents, MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import Criterion
-from umbel.server.strategy import FedAvg, FedAvgM, Strategy
+from umbel.server.strategy import FedAvg, FedAvgM, FLTrust, Strategy
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
@@ -393,6 +393,16 @@ def test_an_answer_that_no_round_can_use_is_named(method, returned, words):
     strategy = type("Wrong", (FromScratch,), {method: lambda self, *_: returned})()
     with pytest.raises(StrategyError, match=words):
         run_locally(strategy, {"a": Learner()})
+
+
+def test_a_root_fit_that_forgets_to_return_what_it_has_trained_is_told():
+    def in_place(number, arrays):
+        for array in arrays:
+            array += 1
+
+    strategy = FLTrust(root_fit=in_place, initial_parameters=ndarrays_to_parameters(START))
+    with pytest.raises(StrategyError, match=r"root_fit\(\) returned None; return the trained arrays"):
+        run_locally(strategy, two())
 
 
 def test_a_config_that_cannot_travel_is_named():

@@ -216,7 +216,7 @@ class FLTrust(_Robust):
     Cao et al. 2021, "FLTrust: Byzantine-robust Federated Learning via Trust Bootstrapping", equations 2 to 4.
 
     - `root_fit(round, arrays)` → arrays: trains a copy of the present model on the server's own small, clean data set, as a
-      client would
+      client would, and returns it
     """
 
     def __init__(self, *, root_fit: Callable[[int, NDArrays], NDArrays], **classic: Unpack[Classic]) -> None:
@@ -231,7 +231,10 @@ class FLTrust(_Robust):
         arrays = started_from(results, self._alone)
         if arrays is None:
             raise StrategyError("FLTrust needs the version that the clients started from: give it initial_parameters")
-        return self.root_fit(server_round, arrays)
+        trained = self.root_fit(server_round, arrays)
+        if trained is None:
+            raise StrategyError("root_fit() returned None; return the trained arrays")
+        return trained
 
 
 class _Mixing(Around, _Robust):
