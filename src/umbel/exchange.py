@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,13 @@ MetricsAggregationFn = Callable[[list[tuple[int, Metrics]]], Metrics]
 
 
 _PLAIN = frozenset({bool, bytes, float})  # whatever the value is, it can travel
+_EXACT: dict[type, Callable[[Any], object]] = {
+    bool: bool,
+    int: int.__index__,
+    float: float.__float__,
+    str: str.__str__,  # str() asks the class
+    bytes: lambda value: b"".join([value]),
+}
 
 
 def scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
@@ -95,9 +102,15 @@ def as_text(value: object) -> str:
 
 
 def plain_scalar(value: object) -> object:
-    """A numpy (or mlx, or torch) scalar as the Python number that it stands for; anything else as it is."""
-    if isinstance(value, (bool, bytes, float, int, str)) and not isinstance(value, np.generic):
+    """A numpy (or mlx, or torch) scalar as the Python number that it stands for; anything else as it is.
+
+    What derives from a Python type, such as an `IntEnum`, becomes that type: others need not have its class.
+    """
+    if type(value) in _EXACT:
         return value
+    for kind, exact in _EXACT.items():
+        if isinstance(value, kind) and not isinstance(value, np.generic):
+            return exact(value)
     item = getattr(value, "item", None)
     return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
 

@@ -11,6 +11,7 @@ import traceback
 from bdb import BdbQuit
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 
 from umbel.errors import ClientFailed, Rejected, WireError
 from umbel.exchange import (
@@ -172,11 +173,12 @@ def _with_context(made: object, context: Context) -> Client:
     if isinstance(made, type) or not hasattr(made, "to_client"):
         shown = f"the class {made.__name__}" if isinstance(made, type) else f"a {type(made).__name__}"
         raise TypeError(f"client_fn returned {shown}; return a NumPyClient or a Client, made")
-    client = made.to_client()
+    client: object = made.to_client()
     if not isinstance(client, Client):
         raise TypeError(f"to_client() returned a {type(client).__name__}; it returns a Client")
-    if client.context is None:
-        client.context = context
+    client.context = context
+    if isinstance(client, _FromNumPy) and type(client.numpy_client.context) in (Context, NoneType):
+        client.numpy_client.context = context  # unless it has something of its own there, such as a device
     return client
 
 

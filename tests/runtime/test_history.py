@@ -163,7 +163,8 @@ def test_json_takes_numbers_and_arrays_of_numpy_as_plain_ones():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"losses_distributed": 3}', '{"losses_distributed": [[1, {"$bytes": "?"}]]}', "\x00"]
+    "text",
+    ["", "[]", "[" * 100_000, "{}", '{"losses_distributed": 3}', '{"losses_distributed": [[1, {"$bytes": "?"}]]}', "\x00"],
 )
 def test_json_of_something_else_is_refused(text):
     with pytest.raises(ValueError, match="not a History"):

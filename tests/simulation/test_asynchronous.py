@@ -10,6 +10,7 @@ from members import Member, digest, fedavg
 
 import umbel as fl
 from umbel.common import ndarrays_to_parameters
+from umbel.errors import SimulationError
 from umbel.pace import Pace
 from umbel.server.strategy import FedAsync, FedAvg, FedBuff
 from umbel.simulation import start_simulation
@@ -187,6 +188,55 @@ def test_a_run_that_dies_with_a_half_full_buffer_goes_on_in_the_same_bits(tmp_pa
         simulate(learning(evaluate_fn=dies), clients=30, rounds=10, client_fn=member, store=store)
     again = simulate(learning(evaluate_fn=dies), clients=30, rounds=10, client_fn=member, store=store)
     assert seen(again) == seen(whole)
+
+
+def test_tasks_of_two_attempts_are_told_apart_after_a_resume(tmp_path):
+    """Two that are still at work when the run dies have the same place in their cohorts, and the same parameters."""
+    once = []
+
+    class Some(Walker):
+        def fit(self, parameters, config):
+            if config["round"] == 1 and self.number == 2:
+                raise ValueError("no data")
+            return super().fit(parameters, config)
+
+    def times(client, number):
+        return 3.0 + int(client) if number > 1 else {"2": 1.0, "5": 25.0}.get(client, 60.0)
+
+    def dies(number, arrays, _):
+        if number == 2 and not once:
+            once.append(number)
+            raise Died
+        return float(arrays[0][0]), {}
+
+    def run(**options):
+        strategy, _ = walking(FedBuff, buffer_size=2, concurrency=3)
+        strategy.evaluate_fn = dies
+        return simulate(strategy, client_fn=Some, times=times, timeout=10.0, seed=1, **options)
+
+    with pytest.raises(Died):
+        run(store=tmp_path / "runs")
+    resumed = run(store=tmp_path / "runs")
+    assert resumed == run()
+    assert resumed.failures
+
+
+def test_nobody_is_told_that_simulated_time_goes_by(caplog):
+    caplog.set_level("INFO")
+    strategy, versions = walking(FedAvg)
+    simulate(strategy, rounds=2, times=lambda client, number: 86_400.0)
+    assert len(versions) == 3
+    assert "Waiting" not in caplog.text
+
+
+def test_a_client_that_never_answers_is_late_or_ends_the_simulation_that_waits_for_it():
+    def times(client, number):
+        return np.inf if client == "1" else 1.0
+
+    history = simulate(walking(FedAvg)[0], rounds=1, times=times, timeout=10.0)
+    assert [(note.client, note.reason) for note in history.failures] == [("1", "late")]
+    with pytest.raises(SimulationError, match="inf for all who are left"):
+        simulate(walking(FedAvg)[0], rounds=1, times=times)
 
 
 @pytest.mark.parametrize("bad", [-1.0, float("nan")])

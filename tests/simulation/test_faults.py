@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import enum
+import functools
+import gc
+import multiprocessing
 import os
 import signal
 import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 from members import Member, client_that_never_fails, fedavg, hangs
 
 import umbel as fl
+from umbel.common import GetPropertiesIns
 from umbel.errors import SimulationError
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
@@ -96,6 +102,94 @@ def test_a_hung_client_hits_the_round_timeout_and_the_run_goes_on(backend):
         assert all(note.client == "1" for note in history.failures)
 
 
+def test_a_client_that_hangs_and_catches_everything_is_late_all_the_same():
+    def stubborn(context):
+        class Stubborn(Member):
+            def fit(self, parameters, config):
+                for _ in range(3 if self.name == "0" else 0):
+                    try:
+                        threading.Event().wait(1)
+                    except BaseException:
+                        continue
+                return super().fit(parameters, config)
+
+        return Stubborn(context, fails=False)
+
+    history = simulate(stubborn, backend="inline", timeout=1.5, clients=2, rounds=1)
+    assert (1, "0", "late") in [(note.round, note.client, note.reason) for note in history.failures]
+
+
+def with_helper(path, *, then):
+    """Clients that leave a process of their own behind, as loaders of data do, and write down its number."""
+
+    def client_fn(context):
+        class Helped(Member):
+            def fit(self, parameters, config):
+                helper = multiprocessing.get_context("fork").Process(target=threading.Event().wait, args=(100,), daemon=True)
+                helper.start()
+                path.write_text(str(helper.pid))
+                then()
+                return super().fit(parameters, config)
+
+        return Helped(context, fails=False)
+
+    return client_fn
+
+
+def test_what_clients_have_started_ends_with_their_worker(tmp_path):
+    simulate(with_helper(tmp_path / "helper", then=lambda: None), clients=2, rounds=1, workers=1)
+    assert not psutil.pid_exists(int((tmp_path / "helper").read_text()))
+
+
+def test_a_death_is_seen_though_a_child_of_the_worker_lives_on(tmp_path):
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    history = simulate(with_helper(tmp_path / "helper", then=die), clients=2, rounds=1, workers=1)
+    psutil.Process(int((tmp_path / "helper").read_text())).kill()
+    assert [note.reason for note in history.failures] == ["died", "died"]
+
+
+class Mode(enum.StrEnum):
+    FAST = "fast"
+
+
+@pytest.mark.parametrize("backend", ["inline", "processes"])
+def test_an_enum_travels_as_the_text_that_it_is(backend):
+    def modal(context):
+        class Modal(Member):
+            def fit(self, parameters, config):
+                assert type(config["mode"]) is str
+                return parameters, 1, {"mode": Mode.FAST}
+
+        return Modal(context)
+
+    history = start_simulation(
+        client_fn=modal,
+        num_clients=2,
+        config=fl.server.ServerConfig(num_rounds=1),
+        strategy=fedavg(
+            on_fit_config_fn=lambda _: {"mode": Mode.FAST}, fit_metrics_aggregation_fn=lambda found: found[0][1]
+        ),
+        backend=backend,
+        workers=2,
+    )
+    assert history.metrics_distributed_fit == {"mode": [(1, "fast")]}
+    assert type(history.metrics_distributed_fit["mode"][0][1]) is str
+
+
+def test_nothing_of_a_simulation_stays_open():
+    def opened():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    simulate(client_that_never_fails, backend="auto")
+    before = opened()
+    for _ in range(3):
+        simulate(client_that_never_fails, backend="auto")
+    assert opened() <= before
+
+
 def test_every_client_may_fail_and_the_rounds_count():
     def broken(context):
         class Broken(Member):
@@ -131,17 +225,21 @@ def test_an_update_that_the_door_refuses_fails_with_the_reason():
 
 
 @pytest.mark.parametrize("backend", ["inline", "processes"])
-def test_a_state_that_cannot_be_kept_is_named(backend):
+@pytest.mark.parametrize(
+    ("key", "value", "words"), [("lock", threading.Lock, "['lock'] is a lock"), (3, int, "the key 3 is a int, not text")]
+)
+def test_a_state_that_cannot_be_kept_is_named(backend, key, value, words):
     def hoarding(context):
         class Hoarding(Member):
             def fit(self, parameters, config):
-                self.context.state["lock"] = threading.Lock()
+                self.context.state[key] = value()
                 return parameters, 1, {}
 
         return Hoarding(context)
 
-    history = simulate(hoarding, backend=backend, rounds=1)
-    assert "context.state holds what cannot be kept: ['lock'] is a lock" in history.failures[0].text
+    history = simulate(hoarding, backend=backend, rounds=2)
+    assert [note.round for note in history.failures] == [1] * 4 + [2] * 4
+    assert f"context.state holds what cannot be kept: {words}" in history.failures[0].text
 
 
 def test_what_a_failed_task_did_to_its_state_is_forgotten():
@@ -158,6 +256,43 @@ def test_what_a_failed_task_did_to_its_state_is_forgotten():
     history = simulate(forgetful, backend="inline", rounds=3)
     assert {note.text for note in history.failures} == {"fit raised RuntimeError: tries: 1"}
     assert history.metrics_distributed_fit["tries"] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_a_client_that_was_made_before_has_the_context_of_each_task():
+    made = {}
+
+    class Counting(Member):
+        def fit(self, parameters, config):
+            self.context.state["tries"] = self.context.state.get("tries", 0) + 1
+            return parameters, 1, {"tries": self.context.state["tries"], "round": self.context.round}
+
+    def client_fn(cid: str):
+        class Classic(fl.client.NumPyClient):
+            fit = Counting.fit
+
+        return made.setdefault(cid, Classic())
+
+    history = simulate(client_fn, backend="inline", rounds=3)
+    counted = [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert history.metrics_distributed_fit == {"tries": counted, "round": counted}
+
+
+def test_what_a_client_keeps_while_it_is_asked_stays():
+    class Asked(Member):
+        def get_properties(self, config):
+            self.context.state["asked"] = self.context.state.get("asked", 0) + 1
+            return {"asked": self.context.state["asked"]}
+
+    asked = []
+
+    class Asking(FedAvg):
+        def configure_fit(self, server_round, parameters, client_manager):
+            chosen = super().configure_fit(server_round, parameters, client_manager)
+            asked.append({client.get_properties(GetPropertiesIns({}), None).properties["asked"] for client, _ in chosen})
+            return chosen
+
+    simulate(Asked, cls=Asking, backend="inline", rounds=3)
+    assert asked == [{1}, {2}, {3}]
 
 
 # ---- what cannot begin
@@ -182,7 +317,13 @@ BAD = {
     "no clients": ({"num_clients": 0}, "num_clients=0; it is a whole number, 1 or more"),
     "no number": ({"num_clients": None}, "either num_clients= or clients_ids="),
     "both": ({"clients_ids": ["a", "b"]}, "either num_clients= or clients_ids="),
-    "twins": ({"num_clients": None, "clients_ids": ["a", "a"]}, "at least one, all of them text and different"),
+    "twins": ({"num_clients": None, "clients_ids": ["a", "a"]}, "all of them Unicode text and different"),
+    "one text": ({"num_clients": None, "clients_ids": "abc"}, "clients_ids='abc' is one text; it is a list of names"),
+    "no Unicode": ({"num_clients": None, "clients_ids": ["\ud800", "b"]}, "all of them Unicode text and different"),
+    "no seed": ({"seed": None}, "seed=None; it is a whole number"),
+    "half a seed": ({"seed": 1.5}, "seed=1.5; it is a whole number"),
+    "a dict for a config": ({"config": {"num_rounds": 2}}, "give a ServerConfig(num_rounds=…)"),
+    "a class for a strategy": ({"strategy": FedAvg}, "strategy= is the class FedAvg; make one: FedAvg()"),
     "too many processors": ({"client_resources": {"num_cpus": 10_000}}, "num_cpus=10000, this machine has"),
     "no GPU": ({"client_resources": {"num_gpus": 1}}, "num_gpus=1, this machine shows 0"),
     "unknown resource": ({"client_resources": {"num_tpus": 1}}, "it knows num_cpus and num_gpus"),
@@ -203,6 +344,20 @@ def test_what_cannot_work_is_one_clear_error_before_the_first_round(changes, wor
     with pytest.raises(SimulationError) as raised:
         start_simulation(**options)
     assert words in str(raised.value)
+
+
+def test_numbers_and_names_may_come_from_numpy():
+    options = {"strategy": fedavg(), "backend": "inline", "config": fl.server.ServerConfig(num_rounds=1)}
+    options["client_fn"] = client_that_never_fails
+    one = start_simulation(num_clients=np.int64(2), seed=np.int64(2), threads=np.int64(1), **options)
+    assert one == start_simulation(clients_ids=np.array(["0", "1"]), seed=2, **options)
+
+
+def test_a_partial_of_a_function_that_cannot_be_imported_is_sent_to_workers():
+    def client_fn(fails, context):
+        return Member(context, fails=fails)
+
+    assert simulate(functools.partial(client_fn, False)) == simulate(client_that_never_fails)
 
 
 def test_what_cannot_be_pickled_is_named_with_the_remedy():

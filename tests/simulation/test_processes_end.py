@@ -124,6 +124,24 @@ def test_a_killed_simulation_goes_on_at_its_last_round_and_ends_in_the_same_bits
     assert again.history() == json.loads((tmp_path / "whole.json").read_text())
 
 
+def test_of_two_simulations_that_differ_in_code_only_the_one_that_was_killed_goes_on(simulate, tmp_path):
+    simulate(backend="inline", after=1, history="whole.json").ends()
+    assert simulate(backend="inline", store="runs", after=1, die_in=2).ends() == -signal.SIGKILL
+    again = simulate(backend="inline", store="runs", after=1, die_in=2)
+    assert again.ends() == 0
+    assert re.search(r"Umbel simulation.*Umbel simulation.*Resumed in round 2 of 3", again.text, re.DOTALL)
+    assert again.history() == json.loads((tmp_path / "whole.json").read_text())
+
+
+def test_sigterm_ends_a_script_with_one_line_and_the_run_can_go_on(simulate):
+    simulation = simulate(backend="processes", rounds=1000, seconds=0.05, store="runs")
+    simulation.says("[ROUND 3/1000]")
+    simulation.process.terminate()
+    assert simulation.ends() == 143
+    assert "SIGTERM: the run is kept, and goes on when the same script is started again" in simulation.text
+    assert "Traceback" not in simulation.text
+
+
 def test_a_finished_simulation_begins_anew(simulate):
     assert simulate(backend="inline", store="runs").ends() == 0
     second = simulate(backend="inline", store="runs")

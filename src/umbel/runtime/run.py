@@ -10,6 +10,7 @@ gets no inputs, but the state between two rounds.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ from umbel.runtime.owner import Owner
 from umbel.runtime.stores.base import Entry, Snapshot, Store, Unit
 from umbel.runtime.transports.base import Transport
 
-__all__ = ["Clock", "run"]
+__all__ = ["NAG_EVERY", "Clock", "run"]
 
 SNAPSHOT_EVERY = 1.0  # seconds between two snapshots at least: as much of the journal is fed again after a resume
 NAG_EVERY = 10.0  # seconds between two lines about whom the run waits for
@@ -68,6 +69,7 @@ def run(
     observers: Sequence[Callable[[Event], None]],
     clock: Callable[[], float],
     first: Sequence[Input],
+    nag_every: float = NAG_EVERY,
 ) -> None:
     """Runs until the coordinator is done. `first` begins with `Started`, or with `Resumed` for a run that goes on.
 
@@ -131,7 +133,7 @@ def run(
 
     owed = coordinator.owed()
     answers.extend(first)
-    nag_at = clock() + NAG_EVERY
+    nag_at = clock() + nag_every
     while not coordinator.done:
         if answers:
             event: Input | None = answers.popleft()
@@ -139,7 +141,7 @@ def run(
             wake_at = coordinator.wake_at
             until = nag_at if wake_at is None else min(nag_at, wake_at)
             write()
-            event = transport.receive(max(until - clock(), 0.0))
+            event = transport.receive(None if until == math.inf else max(until - clock(), 0.0))
         at = clock()
         if event is None and coordinator.wake_at is not None and at >= coordinator.wake_at:
             event = Ticked()
@@ -153,14 +155,14 @@ def run(
                 if isinstance(command, Publish):
                     history.observe(command.event)  # at once: a snapshot has to have it
                     if isinstance(command.event, (CohortChosen, WaitingForClients)):
-                        nag_at = at + NAG_EVERY
+                        nag_at = at + nag_every
             if not by_input and coordinator.between_rounds:
                 commit_round()
             for command in [*commands, *owed]:
                 do(command)
             owed = []
         if at >= nag_at:
-            nag_at = at + NAG_EVERY
+            nag_at = at + nag_every
             if coordinator.waiting_for:
                 logger.info("Waiting for %s", coordinator.waiting_for)
     for command in owed:  # of a run that had ended before this process began

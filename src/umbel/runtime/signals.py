@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 __all__ = ["Terminated", "signals"]
 
@@ -26,21 +28,32 @@ def signals(
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    stopping = False
+    stopping, process = False, os.getpid()
 
-    def on_interrupt(_: int, __: FrameType | None) -> None:
+    def on_interrupt(number: int, __: FrameType | None) -> None:
         nonlocal stopping
-        if stopping or in_user_code():
+        if os.getpid() != process:
+            again(number)
+        elif stopping or in_user_code():
             raise KeyboardInterrupt
-        stopping = True
-        stop()
+        else:
+            stopping = True
+            stop()
 
-    def on_terminate(_: int, __: FrameType | None) -> None:
-        if in_user_code():
+    def on_terminate(number: int, __: FrameType | None) -> None:
+        if os.getpid() != process:
+            again(number)
+        elif in_user_code():
             raise Terminated
-        terminate()
+        else:
+            terminate()
 
-    before = {
+    def again(number: int) -> None:
+        """In a process that user code has forked: there the signal means what it did before."""
+        signal.signal(number, before[number])
+        os.kill(os.getpid(), number)
+
+    before: dict[int, Any] = {
         signal.SIGINT: signal.signal(signal.SIGINT, on_interrupt),
         signal.SIGTERM: signal.signal(signal.SIGTERM, on_terminate),
     }

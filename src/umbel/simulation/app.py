@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,12 +15,14 @@ from pathlib import Path
 
 from umbel.config import ServerConfig
 from umbel.errors import QuorumNotMet, SimulationError
+from umbel.exchange import as_text
 from umbel.pace import Pace
 from umbel.rounds import events
 from umbel.rounds.coordinator import Phase, Rules, State
 from umbel.rounds.events import Event
 from umbel.rounds.messages import Input, Populated, Resumed, Started, Stopped
 from umbel.runtime.contents import Contents
+from umbel.runtime.interactive import is_script
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel, kept_best
 from umbel.runtime.named_once import named_once
@@ -29,7 +34,7 @@ from umbel.runtime.observers.table import table
 from umbel.runtime.owner import Owner
 from umbel.runtime.process import prepare
 from umbel.runtime.resume import restored
-from umbel.runtime.run import Clock, run
+from umbel.runtime.run import NAG_EVERY, Clock, run
 from umbel.runtime.runs import OpenedRun, fingerprint, open_run
 from umbel.runtime.seeding import kept_generators
 from umbel.runtime.signals import Terminated, signals
@@ -43,7 +48,7 @@ from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.runtime.transports.simulated.virtual import Durations, VirtualTime
 from umbel.simulation.crews import Backend, Wishes, crew_for
-from umbel.simulation.resources import client_needs
+from umbel.simulation.resources import client_needs, whole
 from umbel.strategies.base import Strategy
 from umbel.strategies.classic import combines_by_itself, slots_of, summing
 from umbel.strategies.clients import ClientManager, SimpleClientManager
@@ -53,6 +58,9 @@ from umbel.training import Client, ClientFn, NumPyClient, client_maker
 __all__ = ["start_simulation"]
 
 BY_CTRL_C = "stopped by Ctrl-C"
+
+# How many simulations of each fingerprint this process has ended: a script may have several that differ in code only.
+_ended: Counter[str] = Counter()
 
 
 def start_simulation(
@@ -115,12 +123,14 @@ def start_simulation(
     chosen = getattr(server, "strategy", None) or strategy or FedAvg()
     manager = client_manager or getattr(server, "client_manager", None) or SimpleClientManager()
     settings = config or ServerConfig()
+    _check_kinds(chosen, settings)
+    seed = whole("seed", seed, None)
+    threads = whole("threads", threads, 1)
+    workers = None if workers is None else whole("workers", workers, 1)
     pace = chosen.pace.within(settings.round_timeout)
     clients = _population(num_clients, clients_ids)
     _check_cohort(chosen, _size(clients))
     _check_maker(client_fn)
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise SimulationError(f"threads={threads!r}; it is a whole number, 1 or more")
     cpus, gpus = client_needs(client_resources)
     prepare()
     aggregator = summing(chosen, pace) if durations is None else None
@@ -138,11 +148,13 @@ def start_simulation(
     with contextlib.ExitStack() as cleanup:
         cleanup.enter_context(kept_generators())
         cleanup.enter_context(capped_threads(threads))
-        mine = fingerprint(chosen, pace, seed=seed, num_rounds=settings.num_rounds)
-        opened = None if store is None else open_run(store, mine | _particulars(clients, threads), fresh=fresh)
+        mine = fingerprint(chosen, pace, seed=seed, num_rounds=settings.num_rounds) | _particulars(clients, threads)
+        kind = json.dumps(mine, sort_keys=True, default=repr)
+        opened = None if store is None else open_run(store, mine | {"simulations before it": _ended[kind]}, fresh=fresh)
         if opened is not None:
             cleanup.callback(opened.close)
         crew, contents = crew_for(wishes, Work(client_fn, seed, _size(clients), aggregator))
+        cleanup.callback(contents.keep_only, ())
         cleanup.callback(crew.close)
         said = "inline" if crew.here else f"{crew.slots} workers"
         logger.info("Umbel simulation of %s clients, %s, seed %d, %s", f"{_size(clients):,}", said, seed, settings)
@@ -156,10 +168,18 @@ def start_simulation(
             folds=aggregator is not None,
             singly=singly,
             durations=durations,
-            max_examples=max_examples,
-            max_bytes=max_bytes,
+            max_examples=whole("max_examples", max_examples, 1),
+            max_bytes=whole("max_bytes", max_bytes, 1),
         )
-        return simulation.run(opened, crew, contents, by_bar=somebody_watches() if progress is None else progress)
+        by_bar = somebody_watches() if progress is None else progress
+        try:
+            return simulation.run(opened, crew, contents, by_bar=by_bar, ended=lambda: _ended.update([kind]))
+        except Terminated:
+            kept = "the run is kept, and goes on when the same script is started again"
+            logger.info("SIGTERM: %s", kept if opened is not None else "nothing of the run is kept; store= would keep it")
+            if is_script():
+                raise SystemExit(143) from None
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +198,9 @@ class _Simulation:
     max_examples: int
     max_bytes: int
 
-    def run(self, opened: OpenedRun | None, crew: Crew, contents: Contents, *, by_bar: bool) -> History:
+    def run(
+        self, opened: OpenedRun | None, crew: Crew, contents: Contents, *, by_bar: bool, ended: Callable[[], None]
+    ) -> History:
         rules = Rules(
             run="simulation" if opened is None else opened.run,
             min_available=self.strategy.min_available_clients,
@@ -241,8 +263,10 @@ class _Simulation:
                 observers=[outcome.observe, observe, _no_parameters],
                 clock=clock,
                 first=[begin, self.clients],
+                nag_every=NAG_EVERY if self.durations is None else math.inf,  # nobody waits for time that is told
             )
         store.finish(outcome.status)
+        ended()
         for line in table(history):
             logger.info("%s", line)
         if opened is not None and opened.folder is not None and coordinator.state.version is not None:
@@ -290,17 +314,25 @@ def _population(num_clients: int | None, clients_ids: Sequence[str] | None) -> P
     if (num_clients is None) == (clients_ids is None):
         raise SimulationError("give start_simulation either num_clients= or clients_ids=, one of them")
     if num_clients is not None:
-        if isinstance(num_clients, bool) or not isinstance(num_clients, int) or num_clients < 1:
-            raise SimulationError(f"num_clients={num_clients!r}; it is a whole number, 1 or more")
-        return Populated(num_clients)
-    names = tuple(clients_ids or ())
-    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
-        raise SimulationError("clients_ids are the clients' names: at least one, all of them text and different")
+        return Populated(whole("num_clients", num_clients, 1))
+    if isinstance(clients_ids, str):
+        raise SimulationError(f"clients_ids={clients_ids!r} is one text; it is a list of names")
+    names = tuple(str(name) if isinstance(name, str) else "" for name in (() if clients_ids is None else clients_ids))
+    if not all(names) or len(set(names)) < max(len(names), 1) or any(name != as_text(name) for name in names):
+        raise SimulationError("clients_ids are the clients' names: at least one, all of them Unicode text and different")
     return Populated(0, names)
 
 
 def _size(clients: Populated) -> int:
     return clients.numbered or len(clients.names)
+
+
+def _check_kinds(strategy: object, config: object) -> None:
+    """Raises `SimulationError` for what people hand in by mistake."""
+    if isinstance(strategy, type):
+        raise SimulationError(f"strategy= is the class {strategy.__name__}; make one: {strategy.__name__}()")
+    if not isinstance(config, ServerConfig):
+        raise SimulationError(f"config={config!r} is a {type(config).__name__}; give a ServerConfig(num_rounds=…)")
 
 
 def _check_cohort(strategy: Strategy, population: int) -> None:

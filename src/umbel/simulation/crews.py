@@ -38,8 +38,6 @@ def crew_for(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
     """A crew that has made one client for a trial, and the contents that it works with. Raises `SimulationError`."""
     if wishes.backend not in get_args(Backend):
         raise SimulationError(f"backend={wishes.backend!r}; it is one of {', '.join(map(repr, get_args(Backend)))}")
-    if wishes.workers is not None and (not isinstance(wishes.workers, int) or wishes.workers < 1):
-        raise SimulationError(f"workers={wishes.workers!r}; it is a whole number, 1 or more")
     if wishes.backend == "ray":
         return _ray(wishes, work)
     found = places(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import os
 import subprocess
 from collections.abc import Mapping
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 
 from umbel.errors import SimulationError
 
-__all__ = ["Places", "client_needs", "gpus", "places", "processors"]
+__all__ = ["Places", "client_needs", "gpus", "places", "processors", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,15 @@ class Places:
 
     slots: int
     devices: tuple[str, ...] | None
+
+
+def whole(name: str, value: object, least: int | None) -> int:
+    """A whole number that somebody has handed in, a numpy one too. Raises `SimulationError` naming it."""
+    with contextlib.suppress(TypeError):
+        number = operator.index(value)  # type: ignore[arg-type]  # that is the question
+        if not isinstance(value, bool) and (least is None or number >= least):
+            return number
+    raise SimulationError(f"{name}={value!r}; it is a whole number" + ("" if least is None else f", {least} or more"))
 
 
 def client_needs(resources: Mapping[str, float] | None) -> tuple[float, float]:

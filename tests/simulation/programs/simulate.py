@@ -1,7 +1,8 @@
 """A simulation as a user's script would start it. Its argument is a JSON object:
 
     backend, clients, rounds, store, seconds (that each fit takes), history (a file for the result), die_in (a round in whose
-    central evaluation the whole process is killed, once), ray (arguments of ray.init)
+    central evaluation the whole process is killed, once), ray (arguments of ray.init), after (so many others before it, of
+    which each differs in what its clients hold)
 """
 
 from __future__ import annotations
@@ -30,28 +31,34 @@ class Slow(Member):
         return super().fit(parameters, config)
 
 
-def client_fn(context):
-    return Slow(context, fails=False)
+def clients_with(more):
+    def client_fn(context):
+        client = Slow(context, fails=False)
+        client.data += more
+        return client
+
+    return client_fn
 
 
 def evaluate(number, arrays, _):
-    if number == OPTIONS.get("die_in") and not Path("died").exists():
+    if number == OPTIONS.get("die_in") and evaluate.at == OPTIONS.get("after", 0) and not Path("died").exists():
         Path("died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return float(number), {"digest": digest(arrays)}
 
 
 if __name__ == "__main__":
-    history = fl.simulation.start_simulation(
-        client_fn=client_fn,
-        num_clients=OPTIONS.get("clients", 6),
-        config=fl.server.ServerConfig(num_rounds=OPTIONS.get("rounds", 3)),
-        strategy=fedavg(evaluate_fn=evaluate),
-        backend=OPTIONS["backend"],
-        workers=2,
-        ray_init_args=OPTIONS.get("ray"),
-        store=OPTIONS.get("store"),
-        seed=3,
-    )
+    for evaluate.at in range(OPTIONS.get("after", 0) + 1):
+        history = fl.simulation.start_simulation(
+            client_fn=clients_with(evaluate.at),
+            num_clients=OPTIONS.get("clients", 6),
+            config=fl.server.ServerConfig(num_rounds=OPTIONS.get("rounds", 3)),
+            strategy=fedavg(evaluate_fn=evaluate),
+            backend=OPTIONS["backend"],
+            workers=2,
+            ray_init_args=OPTIONS.get("ray"),
+            store=OPTIONS.get("store"),
+            seed=3,
+        )
     Path(OPTIONS.get("history", "history.json")).write_text(json.dumps(dataclasses.asdict(history)))
     print("returned", flush=True)

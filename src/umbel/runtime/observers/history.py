@@ -165,7 +165,7 @@ class History:
             if not isinstance(fields, dict) or "losses_distributed" not in fields:
                 raise ValueError("it has no losses_distributed")
             return msgspec.convert(fields, cls)
-        except ValueError as error:  # msgspec's and json's are among them
+        except (ValueError, RecursionError) as error:  # msgspec's and json's are among them
             raise ValueError(f"this is not a History as to_json() writes it: {error}") from None
 
     def to_bytes(self) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
@@ -18,6 +19,8 @@ def by_value(function: object) -> Iterator[None]:
 
     `__main__` is written out in any case.
     """
+    while isinstance(function, functools.partial):
+        function = function.func
     name = getattr(function, "__module__", None) or getattr(type(function), "__module__", None)
     module = sys.modules.get(name) if isinstance(name, str) else None
     if module is None or name == "__main__" or _importable(str(name)):

@@ -55,9 +55,10 @@ class InlineCrew:
         piece = self._pieces.popleft()
         try:
             with _limited(piece.until):
-                return self._bench.do(piece, self._read(piece.content))
+                done = self._bench.do(piece, self._read(piece.content))
         except _Hung:
             return None
+        return None if piece.until is not None and time.monotonic() > piece.until else done
 
     def wake(self) -> None:
         self._awake.set()
@@ -83,7 +84,7 @@ class InlineCrew:
 
 @contextmanager
 def _limited(until: float | None) -> Iterator[None]:
-    """Raises `_Hung` inside at that time."""
+    """Raises `_Hung` inside at that time, and each second after it, for code that catches everything."""
     if until is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
@@ -92,7 +93,7 @@ def _limited(until: float | None) -> Iterator[None]:
         raise _Hung
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(until - time.monotonic(), 1e-3))
+    signal.setitimer(signal.ITIMER_REAL, max(until - time.monotonic(), 1e-3), 1.0)
     try:
         yield
     finally:

@@ -33,6 +33,8 @@ def encode_state(state: dict[str, object]) -> bytes:
         return b""
     try:
         for name, value in state.items():
+            if not isinstance(name, str):
+                raise TypeError(f"the key {name!r} is a {type(name).__name__}, not text")
             _check(value, f"[{name!r}]")
         return _encoder.encode(state)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:

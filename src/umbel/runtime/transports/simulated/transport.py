@@ -197,6 +197,8 @@ class SimulatedTransport:
         answer = outcome.answers[0]
         if isinstance(answer, Failure):
             return answer
+        if 0 in outcome.states:
+            self._states.put(client, outcome.states[0])
         arrays = []
         if answer.content is not None:
             content = self._contents.open(answer.content)
@@ -222,7 +224,8 @@ class SimulatedTransport:
             self.sums.open(_exchange(first))
         run: list[tuple[Task, str | None, Door]] = []
         for entry in tasks:
-            if run and (entry[0].index // chunk != run[0][0].index // chunk or entry[1] != run[0][1]):
+            other = run and (entry[0].index // chunk != run[0][0].index // chunk or entry[1] != run[0][1])
+            if other or (run and entry[0].index <= run[-1][0].index):  # of another exchange, after a resume
                 self._ready.append(self._job(run, folds, chunk))
                 run = []
             run.append(entry)

@@ -7,10 +7,12 @@ out the same on every backend.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from umbel.door import Door
+from umbel.errors import SimulationError
 from umbel.exchange import Parameters
 from umbel.rounds.messages import Failed, Failure, Input, Kind, Reported, Task, Verdict
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
@@ -30,7 +32,8 @@ class _Due(NamedTuple):
 
 
 class VirtualTime:
-    """A transport and its clock: `durations(client, round)` says how many seconds a client takes for a task of that round.
+    """A transport and its clock: `durations(client, round)` says how many seconds a client takes for a task of that round,
+    `math.inf` that it never answers.
 
     `inside` sends every task by itself, and defers states.
     """
@@ -54,11 +57,13 @@ class VirtualTime:
     def receive(self, timeout: float | None) -> Input | None:
         until = None if timeout is None else self._now + timeout
         if not self._due or (until is not None and self._due[0].at > until):
-            event = self._inside.receive(0.0) if not self._due else None
+            event = self._inside.receive(None if until is None else 0.0) if not self._due else None
             if event is None and until is not None:
                 self._now = until
             return event
         due = self._due[0]
+        if due.at == math.inf:
+            raise SimulationError("durations() says inf for all who are left, and no round_timeout= ends the round")
         while due.task not in self._here:
             event = self._inside.receive(None)
             name = _task_of(event)

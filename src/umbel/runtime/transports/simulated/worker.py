@@ -11,6 +11,8 @@ import signal
 import socket
 import sys
 import threading
+import traceback
+from io import TextIOWrapper
 from mmap import mmap
 
 import cloudpickle
@@ -28,7 +30,10 @@ from umbel.wire import Schema, encode_header
 __all__ = ["Begin", "Order", "Ready", "Result", "dump", "main"]
 
 _PR_SET_PDEATHSIG = 1
+LAST_WORDS = 5.0  # seconds that a worker has to end by itself, where nobody ends it sooner
 NOWHERE = -1  # no task is being done
+
+Inbox = queue.SimpleQueue[tuple[object, list[int]] | None]
 
 
 class Begin(Struct, frozen=True):
@@ -76,14 +81,19 @@ def dump(value: object) -> int:
 def main(fd: int) -> None:
     """Works for the process at the other end of the socket `fd`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # what a client prints outlives a worker that is killed
     channel = Channel(socket.socket(fileno=fd))
+    os.set_inheritable(fd, False)
+    os.register_at_fork(after_in_child=channel.close)  # else the parent would not see this process end before its children
     begin, (work_file, place_file) = channel.receive()
     assert isinstance(begin, Begin)
     _die_with(begin.parent)
     sys.path[:] = begin.path
     sys.argv[:] = begin.arguments
     place = mmap(place_file, 8)
-    inbox: queue.SimpleQueue[tuple[object, list[int]]] = queue.SimpleQueue()
+    inbox: Inbox = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(channel, inbox), daemon=True).start()
     with contextlib.suppress(Closed):
         try:
@@ -102,20 +112,14 @@ def main(fd: int) -> None:
             _work(channel, inbox, bench, kept, place)
 
 
-def _work(
-    channel: Channel,
-    inbox: queue.SimpleQueue[tuple[object, list[int]]],
-    bench: Workbench,
-    kept: list[tuple[str, int]],
-    place: mmap,
-) -> None:
+def _work(channel: Channel, inbox: Inbox, bench: Workbench, kept: list[tuple[str, int]], place: mmap) -> None:
     name, model = None, None
 
     def at(index: int) -> None:
         place[:] = index.to_bytes(8, "little", signed=True)
 
-    while True:
-        order, files = inbox.get()
+    while (message := inbox.get()) is not None:
+        order, files = message
         assert isinstance(order, Order)
         if order.given:
             (file,) = files
@@ -132,16 +136,24 @@ def _work(
         for file in sent:
             os.close(file)
         kept.clear()
-        del order, done, total  # not while the next sum grows: of a 100 MB model each is 200 MB
+        del message, order, done, total  # not while the next sum grows: of a 100 MB model each is 200 MB
 
 
-def _listen(channel: Channel, inbox: queue.SimpleQueue[tuple[object, list[int]]]) -> None:
-    """Always reads, so that the parent never waits for a worker that computes; and notices its end."""
+def _listen(channel: Channel, inbox: Inbox) -> None:
+    """Always reads, so that the parent never waits for a worker that computes; and notices its end.
+
+    Then an idle worker ends as programs do, and whatever its clients have begun ends with it.
+    """
     try:
         while True:
             inbox.put(channel.receive())
     except Closed:
+        inbox.put(None)
+        threading.Event().wait(LAST_WORDS)
         os._exit(0)
+    except BaseException:  # a message that cannot be read: nobody may wait for an answer to it
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _file_of(schema: Schema, arrays: NDArrays) -> int:
