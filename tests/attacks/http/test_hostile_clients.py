@@ -192,6 +192,7 @@ OFFERS = {
     "a message of 40 MB": (lambda s: bytes(40 * 2**20), 413, "the message is longer than"),
     "a failure that is a word": (lambda s: {"failure": "yes"}, 400, "not a Offer message"),
     "a failure of a kind of its own": (lambda s: {"failure": {"kind": "left", "text": "t"}}, "noted", ""),
+    "a failure with U+0000": (lambda s: {"failure": {"kind": "raised", "text": "a\0b", "detail": "\0"}}, "noted", ""),
     "a failure of ten megabytes": (lambda s: {"failure": {"kind": "raised", "text": "x" * 10**7}}, "noted", ""),
 }
 
@@ -409,6 +410,7 @@ ACTS = {
     "a task that is a path": (_on_task("..%2f..%2f..%2fetc%2fpasswd"), (404, "stale"), ""),
     "a task of 60 KB": (_on_task("t" * 60_000), "stale", ""),
     "a task of bytes": (_on_task("%00%ff%0a"), "stale", ""),
+    "a task of this run of bytes": (_on_task(lambda s: s.task + "%00%ff%0a"), "stale", "never this client's"),
     # sessions
     "a fenced session": (fenced, 409, "another process has registered under this client_id"),
     "no session": (with_session(""), 401, "unknown session"),
@@ -510,13 +512,15 @@ NOTHING_TO_SAY = {
 }
 
 
-def test_whatever_strangers_do_the_model_is_that_of_the_honest_clients(federation, reference, strange):
+@pytest.mark.parametrize("store", ["SQLite", "PostgreSQL"])
+def test_whatever_strangers_do_the_model_is_that_of_the_honest_clients(federation, reference, strange, request, store):
     cases = [*((f"offer: {case}", *rest) for case, rest in OFFERS.items())]
     cases += [*((f"offer: a file: {case}", hostile_file(data), "rejected", "") for case, data in HOSTILE.items())]
     cases += [*((f"act: {case}", *rest) for case, rest in ACTS.items())]
     assert len(cases) >= 260
     number = len(cases) + 2
-    server = federation.server(rounds=1, clients=number, central=False, keywords={"fraction_evaluate": 0.0})
+    kept = {} if store == "SQLite" else {"store": request.getfixturevalue("postgres").database(), "audit": True}
+    server = federation.server(rounds=1, clients=number, central=False, keywords={"fraction_evaluate": 0.0}, **kept)
     server.says("Waiting for clients")
     federation.clients("a", "b", hold=["fit.1"])
     strangers = [strange(federation.port, f"m{index}") for index in range(len(cases))]

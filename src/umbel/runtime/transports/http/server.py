@@ -59,6 +59,7 @@ from umbel.runtime.transports.http.protocol import (
     WORKING,
     Commit,
     ContentHead,
+    FailureHead,
     Next,
     Offer,
     Outcome,
@@ -418,8 +419,7 @@ class HttpTransport:
             if owed.upload is not None:  # it had begun to send an answer
                 owed.upload.abort()
                 owed.upload = None
-            failure = Failure(_failure_kind(offer.failure.kind), offer.failure.text[:4000], offer.failure.detail[:40_000])
-            return await self._submit(owed, Failed(name, failure))
+            return await self._submit(owed, Failed(name, _failure(offer.failure)))
         metrics = metrics_of(offer, 2 * MAX_METRICS_SIZE)
         return await self._checked(owed, lambda: self._take(owed, offer, metrics))
 
@@ -564,7 +564,7 @@ class HttpTransport:
             raise Refused(503, "the server is starting; try again", expected=True)
         if not name.startswith(f"{self._run}."):
             return Outcome(Verdict.STALE, f"the task belongs to another run; this one is {self._run}")
-        if self._store.accepted(name):
+        if name.isascii() and name.isprintable() and self._store.accepted(name):  # a database may refuse to look for others
             return Outcome(Verdict.ALREADY)
         return Outcome(Verdict.STALE, "this answer is not wanted: its round has closed, or the task was never this client's")
 
@@ -594,8 +594,10 @@ def _same(one: Reply, other: Reply) -> bool:
     return (one.num_examples, one.loss, one.metrics) == (other.num_examples, other.loss, other.metrics)
 
 
-def _failure_kind(kind: str) -> FailureKind:
-    return FailureKind.REJECTED if kind == FailureKind.REJECTED else FailureKind.RAISED
+def _failure(told: FailureHead) -> Failure:
+    """A failure in its client's words, without the U+0000 that PostgreSQL takes in no text."""
+    kind = FailureKind.REJECTED if told.kind == FailureKind.REJECTED else FailureKind.RAISED
+    return Failure(kind, told.text[:4000].replace("\0", "\\0"), told.detail[:40_000].replace("\0", "\\0"))
 
 
 def _message(message: Next | Outcome | Registered) -> Response:
