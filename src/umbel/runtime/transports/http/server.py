@@ -466,12 +466,16 @@ class HttpTransport:
             return self._told(client, name, Outcome(GO, "not the next byte", upload.received))
 
         async def take() -> Outcome:
+            at = offset  # of the next byte here: a copy of this request, or one from before, may be read at the same time
             try:
                 async for chunk in self._reception.stream(request):
-                    if upload is not owed.upload:  # withdrawn, or begun anew by another request
+                    if upload is not owed.upload or at != upload.received:  # withdrawn, or another request's by now
                         await self._reception.drain(request)
-                        return Outcome(GO, "begun anew", 0) if name in self._owed_to(client) else self._unwanted(name)
+                        if name not in self._owed_to(client):
+                            return self._unwanted(name)
+                        return Outcome(GO, "begun anew", upload.received if upload is owed.upload else 0)
                     upload.feed(chunk)
+                    at += len(chunk)
                     failpoint("upload.receiving")
             except Refused:  # these were not the bytes that its sender has signed
                 if upload is owed.upload:
