@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import sqlite3
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,13 +14,14 @@ import pytest
 pytest.importorskip("cryptography", reason="needs the extra security")
 pytest.importorskip("blake3", reason="needs the extra security")
 
+import sqlalchemy as sa
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from umbel.cli import main
 from umbel.client import start_client
-from umbel.errors import SecurityError, WireError
+from umbel.errors import SecurityError, StoreUnavailable, WireError
 from umbel.runtime.security.identity import Identity, new_token, token_key
 from umbel.runtime.security.members import Members, NotAdmitted
 from umbel.runtime.security.signatures import Window, signature_base, signed_with, signs
@@ -182,6 +184,18 @@ def test_a_name_joins_twice_at_the_same_time_and_counts_once(tmp_path):
     assert len(sides[0].listed()) == 1
     for side in sides:
         side.close()
+
+
+def test_a_database_that_is_busy_for_a_moment_is_one_to_be_asked_again(members, tmp_path):
+    """`StoreUnavailable` is what a client hears as "try again soon"; any other `StoreError` ends the server."""
+    token = token_key(members.new_token(client=None, seconds=60.0)).public
+    sa.event.listen(members._database.engine, "checkout", lambda connection, *_: connection.execute("PRAGMA busy_timeout=0"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite", isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="cannot read or write the list of members: database is locked"):
+            members.admit("a", A, token)
+        another.execute("ROLLBACK")
+    assert members.admit("a", A, token)
 
 
 def umbel(folder, *arguments):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from umbel.errors import SecurityError, StoreError
+from umbel.errors import SecurityError
 from umbel.runtime.security.identity import new_token
 from umbel.runtime.security.signatures import fingerprint
-from umbel.runtime.stores.sql import Database
+from umbel.runtime.stores.sql import Database, refusal
 
 __all__ = ["Member", "Members", "NotAdmitted"]
 
@@ -55,7 +55,10 @@ class Member:
 
 
 class Members:
-    """Safe to use from several threads and processes. Raises `StoreError` where the database cannot be had."""
+    """Safe to use from several threads and processes.
+
+    Raises `StoreUnavailable` where the database refuses for a while, `StoreError` where it cannot be had at all.
+    """
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
@@ -151,5 +154,5 @@ class Members:
         try:
             with self._database.engine.begin() as connection:
                 yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise StoreError(f"the list of members cannot be read or written: {error}") from error
+        except sa.exc.DBAPIError as error:
+            raise refusal("cannot read or write the list of members", error) from error

@@ -34,7 +34,7 @@ from umbel.runtime.stores.base import Durability, Entry, Keeping, Snapshot, Unit
 from umbel.runtime.stores.codec import decode_input, decode_state, digest, encode
 from umbel.runtime.stores.tables import SCHEMA_VERSION
 
-__all__ = ["Database", "Kept", "RunRow", "SqlStore", "Stored"]
+__all__ = ["Database", "Kept", "RunRow", "SqlStore", "Stored", "refusal"]
 
 LOCK_WAIT = 5.0  # seconds: the server's end of a killed process's connection may outlive it for a moment
 
