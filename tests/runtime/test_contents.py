@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from umbel.errors import StoreError
+from umbel.errors import StoreError, StoreUnavailable
 from umbel.exchange import ndarrays_to_parameters
 from umbel.params import Params
 from umbel.runtime.contents import BLOCK, FileContents, MemoryContents, as_parameters, write_content
@@ -171,3 +171,18 @@ def test_a_linked_file_does_not_inherit_the_checksum_of_another(tmp_path):
     write(contents, "reply", Params.of([np.zeros(1)]))
     contents.link("reply", "model")
     assert contents.open("model").crc32 == zlib.crc32(Params.of([np.zeros(1)]).to_bytes())
+
+
+def test_a_process_that_has_no_file_left_is_told_to_try_again(tmp_path):
+    resource = pytest.importorskip("resource")
+    contents = FileContents(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)  # the next file would have its number
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(StoreUnavailable, match=r"cannot write model in .*: Too many open files"):
+            write(contents)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    write(contents)

@@ -31,7 +31,7 @@ __all__ = ["Content", "Contents", "FileContents", "MemoryContents", "Writer", "a
 
 BLOCK = 1 << 20
 FORGIVEN = 15.0  # seconds without a try, after which a disk that refuses has refused for the first time
-PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # errors of a disk that may work again in a while
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}  # what may be over in a while
 
 
 class Writer(Protocol):

@@ -6,8 +6,9 @@ import contextlib
 import ctypes
 import sys
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "spare_files"]
 
+_RESERVED = 256  # open files that are no connections: the journal, contents, what libraries need
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -27,3 +28,13 @@ def prepare() -> None:
             mallopt = ctypes.CDLL(None).mallopt
             mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
             mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
+
+
+def spare_files() -> int:
+    """How many of the files that this process may open can be connections."""
+    try:
+        import resource
+    except ImportError:  # no such limit on this platform
+        return sys.maxsize
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(soft - _RESERVED, soft // 2)

@@ -25,7 +25,7 @@ from umbel.runtime.observers.history import History
 from umbel.runtime.observers.outcome import Outcome
 from umbel.runtime.observers.table import table
 from umbel.runtime.owner import Owner
-from umbel.runtime.process import prepare
+from umbel.runtime.process import prepare, spare_files
 from umbel.runtime.resume import restored
 from umbel.runtime.run import Clock, run
 from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, fingerprint, open_run, places
@@ -33,6 +33,7 @@ from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Durability, Keeping
 from umbel.runtime.transports.base import Proxy
+from umbel.runtime.transports.http.connections import Limits
 from umbel.runtime.transports.http.listener import AddressInUse, Listener
 from umbel.runtime.transports.http.server import HttpTransport
 from umbel.strategies.base import Strategy
@@ -167,6 +168,7 @@ def _serve(
         known=coordinator.state.pool,
         pending=[task.id for task in coordinator.pending],
         seed=seed,
+        limits=Limits(connections=min(Limits().connections, spare_files())),
         gate=gate,
     )
     owner = Owner(strategy, manager, model, seed=seed, proxy=lambda name: Proxy(name, transport))

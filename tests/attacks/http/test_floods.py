@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -107,6 +110,30 @@ def test_ten_thousand_connections_that_say_nothing(federation, reference, strang
     assert "127.0.0.1: more than 1,024 connections that no client uses" in server.text
     assert "client a left: its connection broke" not in server.text
     assert federation.model() == reference()
+
+
+def with_few_files(arguments, folder, environment, log):
+    """Starts a Python program that may open 512 files, as in many containers."""
+    with log.open("w") as words:
+        command = ["sh", "-c", 'ulimit -n 512 && exec "$@"', "sh", sys.executable, *arguments]
+        return subprocess.Popen(
+            command, cwd=folder, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=words, stderr=words
+        )
+
+
+def test_connections_that_say_nothing_take_no_file_that_the_server_needs(federations, reference, sockets):
+    federation = federations(start=with_few_files)
+    server = federation.server(rounds=1)
+    clients = federation.clients("a", "b", hold=["fit.1"])
+    for name in "ab":
+        federation.reached(name, "fit.1")
+    sockets(federation.port, 700)
+    for name in "ab":
+        federation.open(name, "fit.1")
+    assert [program.ends() for program in (server, *clients)] == [0, 0, 0]
+    assert "127.0.0.1: more than 256 connections in all" in server.text
+    assert "Traceback" not in server.text
+    assert federation.model() == reference(rounds=1)
 
 
 def test_tls_handshakes_that_stand_still(federation, reference, sockets, many_files):
