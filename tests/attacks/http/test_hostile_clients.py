@@ -215,14 +215,12 @@ def wrong_offset(s):
     return s.put(4096, bytes(8))
 
 
-def offset_beyond_everything(s):
-    s.reply(s.offer(data=None))
-    return s.put(10**30, bytes(8))
+def at_offset(offset):
+    def act(s):
+        s.reply(s.offer(data=None))
+        return s.put(offset, bytes(8))
 
-
-def offset_negative(s):
-    s.reply(s.offer(data=None))
-    return s.put(-8, bytes(8))
+    return act
 
 
 def too_much(s):
@@ -340,11 +338,11 @@ def fenced(s):
         s.session = new
 
 
-def with_session(session, path="/v1/next", body=None):
+def with_session(session, path="/v1/next", body=None, method="POST"):
     def act(s):
         mine, s.session = s.session, session
         try:
-            return s.request("POST", path, {"have": []} if body is None else body)
+            return s.request(method, path, {"have": []} if body is None else body)
         finally:
             s.session = mine
 
@@ -382,8 +380,16 @@ ACTS = {
     "a commit before an offer": (commit_first, "go", "make an offer first"),
     "a commit without data": (commit_without_data, "rejected", "0 bytes of data came"),
     "data at a wrong offset": (wrong_offset, "go", "not the next byte"),
-    "data at offset 10^30": (offset_beyond_everything, "go", "not the next byte"),
-    "data at a negative offset": (offset_negative, 404, ""),
+    "data at offset 10^17": (at_offset(10**17), "go", "not the next byte"),
+    "data at offset 10^30": (at_offset(10**30), 400, "is not the number of a byte"),
+    "data at an offset of 5,000 digits": (at_offset("9" * 5000), 400, "is not the number of a byte"),
+    "data at a negative offset": (at_offset(-8), 400, "is not the number of a byte"),
+    "data at an offset in other digits": (at_offset("%D9%A8"), 400, "is not the number of a byte"),
+    "data without a session at an offset of 5,000 digits": (
+        with_session("", "/v1/tasks/x/data/" + "9" * 5000, bytes(8), method="PUT"),
+        401,
+        "unknown session",
+    ),
     "more than offered": (too_much, "rejected", "were offered"),
     "less than offered": (too_little, "rejected", "16 bytes of data came"),
     "a wrong crc": (wrong_crc, "go", "the data was damaged on its way"),

@@ -213,7 +213,7 @@ class HttpTransport:
             ("/v1/next", "POST", MAX_POLL, self._next),
             ("/v1/contents/{name}", "GET", 0, self._content),
             ("/v1/tasks/{task}/reply", "POST", MAX_MESSAGE, self._reply),
-            ("/v1/tasks/{task}/data/{offset:int}", "PUT", None, self._data),
+            ("/v1/tasks/{task}/data/{offset}", "PUT", None, self._data),
             ("/v1/tasks/{task}/commit", "POST", MAX_SMALL, self._commit),
             ("/v1/leave", "POST", MAX_SMALL, self._leave),
         ]
@@ -454,7 +454,7 @@ class HttpTransport:
 
     async def _data(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
-        owed, offset = self._owed_to(client).get(name), request.path_params["offset"]
+        owed, offset = self._owed_to(client).get(name), _offset(request.path_params["offset"])
         if owed is None or owed.upload is None or owed.submitted:
             await self._reception.drain(request)
             return self._told(client, name, self._unwanted(name) if owed is None else _NO_OFFER)
@@ -625,6 +625,12 @@ async def _stream(content: Content, start: int) -> AsyncIterator[bytes]:
             yield block
     finally:
         content.close()
+
+
+def _offset(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):  # beyond 4,300 digits, int() itself refuses
+        raise Refused(400, f"{short(text)} is not the number of a byte")
+    return int(text)
 
 
 def _range_start(header: str, size: int) -> int:
