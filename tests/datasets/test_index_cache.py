@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 
 import datasets
@@ -184,6 +188,60 @@ def test_partitions_made_of_partitions_are_kept_too(folder, computed, kind):
     rows(federation(partitioners={"train": OTHERS[kind]()}))
     assert len(computed) > times
     assert {kept} < set(folder.iterdir())
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_partitioner_of_the_users_has_its_data_whether_or_not_rows_are_kept(folder, computed, kept):
+    clients = LocalSplitPartitioner(IidPartitioner(4), {"train": 0.8, "test": 0.2})
+    ids = NaturalIdPartitioner("y")
+    if kept:
+        rows(federation(partitioners={"train": LocalSplitPartitioner(IidPartitioner(4), {"train": 0.8, "test": 0.2})}))
+        rows(federation(partitioners={"train": NaturalIdPartitioner("y")}))
+    times = len(computed)
+    train = rows(federation(partitioners={"train": clients}))
+    assert clients.is_dataset_assigned()
+    assert len(computed) == times + (not kept), "what is kept is not worked out again"
+    test = clients.of("test").load_partition(1)["row"].tolist()
+    assert (len(train), len(test), set(train) & set(test)) == (20, 5, set())
+    first = rows(federation(partitioners={"train": ids}))
+    assert ids.num_partitions == 7
+    assert ids.load_partition(1)["row"].tolist() == first
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_one_drift_and_one_split_of_clients_serve_several_federations(folder, kept):
+    for _ in range(1 + kept):
+        drift = DriftPartitioner(IidPartitioner(2), IidPartitioner(2), 4)
+        rounds = [federation(partitioners={"train": drift.at_round(round)}) for round in range(3)]
+        assert [len(rows(fds)) for fds in rounds] == [50] * 3
+        clients = LocalSplitPartitioner(IidPartitioner(2), {"train": 0.8, "test": 0.2})
+        splits = [federation(partitioners={"train": clients.of(split)}) for split in ("train", "test")]
+        assert sorted(chain(*(rows(fds) for fds in splits))) == sorted(rows(federation(partitioners={"train": 2})))
+
+
+def test_a_federation_whose_rows_are_kept_travels_to_other_processes(folder):
+    for _ in range(2):
+        fds = federation()
+        part = rows(fds)
+        there = pickle.loads(pickle.dumps(fds))
+        assert rows(there) == part == there.partitioners["train"].load_partition(1)["row"].tolist()
+
+
+def test_threads_share_a_federation(folder):
+    asked, again = [], threading.Event()
+
+    def once(splits):
+        asked.append(1)
+        if len(asked) > 1:
+            again.set()
+        again.wait(0.1)  # whoever else comes in, comes in now
+        return splits
+
+    fds = federation(preprocessor=once, partitioners={"train": HierarchicalPartitioner(IidPartitioner(2), 4)})
+    with ThreadPoolExecutor(8) as threads:
+        parts = list(threads.map(partial(rows, fds), range(8)))
+    assert len(asked) == 1
+    assert sorted(chain(*parts)) == list(range(100))
 
 
 def test_what_only_a_function_says_once_the_data_is_there_is_not_kept(folder):

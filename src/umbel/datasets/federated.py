@@ -7,8 +7,9 @@ worked out once on a machine and then kept (`index_cache`). Knows no formats and
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from umbel.datasets import index_cache, sources
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 __all__ = ["FederatedDataset"]
+
+# Held while data are loaded and divided: from Python 3.12 on, cached properties have no lock of their own. One for all,
+# since what has a lock cannot be pickled.
+_LOADING = threading.RLock()
 
 
 class FederatedDataset:
@@ -73,12 +78,15 @@ class FederatedDataset:
         self._seed = seed
         self._options = load_dataset_kwargs
         self._partitioners = _parsed(partitioners)
+        self._handed_over = False
         self._settings = {split: index_cache.settings(partitioner) for split, partitioner in self._partitioners.items()}
 
     @property
     def partitioners(self) -> dict[str, Partitioner]:
         """The partitioner of each divided split, with its dataset. Loads the data."""
-        return dict(self._partitioners) if self._splits else {}
+        with _LOADING:
+            self._hand_over()
+            return dict(self._partitioners)
 
     def load_partition(
         self, partition_id: int | None = None, split: str | None = None, *, node_id: int | None = None
@@ -100,24 +108,27 @@ class FederatedDataset:
             raise DataError(
                 f"load_partition needs split=, one of {_listed(self._partitioners)}: more than one split is divided."
             )
-        self._check_splits()
-        if split not in self._partitioners:
-            _known(split, self._base)  # that there is no such split at all is the better thing to say
-            raise DataError(
-                f"Split {split!r} is not divided; partitioners= names {_listed(self._partitioners)}. Add it there, "
-                "or take all of it with load_split."
-            )
-        key = self._key(split)
-        if key is None:
-            return self.partitioners[split].load_partition(chosen)
-        rows = index_cache.read(key, chosen)
-        if rows is None:
-            rows = self._computed(split, key, chosen)
-        return self._base[split].select(rows)
+        with _LOADING:
+            self._hand_over()
+            if split not in self._partitioners:
+                _known(split, self._base)  # that there is no such split at all is the better thing to say
+                raise DataError(
+                    f"Split {split!r} is not divided; partitioners= names {_listed(self._partitioners)}. Add it there, "
+                    "or take all of it with load_split."
+                )
+            key = self._key(split)
+            if key is None:
+                return self._partitioners[split].load_partition(chosen)
+            rows = index_cache.read(key, chosen)
+            if rows is None:
+                rows = self._computed(split, key, chosen)
+            return self._base[split].select(rows)
 
     def load_split(self, split: str) -> Dataset:
         """All rows of a split, shuffled and preprocessed. Raises DataError where there is no such split."""
-        return self._splits[_known(split, self._splits)]
+        with _LOADING:
+            self._hand_over()
+            return self._processed[_known(split, self._processed)]
 
     @cached_property
     def _source(self) -> DatasetDict | dict[str, View]:
@@ -141,23 +152,24 @@ class FederatedDataset:
             )
         return _as_arrays(answer)
 
-    @cached_property
-    def _splits(self) -> DatasetDict | dict[str, View]:
-        """The splits, shuffled and preprocessed, each with its partitioner."""
-        self._check_splits()
-        splits = self._processed
+    def _hand_over(self) -> None:
+        """Let each partitioner have its split, once. Nothing is shuffled before it asks: kept rows do not need that."""
+        if self._handed_over:
+            return
+        for split in self._partitioners:
+            _known(split, self._base)
         for split, partitioner in self._partitioners.items():
-            partitioner.dataset = splits[split]
-        return splits
+            partitioner.promise(partial(self._whole, split))
+        self._handed_over = True
+
+    def _whole(self, split: str) -> Dataset | View:
+        with _LOADING:
+            return self._processed[split]
 
     @property
     def _base(self) -> DatasetDict | dict[str, View]:
         """The rows that kept indices are of: as they came, so that nothing is shuffled; or as preprocessed."""
         return self._source if self._preprocessor is None else self._processed
-
-    def _check_splits(self) -> None:
-        for split in self._partitioners:
-            _known(split, self._base)
 
     def _key(self, split: str) -> str | None:
         """Where the rows of this split's partitions are kept; None where they are not."""
@@ -171,7 +183,7 @@ class FederatedDataset:
 
     def _computed(self, split: str, key: str, partition_id: int) -> IndexArray:
         """The rows of one partition in `_base`, worked out; those of all are kept."""
-        partitioner = self.partitioners[split]
+        partitioner = self._partitioners[split]
         assert isinstance(partitioner, RowPartitioner)
         parts = partitioner.indices
         if self._shuffle and self._preprocessor is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,13 @@ class Partitioner(ABC):
     """Divides one dataset. Give it `dataset` once, then ask for partitions 0 … num_partitions−1."""
 
     _dataset: Rows | None = None
+    _promised: Callable[[], Rows] | None = None
 
     @property
     def dataset(self) -> Rows:
         """The dataset to divide. Raises DataError while there is none, and when a second one is set."""
+        if self._promised is not None:
+            self._dataset, self._promised = self._promised(), None
         if self._dataset is None:
             raise DataError(
                 f"This {type(self).__name__} has no dataset yet. "
@@ -36,16 +40,24 @@ class Partitioner(ABC):
 
     @dataset.setter
     def dataset(self, dataset: Rows) -> None:
-        if self._dataset is not None:
-            raise DataError(
-                f"This {type(self).__name__} already divides a dataset of {len(self._dataset)} rows. "
-                "Make one partitioner per split."
-            )
+        self._check_free()
         self._dataset = dataset
 
+    def promise(self, dataset: Callable[[], Rows]) -> None:
+        """Set `dataset` to what this answers; it is asked when somebody needs the data. Raises as setting `dataset` does."""
+        self._check_free()
+        self._promised = dataset
+
     def is_dataset_assigned(self) -> bool:
-        """Whether `dataset` has been set."""
-        return self._dataset is not None
+        """Whether `dataset` has been set, or promised."""
+        return self._dataset is not None or self._promised is not None
+
+    def _check_free(self) -> None:
+        if self.is_dataset_assigned():
+            raise DataError(
+                f"This {type(self).__name__} already divides a dataset of {len(self.dataset)} rows. "
+                "Make one partitioner per split."
+            )
 
     @property
     @abstractmethod

@@ -5,6 +5,7 @@ Each takes partitioners that have no dataset yet, and hands them its own.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,8 @@ class DriftPartitioner(RowPartitioner):
 
     def at_round(self, round: int) -> DriftPartitioner:
         """The partitions of one round; from `num_rounds` on, those of `after`."""
-        there = DriftPartitioner(self._before, self._after, self._num_rounds, self._seed)
+        before, after = (_for_another_like(self, one) for one in (self._before, self._after))
+        there = DriftPartitioner(before, after, self._num_rounds, self._seed)
         there.round = count("round", round, least=0, of="how many rounds are over")
         if self.is_dataset_assigned():
             there.dataset = self.dataset
@@ -156,7 +158,7 @@ class LocalSplitPartitioner(RowPartitioner):
         """The same clients with another of their splits. Raises DataError where there is none of that name."""
         if split not in self._splits:
             raise DataError(f"There is no split {split!r} of a client here. Splits: {', '.join(map(repr, self._splits))}.")
-        there = LocalSplitPartitioner(self._partitioner, self._splits, self._seed)
+        there = LocalSplitPartitioner(_for_another_like(self, self._partitioner), self._splits, self._seed)
         there.split = split
         if self.is_dataset_assigned():
             there.dataset = self.dataset
@@ -249,6 +251,11 @@ def _of_rows(name: str, partitioner: object) -> RowPartitioner:
             "such as IidPartitioner(10)."
         )
     return partitioner
+
+
+def _for_another_like(whole: Partitioner, part: RowPartitioner) -> RowPartitioner:
+    """`part` of `whole`: itself where the data is known, so that it is divided once; else a copy, for any other data."""
+    return part if whole.is_dataset_assigned() or part.is_dataset_assigned() else copy.deepcopy(part)
 
 
 def _indices(partitioner: RowPartitioner, dataset: Rows) -> list[IndexArray]:
