@@ -164,6 +164,11 @@ def test_split_that_is_not_divided_says_so(both):
         FederatedDataset(dataset=both, partitioners={"train": 3}).load_partition(0, "test")
 
 
+def test_where_nothing_is_divided_there_is_no_partition(both):
+    with pytest.raises(DataError, match=r"No split is divided: partitioners= is empty\. .*, or take all .* with load_split"):
+        FederatedDataset(dataset=both, partitioners={}).load_partition(0)
+
+
 @pytest.mark.parametrize("wrong", [0, -3, 2.0, "3", None, True])
 def test_wrong_number_of_partitions_is_refused_at_once(both, wrong):
     with pytest.raises(DataError, match=r"num_partitions is .*whole number from 1 up"):
@@ -180,6 +185,10 @@ def test_wrong_settings_are_refused_at_once(both):
         FederatedDataset(dataset=both, partitioners=3)
     with pytest.raises(DataError, match=r"seed is None"):
         FederatedDataset(dataset=both, partitioners={"train": 3}, seed=None)
+    with pytest.raises(DataError, match=r"preprocessor is 'merge', and must be a function from splits to splits"):
+        FederatedDataset(dataset=both, partitioners={"train": 3}, preprocessor="merge")
+    with pytest.raises(DataError, match=r"merge_config\['train'\] is 3"):
+        FederatedDataset(dataset=both, partitioners={"train": 3}, preprocessor={"train": 3})
     with pytest.raises(DataError, match=r"split='train' is not for a federation"):
         FederatedDataset(dataset="mnist", partitioners={"train": 3}, split="train")
 

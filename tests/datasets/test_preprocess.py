@@ -94,6 +94,8 @@ def test_a_federation_takes_them_or_any_function():
     )
     merged = FederatedDataset(dataset=data, preprocessor=Merger({"all": ("train", "test")}), partitioners={"all": 2}, seed=1)
     assert sorted(list(merged.load_partition(0)["x"]) + list(merged.load_partition(1)["x"])) == list(range(8))
+    short = FederatedDataset(dataset=data, preprocessor={"all": ("train", "test")}, partitioners={"all": 2}, seed=1)
+    assert list(short.load_partition(0)["x"]) == list(merged.load_partition(0)["x"])
     halves = FederatedDataset(
         dataset=data, preprocessor=Divider({"a": 0.5, "b": 0.5}, divide_split="train"), partitioners={"a": 1}, shuffle=False
     )

@@ -8,13 +8,14 @@ worked out once on a machine and then kept (`index_cache`). Knows no formats and
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from umbel.datasets import index_cache, sources
 from umbel.datasets.partition import IndexArray, shuffled
 from umbel.datasets.partitioners import IidPartitioner, Partitioner, RowPartitioner, checked_id, whole
+from umbel.datasets.preprocess import Merger
 from umbel.datasets.view import View
 from umbel.errors import DataError
 
@@ -38,7 +39,7 @@ class FederatedDataset:
       "train". "mnist" and "fashion_mnist" also work without the hub (see `umbel.datasets.fetch`).
     - `subset`: the hub's name for a configuration.
     - `preprocessor`: any function of the splits, a `DatasetDict` (or a dict of views, where the source is not Hugging
-      Face's), that returns splits of the same kind; it runs after shuffling, before dividing.
+      Face's), that returns splits of the same kind; it runs after shuffling, before dividing. A dict is a `Merger`'s.
     - `partitioners`: for each split to divide, a `Partitioner`, or a number of IID partitions.
     - `shuffle`, `seed`: every split is shuffled first. All clients must use the same seed.
     - `load_dataset_kwargs`: for `datasets.load_dataset`.
@@ -58,7 +59,7 @@ class FederatedDataset:
         *,
         dataset: object,
         subset: str | None = None,
-        preprocessor: Callable[[Any], Any] | None = None,
+        preprocessor: Callable[[Any], Any] | Mapping[str, Sequence[str]] | None = None,
         partitioners: Mapping[str, int | Partitioner],
         shuffle: bool = True,
         seed: int = 42,
@@ -73,7 +74,12 @@ class FederatedDataset:
             )
         self._dataset = dataset
         self._subset = subset
-        self._preprocessor = preprocessor
+        self._preprocessor = Merger(preprocessor) if isinstance(preprocessor, Mapping) else preprocessor
+        if self._preprocessor is not None and not callable(self._preprocessor):
+            raise DataError(
+                f"preprocessor is {preprocessor!r}, and must be a function from splits to splits, or name each new split "
+                "and those it is made of, such as {'all': ('train', 'test')}."
+            )
         self._shuffle = shuffle
         self._seed = seed
         self._options = load_dataset_kwargs
@@ -104,6 +110,11 @@ class FederatedDataset:
             )
         if split is None and len(self._partitioners) == 1:
             (split,) = self._partitioners
+        if not self._partitioners:
+            raise DataError(
+                "No split is divided: partitioners= is empty. Name one there, such as {'train': 3}, or take all of a split "
+                "with load_split."
+            )
         if split is None:
             raise DataError(
                 f"load_partition needs split=, one of {_listed(self._partitioners)}: more than one split is divided."
