@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 import subprocess
 import sys
 
 import pytest
 
-from umbel.datasets.cache import KnownFiles, data_dir
+from umbel.datasets.cache import KnownFiles, data_dir, keep_table
 from umbel.errors import DataError
 
 CONTENT = {"one": b"first" * 1000, "two": b"second" * 1000}
@@ -61,6 +63,28 @@ def test_a_folder_that_cannot_be_written_is_named(files):
         files.write("one", CONTENT["one"], origin="here")
 
 
+def test_a_file_may_be_read_by_whom_any_new_file_may(files):
+    mask = os.umask(0o027)
+    try:
+        files.write("one", CONTENT["one"], origin="here")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((files.path / "one").stat().st_mode) == 0o640
+
+
+def test_what_a_killed_writer_left_is_removed_after_an_hour(tmp_path):
+    left, others = tmp_path / ".table-x.npz.0123456789abcdef", tmp_path / ".gitignore"
+    path = tmp_path / "table-x.npz"
+    for file in (left, others):
+        file.write_bytes(b"half")
+    assert keep_table(path, b"whole")
+    assert left.exists(), "its writer may be at work"
+    for file in (left, others):
+        os.utime(file, (0, 0))
+    assert keep_table(path, b"whole")
+    assert sorted(tmp_path.iterdir()) == [others, path]
+
+
 FILL = """
 import hashlib, sys
 from umbel.datasets.cache import KnownFiles
@@ -88,3 +112,6 @@ def test_where_data_is_kept(monkeypatch, tmp_path):
     assert data_dir() == tmp_path / "xdg" / "umbel"
     monkeypatch.setenv("UMBEL_DATA", "~/mine")
     assert data_dir() == tmp_path / "mine"
+    monkeypatch.setenv("UMBEL_DATA", "~nobody-of-this-name/mine")
+    with pytest.raises(DataError, match=r"There is no home folder to keep data in\. Set UMBEL_DATA"):
+        data_dir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -293,6 +294,21 @@ def test_a_disk_that_takes_nothing_only_costs_time(folder, computed):
     folder.parent.joinpath("indices").write_text("a file where the folder should be")
     assert rows(federation()) == rows(federation())
     assert len(computed) == 2
+
+
+def test_without_a_home_nothing_is_kept_and_all_is_divided(monkeypatch, computed):
+    monkeypatch.setenv("UMBEL_DATA", "~nobody-of-this-name/mine")
+    assert rows(federation()) == rows(federation())
+    assert len(computed) == 2
+
+
+def test_what_killed_writers_left_is_removed(folder):
+    folder.mkdir()
+    left = folder / ".rows.0123456789abcdef"
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    rows(federation())
+    assert [path.suffix for path in folder.iterdir()] == [".rows"]
 
 
 def test_the_oldest_make_room(folder, monkeypatch):

@@ -9,23 +9,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from umbel.errors import DataError
 
-__all__ = ["KnownFiles", "data_dir", "keep_table", "replace_file", "table_path"]
+__all__ = ["KnownFiles", "clear_unfinished", "data_dir", "keep_table", "replace_file", "table_path"]
 
 
 def data_dir() -> Path:
-    """Where data is kept: `$UMBEL_DATA`, else `$XDG_CACHE_HOME/umbel`, else `~/.cache/umbel`."""
-    if chosen := os.environ.get("UMBEL_DATA"):
-        return Path(chosen).expanduser()
-    if cache := os.environ.get("XDG_CACHE_HOME"):
-        return Path(cache) / "umbel"
-    return Path.home() / ".cache" / "umbel"
+    """Where data is kept: `$UMBEL_DATA`, else `$XDG_CACHE_HOME/umbel`, else `~/.cache/umbel`.
+
+    Raises DataError where that is in the home of a user who has none, as in some containers.
+    """
+    try:
+        if chosen := os.environ.get("UMBEL_DATA"):
+            return Path(chosen).expanduser()
+        if cache := os.environ.get("XDG_CACHE_HOME"):
+            return Path(cache) / "umbel"
+        return Path.home() / ".cache" / "umbel"
+    except RuntimeError as error:
+        raise DataError("There is no home folder to keep data in. Set UMBEL_DATA to a folder.") from error
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ def keep_table(path: Path, content: bytes | memoryview) -> bool:
     """Put a table in a `table_path`, in place of one of another version; False where the disk does not take it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(path.parent)
         replace_file(path, content)
         for other in path.parent.glob(f"{path.stem.rpartition('-')[0]}-????????????????{path.suffix}"):
             if other != path:
@@ -116,14 +123,22 @@ def keep_table(path: Path, content: bytes | memoryview) -> bool:
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Put a file in its place whole, by a rename; its folder must be there. Raises OSError, with what was there kept."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:  # with the mode that any new file gets here, for whoever shares the folder
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # else a machine that loses power may keep the name and not the content
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
         raise
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what `replace_file` left where its process was killed, an hour and more ago. Raises OSError."""
+    for path in folder.glob(".*.????????????????"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - 3600:
+                path.unlink()

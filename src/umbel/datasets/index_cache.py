@@ -23,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from umbel.datasets.cache import data_dir, replace_file
+from umbel.datasets.cache import clear_unfinished, data_dir, replace_file
 from umbel.datasets.partition import IndexArray
 from umbel.datasets.partitioners import Partitioner, checked_id
+from umbel.errors import DataError
 
 __all__ = ["key_of", "read", "settings", "write"]
 
@@ -63,8 +64,11 @@ def read(key: str, partition_id: object) -> IndexArray | None:
 
     Raises DataError where they are kept and there is no such partition.
     """
+    path = _path(key)
+    if path is None:
+        return None
     try:
-        with _path(key).open("rb") as file:
+        with path.open("rb") as file:
             head = file.read(24)
             count = int.from_bytes(head[8:16], "little")
             if len(head) < 24 or head[:8] != _MAGIC or 24 * count > os.fstat(file.fileno()).st_size:
@@ -94,15 +98,22 @@ def write(key: str, partitions: Sequence[IndexArray]) -> None:
         table[:, 2] = [zlib.crc32(part.data) for part in parts]
     head = _MAGIC + len(parts).to_bytes(8, "little") + zlib.crc32(table.tobytes()).to_bytes(8, "little")
     path = _path(key)
+    if path is None:
+        return
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(path.parent)
         content = b"".join([head, table.tobytes(), *(part.tobytes() for part in parts)])
         _make_room(path.parent, len(content))
         replace_file(path, content)
 
 
-def _path(key: str) -> Path:
-    return data_dir() / "indices" / f"{key}.rows"
+def _path(key: str) -> Path | None:
+    """Where the rows of this key are kept; None where there is no folder for data."""
+    try:
+        return data_dir() / "indices" / f"{key}.rows"
+    except DataError:
+        return None
 
 
 def _make_room(folder: Path, size: int) -> None:
