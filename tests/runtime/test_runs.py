@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import sys
 
 import numpy as np
@@ -14,7 +16,7 @@ from umbel.rounds.messages import Joined, Started
 from umbel.runtime import runs
 from umbel.runtime.runs import fingerprint, open_run
 from umbel.runtime.stores.base import Entry
-from umbel.server.strategy import FedAvg
+from umbel.server.strategy import FedAvg, FedBuff
 
 
 def mine(strategy=None, *, seed=0, port=8080, num_rounds=3, timeout=None):
@@ -28,8 +30,15 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def script(tmp_path, monkeypatch):
-    """This process is the script `server.py`."""
+def again(monkeypatch):
+    """Called, what follows happens in a new process of the same script: its starts are counted anew."""
+    return lambda: monkeypatch.setattr(runs, "_starts", itertools.count(1))
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch, again):
+    """This process is the script `server.py`, from its beginning."""
+    again()
     path = tmp_path / "server.py"
     path.write_text("print('hello')")
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(path), raising=False)
@@ -133,8 +142,9 @@ def test_another_script_has_runs_of_its_own_and_no_word_is_said(folder, script, 
     again.close()
 
 
-def test_values_of_the_initial_parameters_do_not_make_another_run(script):
+def test_values_of_the_initial_parameters_do_not_make_another_run(script, again):
     def with_values(value):
+        again()
         return mine(FedAvg(initial_parameters=ndarrays_to_parameters([np.full(3, value)])))
 
     assert with_values(0.0) == with_values(1.0)
@@ -154,15 +164,97 @@ def test_resuming_by_name_a_run_that_another_process_holds_is_refused(folder, sc
     with pytest.raises(RunLocked, match=f"another process coordinates run {first.run}"):
         open_run(folder, mine(), fresh=False)
     first.close()
-    again = open_run(folder, mine(seed=99), fresh=False)
-    assert again.run == first.run
-    again.close()
+    resumed = open_run(folder, mine(), fresh=False)
+    assert resumed.run == first.run
+    resumed.close()
 
 
-def test_resuming_a_run_under_other_rules_is_refused(folder, script, monkeypatch):
+def test_a_run_that_is_resumed_by_name_may_have_another_script_other_keywords_and_another_port(
+    folder, script, monkeypatch, again
+):
+    name = started(folder)
+    again()
+    script.write_text("print('mended')")
+    monkeypatch.setenv(runs.RESUME, name)
+    resumed = open_run(folder, mine(FedAvg(fraction_fit=0.5), port=8081, num_rounds=2), fresh=False)
+    assert resumed.run == name
+    assert runs.RESUME not in os.environ  # it was this start's
+    resumed.close()
+
+
+OTHERS = {
+    "rules": (lambda: mine(timeout=30.0), r"rules: 2 clients, Pace\(.*deadline=None.* then, 2 clients, Pace\(.* now"),
+    "seed": (lambda: mine(seed=1), "seed: 0 then, 1 now"),
+    "strategy": (lambda: mine(FedBuff()), "strategy: 'umbel.strategies.fedavg.FedAvg' then, "),
+    "model": (
+        lambda: mine(FedAvg(initial_parameters=ndarrays_to_parameters([np.zeros((2, 3), "float32")]))),
+        r"model schema: None then, \[\['F32', \[2, 3\]\]\] now",
+    ),
+    "simulation": (lambda: mine(port=None) | {"kind": "simulation"}, "kind: None then, 'simulation' now"),
+}
+
+
+@pytest.mark.parametrize(("other", "words"), OTHERS.values(), ids=OTHERS.keys())
+def test_resuming_a_run_as_another_one_is_refused(folder, script, monkeypatch, again, other, words):
     monkeypatch.setenv(runs.RESUME, started(folder))
-    with pytest.raises(RunMismatch, match=r"under the rules 2 clients, Pace\(.*deadline=None.*, not 2 clients, Pace"):
-        open_run(folder, mine(timeout=30.0), fresh=False)
+    again()
+    with pytest.raises(RunMismatch, match=words):
+        open_run(folder, other(), fresh=False)
+
+
+@pytest.mark.parametrize("differs", ["seed", "keyword"])
+def test_a_script_with_several_starts_resumes_the_run_with_the_one_that_began_it(
+    folder, script, monkeypatch, again, caplog, differs
+):
+    def settings(number):
+        return mine(seed=number) if differs == "seed" else mine(FedAvg(fraction_fit=1 / number))
+
+    first, second, third = (open_run(folder, settings(number), fresh=False) for number in (1, 2, 3))
+    first.store.finish("finished")
+    for opened in (first, second, third):
+        opened.close()
+
+    monkeypatch.setenv(runs.RESUME, second.run)
+    again()
+    with caplog.at_level(logging.INFO):
+        once_more = [open_run(folder, settings(number), fresh=False) for number in (1, 2, 3)]
+    assert once_more[0].run not in (first.run, second.run, third.run)
+    assert [opened.run for opened in once_more[1:]] == [second.run, third.run]
+    assert caplog.messages[0].startswith(f"Run {second.run} is left to another start of this script (")
+    for opened in once_more:
+        opened.close()
+
+
+def test_a_script_that_leaves_out_what_is_finished_resumes_the_same_run(folder, script, monkeypatch, again):
+    finished, second = open_run(folder, mine(seed=1), fresh=False), open_run(folder, mine(seed=2), fresh=False)
+    finished.close()
+    second.close()
+    monkeypatch.setenv(runs.RESUME, second.run)
+    again()
+    resumed = open_run(folder, mine(seed=2), fresh=False)
+    assert resumed.run == second.run
+    resumed.close()
+
+
+def test_a_run_that_no_start_of_the_script_has_taken_is_named_in_the_end(folder, script, monkeypatch, again, caplog):
+    open_run(folder, mine(seed=1), fresh=False).close()
+    second = open_run(folder, mine(seed=2), fresh=False)
+    second.close()
+    monkeypatch.setenv(runs.RESUME, second.run)
+    again()
+    open_run(folder, mine(seed=3), fresh=False).close()
+    runs._say_left()  # as when the process ends
+    assert caplog.messages[-1] == f"Run {second.run} has not gone on: no start of this script was the one that began it"
+
+
+def test_resuming_a_run_that_has_ended_is_refused(folder, script, monkeypatch, again):
+    opened = open_run(folder, mine(), fresh=False)
+    opened.store.finish("finished")
+    opened.close()
+    again()
+    monkeypatch.setenv(runs.RESUME, opened.run)
+    with pytest.raises(RunMismatch, match=f"run {opened.run} has finished; only an unfinished run can go on"):
+        open_run(folder, mine(), fresh=False)
 
 
 def test_resuming_a_run_that_does_not_exist_is_refused(folder, script, monkeypatch):

@@ -59,19 +59,23 @@ def runs(store: str) -> None:
 @click.argument("run")
 @store_option
 def resume(run: str, store: str) -> None:
-    """Go on with an unfinished RUN: starts its script again, as it was started then."""
+    """Go on with an unfinished RUN: starts its script again, as and where it was started then."""
     with opened(store) as database:
         row = row_of(database, run, store)
     if row.status != "running":
         raise click.ClickException(f"run {run} has {row.status}; only an unfinished run can go on")
-    script, arguments = row.fingerprint.get("script"), row.fingerprint.get("arguments")
-    if not isinstance(script, str) or not os.path.isfile(script) or not isinstance(arguments, list):
+    mine = row.fingerprint
+    script, folder = str(mine.get("script", "")), str(mine.get("folder", "."))
+    arguments = mine.get("arguments")  # what an older Umbel kept instead of the command
+    command = mine.get("command", [script, *arguments] if isinstance(arguments, list) else None)
+    if not os.path.isfile(script) or not os.path.isdir(folder) or not isinstance(command, list):
         raise click.ClickException(
-            f"run {run} was started by {script or 'an interactive session'}, which is not there to be started again; "
-            f"start that program yourself, with {RESUME}={run} in its environment"
+            f"run {run} was started by {script or 'an interactive session'} in {folder}, which is not there to be started "
+            f"again; start that program yourself, with {RESUME}={run} in its environment"
         )
-    command = [sys.executable, script, *map(str, arguments)]
-    click.echo(f"Starting {' '.join(command[1:])}", err=True)
+    command = [sys.executable, *map(str, command)]
+    click.echo(f"Starting {' '.join(command[1:])} in {folder}", err=True)
+    os.chdir(folder)
     sys.stdout.flush()
     os.execve(sys.executable, command, {**os.environ, RESUME: run})
 

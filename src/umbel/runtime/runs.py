@@ -1,12 +1,15 @@
 """Which run is this: a new one, or one that goes on? Knows stores and fingerprints; knows no rounds.
 
 A run that ended uncleanly goes on when the same server is started again: same script, strategy, model schema, seed and
-port. `num_rounds` may grow. Otherwise a new run begins, and the difference is named.
+port. `num_rounds` may grow. Otherwise a new run begins, and the difference is named. With `umbel resume`, the start that
+began the run goes on with it, though script and keywords may have changed; the script's other starts are as ever.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import itertools
 import os
 import secrets
 import sys
@@ -37,6 +40,10 @@ __all__ = ["DEFAULT_STORE", "RESUME", "OpenedRun", "fingerprint", "open_run", "p
 DEFAULT_STORE = "umbel-runs"
 RESUME = "UMBEL_RESUME"  # names the run that `umbel resume` wants to go on
 
+_NO_MATTER = {"command", "folder", "start"}  # in a fingerprint: how, where and as which of its script the run was begun
+_MAY_CHANGE = {"script", "script hash", "strategy keywords", "port", "num_rounds"}  # in a run that is resumed by name
+_starts = itertools.count(1)  # of this process, so far
+
 Fingerprint = dict[str, object]
 
 
@@ -56,7 +63,7 @@ class OpenedRun:
 
 
 def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, port: int | None = None) -> Fingerprint:
-    """What makes two starts the same run. Values of the initial parameters do not, their schema does."""
+    """What makes two starts the same run, and how to start it again. Of the initial parameters, their schema counts."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     initial = getattr(strategy, "initial_parameters", None)
     plain = {name: value for name, value in vars(strategy).items() if isinstance(value, (bool, int, float, str))}
@@ -70,7 +77,9 @@ def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, p
         "seed": seed,
         "port": port,
         "num_rounds": num_rounds,
-        "arguments": sys.argv[1:],
+        "command": sys.orig_argv[1:],
+        "folder": os.getcwd(),
+        "start": next(_starts),
     }
 
 
@@ -101,13 +110,10 @@ def open_run(
     database = Database(url, durability=keeping.durability, patience=keeping.patience)
     wanted = os.environ.get(RESUME)
     if wanted:
-        row = next((row for row in database.runs() if row.run == wanted), None)
-        if row is None:
-            raise RunMismatch(f"there is no run {wanted!r} in {database.name}; `umbel runs` lists them")
-        theirs, ours = _rules(row.fingerprint), _rules(mine)
-        if theirs != ours:  # its journal would not mean what it meant
-            raise RunMismatch(f"run {wanted} was made under the rules {theirs}, not {ours}")
-        return _resumed(database, folder, row.run, keeping)
+        opened = _wanted(database, folder, wanted, mine, keeping)
+        if opened is not None:
+            del os.environ[RESUME]  # the next start is another run's, and so may be those of child processes
+            return opened
     if mine["script"] and not in_notebook():
         opened = _continued(database, folder, mine, keeping, fresh=fresh)
         if opened is not None:
@@ -118,13 +124,43 @@ def open_run(
     return _locked(database, folder, name, keeping)
 
 
+def _wanted(
+    database: Database, folder: Path, wanted: str, mine: Fingerprint, keeping: Keeping
+) -> OpenedRun | None:
+    """The run of this name, if this is the start that began it; None where it is another start of the same script.
+
+    A start is known by having no differences at all; by its number in the process otherwise.
+    """
+    row = next((row for row in database.runs() if row.run == wanted), None)
+    if row is None:
+        raise RunMismatch(f"there is no run {wanted!r} in {database.name}; `umbel runs` lists them")
+    if row.status != "running":
+        raise RunMismatch(f"run {wanted} has {row.status}; only an unfinished run can go on")
+    differences = _differences(row.fingerprint, mine)
+    if differences and row.fingerprint.get("start", mine["start"]) != mine["start"]:
+        logger.info("Run %s is left to another start of this script (%s)", wanted, "; ".join(differences))
+        atexit.unregister(_say_left)  # once is enough
+        atexit.register(_say_left)
+        return None
+    changed = {name: mine[name] for name in _MAY_CHANGE if row.fingerprint.get(name) is not None}
+    wrong = _differences(row.fingerprint | changed, mine)
+    if wrong:  # its journal would not mean what it meant
+        raise RunMismatch(f"run {wanted} cannot go on with other settings ({'; '.join(wrong)})")
+    return _resumed(database, folder, wanted, keeping)
+
+
+def _say_left() -> None:
+    if RESUME in os.environ:
+        logger.warning("Run %s has not gone on: no start of this script was the one that began it", os.environ[RESUME])
+
+
 def _continued(
     database: Database, folder: Path, mine: Fingerprint, keeping: Keeping, *, fresh: bool
 ) -> OpenedRun | None:
     """The unfinished run that this start goes on with, if there is one; `fresh` gives it up instead."""
     others = []
     for row in database.runs():
-        if row.status != "running" or row.fingerprint.get("script") != mine["script"]:
+        if row.status != "running" or row.fingerprint.get("script") != mine["script"] or row.run == os.environ.get(RESUME):
             continue
         differences = _differences(row.fingerprint, mine)
         if differences:
@@ -195,7 +231,7 @@ def _differences(stored: Fingerprint, mine: Fingerprint) -> list[str]:
     found = []
     for name, value in mine.items():
         before = stored.get(name)
-        if name == "arguments" or before == value:
+        if name in _NO_MATTER or before == value:
             continue
         if name == "num_rounds":
             if isinstance(before, int) and isinstance(value, int) and value >= before:
