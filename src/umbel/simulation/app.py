@@ -149,7 +149,7 @@ def start_simulation(
         cleanup.enter_context(kept_generators())
         cleanup.enter_context(capped_threads(threads))
         mine = fingerprint(chosen, pace, seed=seed, num_rounds=settings.num_rounds) | _particulars(clients, threads)
-        kind = json.dumps(mine, sort_keys=True, default=repr)
+        kind = json.dumps(mine | {"start": None}, sort_keys=True, default=repr)
         opened = None if store is None else open_run(store, mine | {"simulations before it": _ended[kind]}, fresh=fresh)
         if opened is not None:
             cleanup.callback(opened.close)
