@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from umbel.params import NDArrays
-from umbel.strategies.base import Parts
-from umbel.strategies.combining import Results
+from typing import Self
+
 from umbel.strategies.fedavg import FedAvg
 
 __all__ = ["Around"]
 
 
 class Around(FedAvg):
-    """Has the keywords and the parts of `strategy`; a relative says what it does otherwise."""
+    """Made from `strategy`, it is of a class that comes before the class of `strategy`: what a relative does not answer is
+    answered there, an override of somebody's own as well, and `super()` in the relative is what `strategy` would answer.
 
-    def __init__(self, strategy: FedAvg) -> None:
-        self.__dict__.update(vars(strategy))
-        self.strategy = strategy
-        self._mixes = strategy._mixes
+    It has the attributes of `strategy` as they are now, so a relative's `__init__` adds its own and calls no other.
+    """
 
-    @property
-    def parts(self) -> Parts:
-        return self.strategy.parts
-
-    def num_fit_clients(self, num_available_clients: int) -> tuple[int, int]:
-        ours = super().num_fit_clients(num_available_clients)
-        theirs = self.strategy.num_fit_clients(num_available_clients)
-        return max(ours[0], theirs[0]), max(ours[1], theirs[1])
-
-    def _weights(self, server_round: int, results: Results) -> list[float]:
-        return self.strategy._weights(server_round, results)
-
-    def _shares(self, results: Results) -> list[float] | None:
-        return self.strategy._shares(results)
-
-    def _guide(self, server_round: int, results: Results) -> NDArrays | None:
-        return self.strategy._guide(server_round, results)
+    def __new__(cls, strategy: FedAvg | None = None, **_: object) -> Self:
+        if strategy is None:  # as `copy` makes one
+            return super().__new__(cls)
+        inner = type(strategy)
+        if not isinstance(strategy, FedAvg):
+            raise TypeError(f"{cls.__name__} is made from another strategy, such as FedAvg(); got {inner.__name__}")
+        if issubclass(inner, cls):
+            raise TypeError(f"{inner.__name__} is a {cls.__name__} already")
+        names = {"__module__": inner.__module__, "__qualname__": f"{cls.__qualname__}({inner.__qualname__})"}
+        made: Self = super().__new__(type(cls)(cls.__name__, (cls, inner), names))
+        vars(made).update(vars(strategy))
+        return made

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Unpack
 
-from umbel.exchange import FitIns, Parameters
 from umbel.optimizers import Rate, sgd
 from umbel.pace import Pace
 from umbel.strategies.base import Parts
-from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
+from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.combining import Results
 from umbel.strategies.fedavg import Classic, FedAvg
 
@@ -41,6 +40,7 @@ class FedBuff(FedAvg):
     - `concurrency`: how many clients train at the same time, K at least
     - `server_learning_rate`: η, above 0; or a function of the round
     - `staleness`: s, a function of the rounds that have passed since the version of an update
+    - `select`: who of those that are idle; how many is the concurrency's
     - `max_staleness`: an update whose version is older than so many rounds is given up; None for no limit
     """
 
@@ -69,14 +69,10 @@ class FedBuff(FedAvg):
         pace = Pace(goal=self.buffer_size, carry_over=True, max_staleness=self.max_staleness)
         return replace(super().parts, optimizer=sgd(self.server_learning_rate), pace=self._pace or pace)
 
-    def configure_fit(
-        self, server_round: int, parameters: Parameters, client_manager: ClientManager
-    ) -> list[tuple[ClientProxy, FitIns]]:
-        config = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
+    def _wanted(self, client_manager: ClientManager) -> tuple[int, int]:
         busy = client_manager.busy if isinstance(client_manager, SimpleClientManager) else 0
-        size = min(self.concurrency - busy, client_manager.num_available())
-        clients = client_manager.sample(num_clients=size, min_num_clients=size) if size > 0 else []
-        return [(client, FitIns(parameters, dict(config))) for client in clients]
+        size = max(min(self.concurrency - busy, client_manager.num_available()), 0)
+        return size, size
 
     def _weights(self, server_round: int, results: Results) -> list[float]:
         return [1.0] * len(results)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from umbel.errors import ClientFailed
-from umbel.exchange import EvaluateIns, FitIns, Parameters
+from umbel.exchange import EvaluateIns, Parameters
 from umbel.strategies.around import Around
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.strategies.fedavg import FedAvg
@@ -16,26 +16,27 @@ class PowerOfChoice(Around):
     each one's data, and as many as the strategy wants of those with the highest loss train.
 
     Cho, Wang, Joshi 2022, "Towards Understanding Biased Client Selection in Federated Learning", section 4.1, π_pow-d. It
-    differs in that candidates are drawn uniformly, not by their numbers of examples, which nobody knows beforehand. A
-    candidate that fails to evaluate is passed over. `PowerOfChoice(FedAvg(fraction_fit=0.1), candidates=30)`.
+    differs in that candidates are drawn as the strategy draws its cohort, uniformly or as its `select=` says, not by their
+    numbers of examples, which nobody knows beforehand. A candidate that fails to evaluate is passed over.
+    `PowerOfChoice(FedAvg(fraction_fit=0.1), candidates=30)`.
+
+    It is that strategy in everything else, with the attributes that it has now. A `configure_fit` of somebody's own that
+    samples by itself chooses by itself.
     """
 
     def __init__(self, strategy: FedAvg, *, candidates: int) -> None:
         if candidates < 1:
             raise ValueError(f"candidates={candidates}; at least one client has to be asked")
-        super().__init__(strategy)
         self.candidates = candidates
 
-    def configure_fit(
-        self, server_round: int, parameters: Parameters, client_manager: ClientManager
-    ) -> list[tuple[ClientProxy, FitIns]]:
-        size, needed = self.num_fit_clients(client_manager.num_available())
+    def _cohort(self, server_round: int, parameters: Parameters, client_manager: ClientManager) -> list[ClientProxy]:
+        size, needed = self._wanted(client_manager)
+        if not size:
+            return []
         drawn = min(max(self.candidates, size), max(client_manager.num_available(), size))
-        asked = client_manager.sample(num_clients=drawn, min_num_clients=max(needed, drawn))
-        config = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
+        asked = self._drawn(client_manager, drawn, max(needed, drawn))
         worst_first = sorted(self._losses(asked, parameters, server_round), key=lambda place: -place[0])
-        chosen = sorted(position for _, position in worst_first[:size])
-        return [(asked[position], FitIns(parameters, dict(config))) for position in chosen]
+        return [asked[position] for position in sorted(position for _, position in worst_first[:size])]
 
     def _losses(
         self, asked: list[ClientProxy], parameters: Parameters, server_round: int

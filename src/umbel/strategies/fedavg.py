@@ -204,13 +204,20 @@ class FedAvg(Strategy):
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
-        config = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}
-        clients = self._cohort(client_manager)
+        clients = self._cohort(server_round, parameters, client_manager)
+        config = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}  # once there are enough clients
         return [(client, FitIns(parameters, dict(config))) for client in clients]
 
-    def _cohort(self, client_manager: ClientManager) -> list[ClientProxy]:
-        """Who trains: as the selector says, or the client manager's own sample where the selector is FedAvg's."""
-        size, needed = self.num_fit_clients(client_manager.num_available())
+    def _cohort(self, server_round: int, parameters: Parameters, client_manager: ClientManager) -> list[ClientProxy]:
+        """Who trains."""
+        return self._drawn(client_manager, *self._wanted(client_manager))
+
+    def _wanted(self, client_manager: ClientManager) -> tuple[int, int]:
+        """How many are to train now, and how many clients must be there for it."""
+        return self.num_fit_clients(client_manager.num_available())
+
+    def _drawn(self, client_manager: ClientManager, size: int, needed: int) -> list[ClientProxy]:
+        """So many as the selector says, or the client manager's own sample where the selector is FedAvg's."""
         if self._select is None:
             return client_manager.sample(num_clients=size, min_num_clients=needed)
         client_manager.wait_for(needed)
@@ -223,9 +230,9 @@ class FedAvg(Strategy):
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
         if self.fraction_evaluate == 0.0 or server_round % self.evaluate_every:
             return []
-        config = self.on_evaluate_config_fn(server_round) if self.on_evaluate_config_fn else {}
         size, needed = self.num_evaluation_clients(client_manager.num_available())
         clients = client_manager.sample(num_clients=size, min_num_clients=needed)
+        config = self.on_evaluate_config_fn(server_round) if self.on_evaluate_config_fn else {}
         return [(client, EvaluateIns(parameters, dict(config))) for client in clients]
 
     def aggregate_fit(

@@ -54,15 +54,17 @@ class _Robust(FedAvg):
     def parts(self) -> Parts:
         return replace(super().parts, aggregator=self._rule())
 
-    def _check(self) -> None:
-        """Raises `ValueError` for numbers that make no sense, and for a cohort that would be too small for the rule."""
-        rule = self._rule()
-        promised = max(self.min_fit_clients, int(self.min_available_clients * self.fraction_fit))
-        if 2 < promised < rule.least:  # 2 is what nobody has asked for
-            raise ValueError(
-                f"{rule.name} needs {rule.why}, which is {rule.least} updates at least, and a cohort may be of {promised}; "
-                f"set min_fit_clients={rule.least}, or expect fewer attackers"
-            )
+
+def _check(strategy: FedAvg) -> None:
+    """Raises `ValueError` for numbers that make no sense, and for a cohort that would be too small for the rule."""
+    rule = strategy.parts.aggregator
+    assert isinstance(rule, Rule)
+    promised = max(strategy.min_fit_clients, int(strategy.min_available_clients * strategy.fraction_fit))
+    if 2 < promised < rule.least:  # 2 is what nobody has asked for
+        raise ValueError(
+            f"{rule.name} needs {rule.why}, which is {rule.least} updates at least, and a cohort may be of {promised}; "
+            f"set min_fit_clients={rule.least}, or expect fewer attackers"
+        )
 
 
 class FedMedian(_Robust):
@@ -85,7 +87,7 @@ class FedTrimmedAvg(_Robust):
     def __init__(self, *, beta: float = 0.2, **classic: Unpack[Classic]) -> None:
         super().__init__(**classic)
         self.beta = beta
-        self._check()
+        _check(self)
 
     def _rule(self) -> Rule:
         return trimmed_mean(self.beta)
@@ -108,7 +110,7 @@ class Krum(_Robust):
         super().__init__(**classic)
         self.num_malicious_clients = num_malicious_clients
         self.num_clients_to_keep = num_clients_to_keep
-        self._check()
+        _check(self)
 
     def _rule(self) -> Rule:
         return krum(self.num_malicious_clients, self.num_clients_to_keep or 1)
@@ -126,7 +128,7 @@ class MultiKrum(_Robust):
         super().__init__(**classic)
         self.num_malicious_clients = num_malicious_clients
         self.num_clients_to_keep = num_clients_to_keep
-        self._check()
+        _check(self)
 
     def _rule(self) -> Rule:
         return krum(self.num_malicious_clients, self.num_clients_to_keep)
@@ -154,7 +156,7 @@ class Bulyan(_Robust):
         if to_keep or getattr(first_aggregation_rule, "__name__", "aggregate_krum") != "aggregate_krum":
             raise ValueError("Bulyan elects one update at a time by Krum: leave first_aggregation_rule and to_keep out")
         self.num_malicious_clients = num_malicious_clients
-        self._check()
+        _check(self)
 
     def _rule(self) -> Rule:
         return bulyan(self.num_malicious_clients)
@@ -184,7 +186,7 @@ class GeometricMedian(_Robust):
         self.iterations = iterations
         self.smoothing = smoothing
         self.by_examples = by_examples
-        self._check()
+        _check(self)
 
     def _rule(self) -> Rule:
         return geometric_median(self.iterations, self.smoothing, by_examples=self.by_examples)
@@ -204,7 +206,7 @@ class CenteredClipping(_Robust):
         super().__init__(**classic)
         self.clipping_radius = clipping_radius
         self.iterations = iterations
-        self._check()
+        _check(self)
 
     def _rule(self) -> Rule:
         return centered_clipping(self.clipping_radius, self.iterations)
@@ -222,7 +224,7 @@ class FLTrust(_Robust):
     def __init__(self, *, root_fit: Callable[[int, NDArrays], NDArrays], **classic: Unpack[Classic]) -> None:
         super().__init__(**classic)
         self.root_fit = root_fit
-        self._check()
+        _check(self)
 
     def _rule(self) -> Rule:
         return fltrust()
@@ -237,22 +239,20 @@ class FLTrust(_Robust):
         return trained
 
 
-class _Mixing(Around, _Robust):
-    """A robust strategy whose updates are mixed first. It is that strategy in everything else."""
+class _Mixing(Around):
+    """A robust strategy whose updates are mixed first. It is that strategy in everything else, with the attributes that it
+    has now.
+    """
 
-    def __init__(self, strategy: FedAvg) -> None:
+    def _prepares(self, strategy: FedAvg) -> None:
         if not isinstance(strategy.parts.aggregator, Rule):
             raise TypeError(f"{type(self).__name__} prepares updates for a robust rule; {type(strategy).__name__} has none")
-        super().__init__(strategy)
+        _check(self)
 
-    @property
-    def parts(self) -> Parts:
-        return replace(self.strategy.parts, aggregator=self._rule())
 
-    def _inner(self) -> Rule:
-        rule = self.strategy.parts.aggregator
-        assert isinstance(rule, Rule)
-        return rule
+def _mixed(parts: Parts, mixing: Callable[[Rule], Rule]) -> Parts:
+    assert isinstance(parts.aggregator, Rule)
+    return replace(parts, aggregator=mixing(parts.aggregator))
 
 
 class Bucketing(_Mixing):
@@ -264,12 +264,12 @@ class Bucketing(_Mixing):
     """
 
     def __init__(self, strategy: FedAvg, *, bucket_size: int = 2) -> None:
-        super().__init__(strategy)
         self.bucket_size = bucket_size
-        self._check()
+        self._prepares(strategy)
 
-    def _rule(self) -> Rule:
-        return bucketed(self._inner(), self.bucket_size)
+    @property
+    def parts(self) -> Parts:
+        return _mixed(super().parts, lambda rule: bucketed(rule, self.bucket_size))
 
 
 class NearestNeighbourMixing(_Mixing):
@@ -280,9 +280,9 @@ class NearestNeighbourMixing(_Mixing):
     """
 
     def __init__(self, strategy: FedAvg, *, num_malicious_clients: int = 0) -> None:
-        super().__init__(strategy)
         self.num_left_out = num_malicious_clients
-        self._check()
+        self._prepares(strategy)
 
-    def _rule(self) -> Rule:
-        return nearest_neighbours(self._inner(), self.num_left_out)
+    @property
+    def parts(self) -> Parts:
+        return _mixed(super().parts, lambda rule: nearest_neighbours(rule, self.num_left_out))
