@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 
 import numpy as np
@@ -10,13 +12,17 @@ import pytest
 from umbel.common import EvaluateRes, FitRes, Parameters, Status, ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.common.typing import Code, GetPropertiesRes
 from umbel.errors import StrategyError
+from umbel.runtime.contents import FileContents
+from umbel.runtime.stores.memory import MemoryStore
 from umbel.selectors import sample, uniform
 from umbel.server import ClientProxy, Criterion, SimpleClientManager
-from umbel.server.strategy import FedAvg
+from umbel.server.strategy import FedAvg, FedAvgM, FedXgbBagging
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import combines_by_itself
+from umbel.strategies.classic import combines_by_itself, slots_of
 from umbel.strategies.clients import NotEnoughClients
 from umbel.strategies.fedavg import average_metrics
+from umbel.testing import check_strategy, run_locally
+from umbel.training import NumPyClient
 
 OK = Status(Code.OK)
 
@@ -90,6 +96,21 @@ def test_too_few_clients_are_a_wish_that_ordinary_code_lets_pass():
         FedAvg(min_available_clients=5).configure_fit(1, ndarrays_to_parameters([]), manager(3))
     assert wish.value.needed == 5
     assert not isinstance(wish.value, Exception)
+
+
+def test_a_config_is_asked_for_once_there_are_enough_clients():
+    asked = []
+    strategy = FedAvg(
+        min_available_clients=5,
+        on_fit_config_fn=lambda number: asked.append(("fit", number)) or {},
+        on_evaluate_config_fn=lambda number: asked.append(("evaluate", number)) or {},
+    )
+    model = ndarrays_to_parameters([])
+    for count in (3, 4, 5):
+        for configure in (strategy.configure_fit, strategy.configure_evaluate):
+            with contextlib.suppress(NotEnoughClients):
+                configure(1, model, manager(count))
+    assert asked == [("fit", 1), ("evaluate", 1)]
 
 
 def test_a_criterion_decides_who_may_be_sampled():
@@ -272,9 +293,114 @@ class SavingOwn(Own):
         return super().aggregate_fit(server_round, results, failures)
 
 
-@pytest.mark.parametrize(("strategy", "own"), [(FedAvg, False), (Saving, False), (Own, True), (SavingOwn, True)])
+def timed(method):
+    @functools.wraps(method)
+    def within(*arguments):
+        return method(*arguments)
+
+    return within
+
+
+class Decorated(FedAvg):
+    aggregate_fit = timed(Saving.aggregate_fit)
+
+
+class Nested(FedAvg):
+    def aggregate_fit(self, server_round, results, failures):
+        def combine():
+            return super(Nested, self).aggregate_fit(server_round, results, failures)
+
+        return combine()
+
+
+class Helped(FedAvg):
+    def aggregate_fit(self, server_round, results, failures):
+        return self.combine(server_round, results, failures)
+
+    def combine(self, *round_):
+        return super().aggregate_fit(*round_)
+
+
+class Patched(FedAvg):
+    pass
+
+
+Patched.aggregate_fit = lambda self, *round_: FedAvg.aggregate_fit(self, *round_)
+
+
+class DecoratedOwn(FedAvg):
+    aggregate_fit = timed(Own.aggregate_fit)
+
+    def unused(self):
+        return super().aggregate_fit
+
+
+class Holding(Strategy):
+    """Leaves everything to another strategy, as flwr's wrappers for privacy do."""
+
+    def __init__(self, strategy):
+        self.strategy = strategy
+
+    def initialize_parameters(self, client_manager):
+        return self.strategy.initialize_parameters(client_manager)
+
+    def configure_fit(self, server_round, parameters, client_manager):
+        return self.strategy.configure_fit(server_round, parameters, client_manager)
+
+    def aggregate_fit(self, server_round, results, failures):
+        return self.strategy.aggregate_fit(server_round, results, failures)
+
+    def configure_evaluate(self, server_round, parameters, client_manager):
+        return self.strategy.configure_evaluate(server_round, parameters, client_manager)
+
+    def aggregate_evaluate(self, server_round, results, failures):
+        return self.strategy.aggregate_evaluate(server_round, results, failures)
+
+    def evaluate(self, server_round, parameters):
+        return self.strategy.evaluate(server_round, parameters)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "own"),
+    [
+        (FedAvg, False),
+        (Saving, False),
+        (Decorated, False),
+        (Nested, False),
+        (Helped, False),
+        (Patched, False),
+        (lambda: Holding(Saving()), False),
+        (Own, True),
+        (SavingOwn, True),
+        (DecoratedOwn, True),
+        (lambda: Holding(Own()), True),
+        (lambda: Holding(FedXgbBagging()), True),
+    ],
+)
 def test_only_a_strategy_that_combines_by_itself_gets_any_shapes(strategy, own):
     assert combines_by_itself(strategy()) is own
+
+
+def test_what_a_strategy_within_another_remembers_survives_and_leaves_no_file_behind(tmp_path):
+    def make():
+        return Holding(FedAvgM(server_momentum=0.5, server_learning_rate=0.5))
+
+    check_strategy(make, rounds=9)
+    assert slots_of(Holding(make())) == ("momentum",)
+    learners = {name: Adding() for name in "ab"}
+    run_locally(make(), learners, num_rounds=4, store=MemoryStore(FileContents(tmp_path)))
+    assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["model-000004", "model-000004+momentum"]
+
+
+class Adding(NumPyClient):
+    def get_parameters(self, config):
+        return [np.zeros(2)]
+
+    def fit(self, parameters, config):
+        return [parameters[0] + 1], 1, {}
+
+    def evaluate(self, parameters, config):
+        return 0.0, 1, {}
 
 
 def test_the_abstract_strategy_asks_for_all_six_methods():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+from umbel.spelling import Spelled
 from umbel.strategies.fedavg import FedAvg
 
 __all__ = ["Around"]
@@ -25,6 +26,7 @@ class Around(FedAvg):
         if issubclass(inner, cls):
             raise TypeError(f"{inner.__name__} is a {cls.__name__} already")
         names = {"__module__": inner.__module__, "__qualname__": f"{cls.__qualname__}({inner.__qualname__})"}
-        made: Self = super().__new__(type(cls)(cls.__name__, (cls, inner), names))
+        made = super().__new__(cls)
         vars(made).update(vars(strategy))
+        made.__class__ = Spelled(cls.__name__, (cls, inner), names)  # type: ignore[assignment]  # it is one of both
         return made

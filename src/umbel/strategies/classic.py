@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from inspect import getattr_static
+from types import CellType, CodeType
+
 from umbel.aggregators import Aggregator, Rule
 from umbel.pace import Pace
 from umbel.stepping import CENTRE
@@ -16,17 +19,45 @@ def combines_by_itself(strategy: Strategy) -> bool:
     """Whether `aggregate_fit` is the user's own from end to end, so that its updates may have any names and shapes.
 
     An override that calls the method it overrides (to save the model each round, say) still combines as Umbel does, and its
-    updates are checked against the model.
+    updates are checked against the model; and so does one that leaves it to a strategy that it holds.
     """
+    return any(_own(each) for each in _held(strategy))
+
+
+def _own(strategy: Strategy) -> bool:
     for type_ in type(strategy).__mro__:
         method = vars(type_).get("aggregate_fit")
         if method is not None:
             if type_.__module__.startswith("umbel."):
                 return isinstance(strategy, FedAvg) and strategy.free_form
-            code = getattr(method, "__code__", None)
-            if code is None or "aggregate_fit" not in code.co_names:
+            if not _calls_another(method, type_):
                 return True
     return True
+
+
+def _calls_another(method: object, owner: type) -> bool:
+    """Whether an `aggregate_fit` is called by the method: itself, in what it wraps, or in another method that it uses."""
+    parts = [method]
+    for part in parts:  # which grow: what each of them may call
+        code = part if isinstance(part, CodeType) else getattr(part, "__code__", None)
+        found = [*getattr(part, "__dict__", {}).values()]  # `__wrapped__`, and what an object that is called holds
+        found += [cell.cell_contents for cell in getattr(part, "__closure__", None) or () if cell != CellType()]
+        if isinstance(code, CodeType):
+            if "aggregate_fit" in code.co_names:
+                return True
+            found += [*code.co_consts, *(getattr_static(owner, name, None) for name in code.co_names)]
+        able = (each for each in found if isinstance(each, CodeType) or (callable(each) and not isinstance(each, type)))
+        parts += [each for each in able if all(each is not part for part in parts)]
+    return False
+
+
+def _held(strategy: Strategy) -> list[Strategy]:
+    """The strategy, and those that it holds, because its methods may ask theirs."""
+    held = [strategy]
+    for each in held:  # which grow
+        inside = (value for value in vars(each).values() if isinstance(value, Strategy))
+        held += [value for value in inside if all(value is not other for other in held)]
+    return held
 
 
 def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
@@ -44,8 +75,8 @@ def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
 
 
 def slots_of(strategy: Strategy) -> tuple[str, ...]:
-    """The names of what the strategy remembers from step to step."""
-    if not isinstance(strategy, FedAvg):
-        return ()
-    aggregator, optimizer = strategy.parts.aggregator, strategy.parts.optimizer
-    return (*optimizer.slots, *([CENTRE] if isinstance(aggregator, Rule) and aggregator.keeps else []))
+    """The names of what the strategy, and those that it holds, remember from step to step."""
+    parts = [each.parts for each in _held(strategy) if isinstance(each, FedAvg)]
+    optimizers = [slot for part in parts for slot in part.optimizer.slots]
+    keeps = any(isinstance(part.aggregator, Rule) and part.aggregator.keeps for part in parts)
+    return tuple(dict.fromkeys([*optimizers, *([CENTRE] if keeps else [])]))
