@@ -113,6 +113,13 @@ def test_a_path_is_no_pattern_that_other_files_match(tmp_path, monkeypatch, fold
             part_of(**source)
 
 
+def test_a_dict_of_hugging_face_datasets_gives_its_datasets():
+    whole = datasets.Dataset.from_dict({"y": Y})
+    part = part_of({"train": whole, "test": whole})
+    assert type(part) is ArrayDataset
+    assert part.with_format("numpy")["y"].tolist() == part_of((X, Y))["y"].tolist()
+
+
 def test_one_array_is_a_column_of_its_own():
     part = part_of(X)
     assert part.column_names == ["x"]
@@ -177,7 +184,8 @@ WRONG = {
     "ragged tuple": (([[1], [2, 3]], [0, 1]), r"Column 'x' of the dataset, a list, .* Give an array with a row per example"),
     "nothing": ({}, r"^dataset is \{\} \(dict\)\. Give a name"),
     "generator": ((row for row in X), r"^dataset is <generator .* read from front to end cannot be divided"),
-    "a split": ({"train": (X, Y), "test": 5}, r"^split 'test' of dataset is 5 \(int\)"),
+    "a split": ({"train": (X, Y), "test": 5}, r"^split 'test' of dataset is 5 \(int\)\. Give each split as numpy arrays"),
+    "a file": ({"train": "a.csv"}, r"'a.csv' \(str\)\. Give each split as .* Files by split are for dataset='csv', data_f"),
     "keys": ({"train": Torchlike}, r"^split 'train' of dataset is <class"),
 }
 
@@ -226,6 +234,35 @@ def test_frames_that_name_no_column_apart():
 def test_a_file_that_is_not_there_is_named(tmp_path, name):
     with pytest.raises(DataError, match=rf"{name}.* Give the path of a file that is there"):
         part_of(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["/gone/folder", "./gone", "../gone", "~/gone", "gone/two/three"])
+def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(name):
+    with pytest.raises(DataError, match=rf"There is no folder or file '{name}' .* Give the path of one that is there"):
+        part_of(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("rows.parquet", b"PAR1 and nothing"), ("rows.json", b'{"a": 1'), ("rows.csv", b""), ("rows.csv", b"x,y\n")],
+)
+def test_a_damaged_file_is_named(tmp_path, monkeypatch, name, content):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name} cannot be read: .+\. It must be whole and have rows\.$"):
+        part_of(tmp_path / name)
+
+
+def test_a_keyword_that_load_dataset_does_not_know_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"argument 'sepp'.* rows; sepp= must be known to load_dataset\('csv'\)"):
+        part_of(saved(tmp_path, ".csv"), sepp=";")
+
+
+def test_a_cache_of_hugging_face_that_takes_nothing_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file" / "cache")
+    with pytest.raises(DataError, match=r"rows\.csv cannot be read: .*Not a directory.* set HF_HOME to a folder"):
+        part_of(saved(tmp_path, ".csv"))
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:500], lambda b: b"", lambda b: b[:-10], lambda b: b"junk" * 99])

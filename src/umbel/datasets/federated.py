@@ -35,7 +35,7 @@ class FederatedDataset:
     - `dataset`: a name on the Hugging Face hub, or one of Umbel's own (`umbel.datasets.sources.named`); a folder or a file
       (.parquet, .csv, .json, .jsonl, .npz, .npy); a `datasets.Dataset` or `datasets.DatasetDict`; numpy arrays, alone, in a
       dict of columns, or in a tuple of columns, where lists and tensors will do; a pandas or polars frame; any object with
-      `__len__` and `__getitem__`, such as a torch dataset; or a dict of splits, each one of these. What has no splits is
+      `__len__` and `__getitem__`, such as a torch dataset; or a dict of splits, each in memory. What has no splits is
       "train". "mnist" and "fashion_mnist" also work without the hub (see `umbel.datasets.fetch`).
     - `subset`: the hub's name for a configuration.
     - `preprocessor`: any function of the splits, a `DatasetDict` (or a dict of views, where the source is not Hugging

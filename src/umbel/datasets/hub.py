@@ -14,7 +14,7 @@ import datasets
 from datasets.packaged_modules.cache.cache import Cache
 from huggingface_hub import get_session
 
-__all__ = ["cached_copy", "why_unreachable"]
+__all__ = ["cached_copy", "first_cause", "why_unreachable"]
 
 _PATIENCE = 2.5  # seconds. With the import of datasets (1.5 s) and the local copy (0.2 s), all is said within 5 s.
 
@@ -37,11 +37,11 @@ def _ask() -> str | None:
     try:
         status = get_session().head(datasets.config.HF_ENDPOINT, timeout=_PATIENCE).status_code
     except Exception as error:  # the session is requests or httpx, by version: their errors share no other base
-        return _root(error)
+        return first_cause(error)
     return f"it answers with status {status}" if status >= 500 else None
 
 
-def _root(error: BaseException) -> str:
+def first_cause(error: BaseException) -> str:
     """The first line of what went wrong first; what was raised on top of it can be a screenful."""
     while below := error.__cause__ or error.__context__:
         error = below

@@ -49,7 +49,7 @@ def load(name: str, subset: str | None, options: Mapping[str, object]) -> Datase
         if not path.is_file():
             raise DataError(f"There is no file {name!r} (seen from {Path.cwd()}). Give the path of a file that is there.")
         # Hugging Face reads it as a pattern, from the working folder on.
-        return _load_dataset(reader, subset, {"data_files": glob.escape(str(path.absolute())), **options})
+        return _read(name, reader, subset, {"data_files": glob.escape(str(path.absolute())), **options})
     if path.is_dir() and any((path / saved).is_file() for saved in ("dataset_dict.json", "state.json")):
         from umbel.datasets.sources import saved
 
@@ -58,7 +58,9 @@ def load(name: str, subset: str | None, options: Mapping[str, object]) -> Datase
 
 
 def in_memory(dataset: object) -> DatasetDict | None:
-    """The splits of a `datasets.Dataset` or `datasets.DatasetDict`; None for anything else. Imports nothing.
+    """The splits of a `datasets.Dataset`, a `datasets.DatasetDict` or a dict of datasets; None for anything else.
+
+    Imports nothing.
 
     Raises DataError where there is no split in it, or where it only streams.
     """
@@ -77,6 +79,8 @@ def in_memory(dataset: object) -> DatasetDict | None:
                 f"dataset is an {type(dataset).__name__}, which streams; a federation divides rows that are stored. "
                 "Leave out streaming=."
             )
+        case Mapping() if dataset and all(isinstance(rows, datasets.Dataset) for rows in dataset.values()):
+            return datasets.DatasetDict({str(split): rows for split, rows in dataset.items()})
         case _:
             return None
 
@@ -96,7 +100,12 @@ def _by_name(name: str, subset: str | None, options: Mapping[str, object]) -> Da
         for folder in (name, options.get("data_dir")):
             if folder is not None:
                 _check_folder(Path(str(folder)).absolute())
-        return _load_dataset(name, subset, options)
+        return _read(name, name, subset, options)
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise DataError(
+            f"There is no folder or file {name!r} (seen from {Path.cwd()}), and no data set of the hub is called like that. "
+            "Give the path of one that is there."
+        )
     names = _names(name, subset)
     editions = _EDITIONS.get(names)
     if editions and editions[0].files.present() and not options:
@@ -124,6 +133,27 @@ def _check_folder(folder: Path) -> None:
 def _names(name: str, subset: str | None) -> tuple[str, ...]:
     """All names of what `name` names."""
     return next((names for names in _EDITIONS if name in names and subset in (None, names[0])), (name,))
+
+
+def _read(path: str, name: str, subset: str | None, options: Mapping[str, object]) -> DatasetDict:
+    """The splits in files of one's own. `path` is for the error."""
+    try:
+        return _load_dataset(name, subset, options)
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error}. Make it readable; or set HF_HOME to a folder that can be written, where "
+            "Hugging Face keeps what it has read."
+        ) from error
+    except Exception as error:  # a damaged file and a wrong keyword show as errors of json, pandas, pyarrow or datasets
+        from umbel.datasets.hub import first_cause
+
+        keywords = ", ".join(f"{keyword}=" for keyword in options if keyword != "data_files")
+        raise DataError(
+            f"{path} cannot be read: {first_cause(error).rstrip('.!')}. It must be whole and have rows"
+            + (f"; {keywords} must be known to load_dataset({name!r})." if keywords else ".")
+        ) from error
 
 
 def _load_dataset(name: str, subset: str | None, options: Mapping[str, object]) -> DatasetDict:

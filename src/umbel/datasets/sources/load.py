@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
+_ROWS = (
+    "numpy arrays, alone, in a dict, or in a tuple of columns, where lists and tensors will do; a pandas or polars frame; "
+    "or any object with __len__ and __getitem__, such as a torch dataset"
+)
 _ACCEPTED = (
     "Give a name on the Hugging Face hub or one of Umbel's own; a folder, or a file (.npz, .npy, .parquet, .csv, .json, "
-    ".jsonl); a datasets.Dataset or datasets.DatasetDict with at least one split; numpy arrays, alone, in a dict, or in a "
-    "tuple of columns, where lists and tensors will do; a pandas or polars frame; or any object with __len__ and "
-    "__getitem__, such as a torch dataset"
+    f".jsonl); a datasets.Dataset or datasets.DatasetDict with at least one split; {_ROWS}"
+)
+_ACCEPTED_SPLIT = (
+    f"Give each split as {_ROWS}; or all as datasets.Dataset. Files by split are for dataset='csv', data_files={{…}}"
 )
 
 
@@ -68,7 +73,8 @@ def _splits(dataset: object) -> DatasetDict | dict[str, View]:
 
 
 def _one(rows: object, *, where: str = "") -> View:
-    """The rows of one split. `where` is for the error."""
+    """The rows of one split. `where` is for the error, and says which split where there are several."""
+    accepted = _ACCEPTED_SPLIT if where else _ACCEPTED
     if (view := frames.view_of(rows)) is not None:
         return view
     match rows:
@@ -84,12 +90,12 @@ def _one(rows: object, *, where: str = "") -> View:
             not isinstance(rows, (str, bytes, Mapping, type)) and hasattr(rows, "__getitem__") and hasattr(rows, "__len__")
         ):
             if len(rows) == 0:
-                raise DataError(f"{where}dataset is {rows!r:.60} ({type(rows).__name__}), which has no rows. {_ACCEPTED}.")
+                raise DataError(f"{where}dataset is {rows!r:.60} ({type(rows).__name__}), which has no rows. {accepted}.")
             return View(ItemTable(rows))
         case _:
             streams = hasattr(rows, "__iter__") and not hasattr(rows, "__len__")
             raise DataError(
-                f"{where}dataset is {rows!r:.200} ({type(rows).__name__}). {_ACCEPTED}."
+                f"{where}dataset is {rows!r:.200} ({type(rows).__name__}). {accepted}."
                 + (" What can only be read from front to end cannot be divided." if streams else "")
             )
 
