@@ -81,6 +81,14 @@ def test_rows_whose_label_has_no_name_are_counted_too():
     assert (named.columns.tolist(), named.values.tolist()) == ([-1, "a", "b"], [[0.5, 0.5, 0], [1, 0, 0]])
 
 
+def test_an_id_column_with_a_million_values_is_no_table():
+    pytest.importorskip("pandas")
+    partitioner = federated.IidPartitioner(1000)
+    partitioner.dataset = View(ArrayTable({"id": np.arange(10**6)}))
+    with pytest.raises(DataError, match=r"Column 'id' has 1000000 different values, and at most 10000 are taken for"):
+        federated.compute_counts(partitioner, "id")
+
+
 def test_vertical_partitions_are_counted_too():
     pytest.importorskip("pandas")
     partitioner = federated.VerticalEvenPartitioner(2, shared_columns="label", shuffle=False)

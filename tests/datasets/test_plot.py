@@ -108,6 +108,25 @@ def test_comparisons_put_partitioners_side_by_side(divided, named):
     assert plot_comparison_label_distribution is plot_comparison_label_distributions
 
 
+@pytest.mark.parametrize("kind", ["bar", "heatmap"])
+def test_labels_are_shown_as_they_are(kind, tmp_path):
+    names = ["$a^$", "$20 to $30", "_hidden", "plain"]
+    fds = FederatedDataset(dataset={"y": np.array(names * 3)}, partitioners={"train": 2})
+    figure, axis, frame = plot_label_distributions(fds.partitioners["train"], "y", kind, legend=True)
+    figure.savefig(tmp_path / "parts.png")
+    shown = axis.get_legend().get_texts() if kind == "bar" else axis.get_yticklabels()
+    assert [text.get_text().strip("\u200b").replace(r"\$", "$") for text in shown] == sorted(names) == list(frame.columns)
+
+
+def test_a_measured_column_is_not_stacked_as_bars():
+    fds = FederatedDataset(dataset={"x": np.arange(1001.0)}, partitioners={"train": 2})
+    with pytest.raises(DataError, match=r"Column 'x' has 1001 values, and at most 1000 .* or plot_type='heatmap'"):
+        plot_label_distributions(fds.partitioners["train"], "x")
+    assert pyplot.get_fignums() == []
+    _, _, frame = plot_label_distributions(fds.partitioners["train"], "x", "heatmap")
+    assert frame.shape == (2, 1001)
+
+
 def test_a_picture_can_be_saved(divided, tmp_path):
     figure, _, _ = plot_label_distributions(divided, "y", legend=True)
     figure.savefig(tmp_path / "parts.png")

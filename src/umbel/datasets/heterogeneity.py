@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.datasets.column import labels_of
-from umbel.datasets.partition.labels import Labels, encoded
+from umbel.datasets.partition.labels import Labels, classes_of, encoded
 from umbel.datasets.partition.rows import IndexArray
 from umbel.datasets.partitioners.arguments import count
 from umbel.datasets.partitioners.base import Partitioner, RowPartitioner
@@ -55,7 +55,7 @@ def compute_counts(
     their names where `verbose_names`, after values that are none of them, such as -1 for rows without a label. As in
     flwr-datasets, which leaves the columns in order of appearance in some cases.
 
-    Raises DataError where there is no such column, or pandas is missing.
+    Raises DataError where there is no such column, where it has more than 10,000 values, and where pandas is missing.
     """
     try:
         import pandas as pd
@@ -64,7 +64,7 @@ def compute_counts(
     limit = partitioner.num_partitions
     if max_num_partitions is not None:
         limit = min(limit, count("max_num_partitions", max_num_partitions, of="how many partitions are counted"))
-    found = labels_of(partitioner.dataset, column_name)
+    found = classes_of(labels_of(partitioner.dataset, column_name))
     if isinstance(partitioner, RowPartitioner):
         table = label_counts(found, partitioner.indices[:limit])
     else:

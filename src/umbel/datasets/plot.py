@@ -22,6 +22,8 @@ __all__ = [
     "plot_label_distributions",
 ]
 
+_MOST_BARS = 1000  # of one partition. 2,000 of each of 10 take a minute to draw
+
 PlotType: TypeAlias = Literal["bar", "heatmap"]
 SizeUnit: TypeAlias = Literal["absolute", "percent"]
 PartitionAxis: TypeAlias = Literal["x", "y"]
@@ -60,6 +62,11 @@ def plot_label_distributions(
     in_unit = _one_of("size_unit", size_unit, {"absolute": lambda counts: counts, "percent": _percent})
     across = _one_of("partition_id_axis", partition_id_axis, {"x": True, "y": False})
     frame = in_unit(compute_counts(partitioner, label_name, verbose_labels, max_num_partitions))
+    if plot_type == "bar" and frame.shape[1] > _MOST_BARS:
+        raise DataError(
+            f"Column {label_name!r} has {frame.shape[1]} values, and at most {_MOST_BARS} are stacked as bars. "
+            "Choose the column of labels, or plot_type='heatmap'."
+        )
     drawn: Any = axis
     if axis is None:
         _, drawn = pyplot.subplots(figsize=figsize or _size(len(frame), across), layout="constrained")
@@ -169,7 +176,7 @@ def _bars(axis: Any, frame: Any, across: bool, cmap: Any, options: Mapping[str, 
     for number, name in enumerate(frame.columns):
         colour = shades(number) if shades.N <= 20 else shades(number / max(frame.shape[1] - 1, 1))
         values = frame.iloc[:, number].to_numpy()
-        settings = {"label": str(name), "color": colour, **options}
+        settings = {"label": _as_it_is(str(name)), "color": colour, **options}
         if across:
             axis.bar(where, values, bottom=base, **settings)
         else:
@@ -183,13 +190,18 @@ def _bars(axis: Any, frame: Any, across: bool, cmap: Any, options: Mapping[str, 
 def _cells(axis: Any, frame: Any, across: bool, cmap: object, options: Mapping[str, Any]) -> None:
     values = frame.to_numpy().T if across else frame.to_numpy()
     axis.imshow(values, cmap=cmap or "Greens", **{"aspect": "auto", **options})
-    partitions, labels = [str(number) for number in range(len(frame))], [str(label) for label in frame.columns]
+    partitions, labels = [str(number) for number in range(len(frame))], [_as_it_is(str(label)) for label in frame.columns]
     _tick(axis.xaxis, partitions if across else labels)
     _tick(axis.yaxis, labels if across else partitions)
     if values.size <= 400:  # more do not fit
         for (row, column), value in np.ndenumerate(values):
             dark = value > (values.max() + values.min()) / 2
             axis.text(column, row, f"{value:.0f}", ha="center", va="center", size=7, color="white" if dark else "black")
+
+
+def _as_it_is(name: str) -> str:
+    """A label that matplotlib shows as it is: without formulas, and in the legend where it begins with "_" too."""
+    return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")  # a space of no width
 
 
 def _tick(axis: Any, names: Sequence[str]) -> None:
