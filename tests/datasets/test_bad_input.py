@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 
 from umbel.datasets import (
@@ -64,6 +65,15 @@ def test_a_label_that_is_nan_or_none(source, how, column):
     said = rf"Column '{column}' has no value \(None or NaN\) in 1 rows, .* every row needs one\. Drop these rows"
     with pytest.raises(DataError, match=said):
         part_of(source, BY_LABEL[how](column))
+
+
+@pytest.mark.parametrize("dtype", ["string", "boolean", "Int64", "datetime64[ns]", "object"])
+def test_a_label_that_pandas_has_not(dtype):
+    values = {"boolean": [True, None, False], "Int64": [1, None, 2], "datetime64[ns]": ["2026-01-01", None, "2026-01-02"]}
+    frame = pd.DataFrame({"y": pd.array(values.get(dtype, ["a", pd.NA, "b"]), dtype)})
+    for how in (NaturalIdPartitioner("y"), ContinuousPartitioner(2, "y", 1.0)):
+        with pytest.raises(DataError, match=r"Column 'y' has no value \(None or NaN\) in 1 rows, the first of them row"):
+            part_of(frame, how)
 
 
 def test_a_split_that_is_not_there(source):

@@ -362,6 +362,15 @@ def test_hugging_face_columns_divide_as_arrays_do():
             assert list(theirs.load_partition(number)["row"]) == ours.load_partition(number)["row"].tolist()
 
 
+@pytest.mark.parametrize("unit", ["D", "us", "ns"])
+def test_days_are_ids_whatever_unit_they_have(unit):
+    days = np.array(["2026-01-02", "2026-01-01", "2026-01-02"], f"M8[{unit}]")
+    by_day, by_group = federated.NaturalIdPartitioner("day"), federated.GroupedNaturalIdPartitioner("day", 2)
+    by_day.dataset = by_group.dataset = View(ArrayTable({"day": days}))
+    assert by_day.partition_id_to_natural_id == {0: days[1], 1: days[0]}
+    assert by_group.natural_id_to_partition_id[np.datetime64("2026-01-02", unit)] == 0
+
+
 def test_a_filtered_dataset_has_no_clients_that_were_filtered_away():
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_dict({"who": ["a", "b", "c", "b"]}).select([1, 3, 0])

@@ -70,7 +70,8 @@ def encoded(labels: npt.NDArray[np.generic] | Labels, name: str = "labels") -> L
         raise DataError(
             f"The values of column {name!r} cannot be put in order ({error}). Choose a column of numbers or text."
         ) from error
-    return Labels(codes.astype(np.int64, copy=False), values.tolist(), name)
+    # tolist makes numbers of times that are finer than a microsecond.
+    return Labels(codes.astype(np.int64, copy=False), list(values) if values.dtype.kind in "mM" else values.tolist(), name)
 
 
 def without_value(column: npt.NDArray[np.generic]) -> list[int]:
@@ -81,11 +82,19 @@ def without_value(column: npt.NDArray[np.generic]) -> list[int]:
         case "m" | "M":
             return np.flatnonzero(np.isnat(column)).tolist()
         case "O":
-            return [
-                row for row, value in enumerate(column) if value is None or (isinstance(value, float) and value != value)
-            ]
+            return [row for row, value in enumerate(column) if _is_nothing(value)]
         case _:
             return []
+
+
+def _is_nothing(value: object) -> bool:
+    """Whether this is None, a NaN or NaT of any library, or pandas.NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA: it may or may not be equal
+        return True
+    except ValueError:  # an array, which differs or not in each place
+        return False
 
 
 def missing(name: str, first: int, count: int) -> DataError:
