@@ -55,6 +55,16 @@ def test_any_partitioner_with_its_settings(source):
     assert natural.stdout.splitlines()[1].split() == ["0", "12", "12", "0", "0"]
 
 
+def test_a_column_may_be_called_by_a_number(tmp_path):
+    np.savez(tmp_path / "rows.npz", **{"0": np.arange(24), "1": Y})
+    done = umbel("show", str(tmp_path / "rows.npz"), "-p", "NaturalId", "-o", "partition_by=1", "--label", "1")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[1].split() == ["0", "12", "12", "0", "0"]
+    vertical = umbel("show", str(tmp_path / "rows.npz"), "-p", "VerticalEven", "-n", "1", "-o", "shared_columns=1", "-o",
+                     "active_party_columns_mode=0")  # fmt: skip
+    assert vertical.exit_code == 0, vertical.output
+
+
 def test_parts_of_arrays_become_files_that_federations_read(source, tmp_path):
     done = umbel("write", source, "-n", "3", "--out", str(tmp_path / "parts"))
     assert done.exit_code == 0, done.output

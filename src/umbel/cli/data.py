@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,15 +70,17 @@ def _partitioner(name: str, count: int | None, options: tuple[str, ...]) -> Any:
     if kind is None or kind in ("Partitioner", "RowPartitioner"):
         concrete = sorted(set(known.values()) - {"Partitioner", "RowPartitioner"})
         raise DataError(f"There is no partitioner {name!r}. There are: {', '.join(concrete)}.")
+    make = getattr(datasets, kind)
+    parameters = signature(make).parameters
     settings: dict[str, object] = {}
     for option in options:
         setting, equals, value = option.partition("=")
         if not equals:
             raise DataError(f"The option {option!r} has no value: write it as NAME=VALUE, such as alpha=0.5.")
-        settings[setting.strip()] = _value(value)
+        known_as = parameters.get(setting.strip())
+        settings[setting.strip()] = _value(value, "" if known_as is None else str(known_as.annotation))
     if count is not None:
         settings["num_partitions"] = count
-    make = getattr(datasets, kind)
     for given in (settings, {"num_partitions": 10, **settings}):
         try:
             return make(**given)
@@ -86,11 +89,14 @@ def _partitioner(name: str, count: int | None, options: tuple[str, ...]) -> Any:
     raise DataError(f"{kind} {said}. Give its settings with -o NAME=VALUE.")
 
 
-def _value(text: str) -> object:
+def _value(text: str, kind: str) -> object:
+    """What a setting of this annotation is given as text: JSON, or the text itself."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return text
+    is_name = isinstance(value, (int, float)) and "str" in kind and "int" not in kind  # of a column that is called "1"
+    return text if is_name else value
 
 
 @_division
