@@ -101,6 +101,7 @@ def divide(partitioner):
         (lambda: federated.IdToSizeFncPartitioner(2, lambda number: -number), r"size of partition 0 is -1.0"),
         (lambda: federated.IdToSizeFncPartitioner(2, lambda number: 0 * number), r"would be empty"),
         (lambda: federated.IdToSizeFncPartitioner(2, lambda number: 3), r"partition_id_to_size_fn answered"),
+        (lambda: federated.IdToSizeFncPartitioner(2, "sqrt"), r"partition_id_to_size_fn is 'sqrt', and must be a function"),
         (lambda: federated.GroupedNaturalIdPartitioner("label", 0), r"group_size is 0"),
         (lambda: federated.GroupedNaturalIdPartitioner("label", 4, "strict"), r"group_size is 4, .* has 3 ids"),
         (lambda: federated.GroupedNaturalIdPartitioner("label", 2, "strict"), r"leave 1 over"),
@@ -143,6 +144,14 @@ def test_a_partition_that_does_not_exist_is_refused(number):
         divide(partitioner)
         with pytest.raises(DataError, match=r"^partition_id is "):
             partitioner.load_partition(number)
+
+
+@pytest.mark.parametrize("region", [-1, 2, "0", None, 0.5])
+def test_a_region_that_does_not_exist_is_refused(region):
+    tree = federated.HierarchicalPartitioner(federated.IidPartitioner(2), 2)
+    divide(tree)
+    with pytest.raises(DataError, match=r"^region is .*, and must be a number from 0 to 1"):
+        tree.load_region(region)
 
 
 def test_a_million_ids_are_neither_classes_nor_clients():

@@ -29,6 +29,11 @@ def test_a_split_is_divided_and_the_others_stay():
     assert rows(made) == {"test": [4, 5], "train": [0, 1, 2], "valid": [3]}
 
 
+def test_shares_that_a_float_does_not_hold_exactly_lose_no_row():
+    made = Divider({"train": 0.57, "valid": 0.43})(splits(train=100))
+    assert {name: len(part) for name, part in made.items()} == {"train": 57, "valid": 43}
+
+
 def test_or_the_others_go():
     made = Divider({"a": 1, "b": 2}, divide_split="train", drop_remaining_splits=True)(splits(train=4, test=2))
     assert rows(made) == {"a": [0], "b": [1, 2]}

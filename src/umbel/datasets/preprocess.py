@@ -80,7 +80,7 @@ class Divider:
                         f"divide_config makes the split {name!r}, and there is one already. "
                         "Choose another name, or set drop_remaining_splits=True."
                     )
-                end = start + (int(size * len(dataset[split])) if isinstance(size, float) else int(size))
+                end = start + (int(size * len(dataset[split]) + 1e-9) if isinstance(size, float) else int(size))
                 made[name] = _run(dataset[split], start, end, split=split, name=name, size=size)
                 start = end
         return type(dataset)(made)

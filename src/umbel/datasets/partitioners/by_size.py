@@ -61,6 +61,11 @@ class IdToSizeFncPartitioner(CountedPartitioner):
 
     def __init__(self, num_partitions: int, partition_id_to_size_fn: Callable[[npt.NDArray[np.float64]], Units]) -> None:
         self._num_partitions = partition_count(num_partitions)
+        if not callable(partition_id_to_size_fn):
+            raise DataError(
+                f"partition_id_to_size_fn is {partition_id_to_size_fn!r}, and must be a function from the numbers 1 … "
+                "num_partitions to sizes, such as numpy.sqrt."
+            )
         self._partition_id_to_size_fn = partition_id_to_size_fn
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 from umbel.datasets.partition.composed import divided, drifted, nested
 from umbel.datasets.partition.draws import normal
 from umbel.datasets.partition.rows import IndexArray
-from umbel.datasets.partitioners.arguments import between, count, seed_of
+from umbel.datasets.partitioners.arguments import between, count, seed_of, whole
 from umbel.datasets.partitioners.base import CountedPartitioner, Partitioner, RowPartitioner, checked_id
 from umbel.datasets.partitioners.by_size import IidPartitioner
 from umbel.errors import DataError
@@ -118,9 +118,10 @@ class HierarchicalPartitioner(RowPartitioner):
 
     def load_region(self, region: int) -> Rows:
         """All rows of one region. Raises DataError where there is no such region."""
-        if not 0 <= region < self.num_regions:
+        number = whole(region)
+        if number is None or not 0 <= number < self.num_regions:
             raise DataError(f"region is {region!r}, and must be a number from 0 to {self.num_regions - 1}.")
-        return self._regions.load_partition(region)
+        return self._regions.load_partition(number)
 
     def assign(self) -> list[IndexArray]:
         return [rows for clients in self._tree for rows in clients]
