@@ -134,6 +134,15 @@ def test_an_npz_may_hold_splits(tmp_path):
     assert fds.load_partition(0, "train").column_names == ["x", "y"]
 
 
+@pytest.mark.parametrize("part", ["train[:20]", "train"])
+def test_a_slice_of_a_split_is_that_split(tmp_path, monkeypatch, part):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    some = datasets.load_dataset("csv", data_files=str(saved(tmp_path, ".csv")), split=part)
+    some.save_to_disk(tmp_path / "some")
+    for source in (some, tmp_path / "some"):
+        assert len(part_of(source, 0)) == len(some) // 3 + (len(some) % 3 > 0)
+
+
 def test_what_is_mapped_is_not_copied(tmp_path):
     np.savez(tmp_path / "rows.npz", x=X, y=Y)
     np.save(tmp_path / "rows.npy", X)
@@ -209,7 +218,15 @@ def test_a_first_row_that_cannot_be_had_is_said():
         part_of(ByName())
 
 
+def test_rows_may_have_numbers_for_keys():
+    part = part_of([{0: x, 1: y} for x, y in zip(X, Y, strict=True)])
+    assert part.column_names == ["0", "1"]
+    assert part["1"].tolist() == part_of((X, Y))["y"].tolist()
+
+
 def test_rows_of_another_form_are_named():
+    with pytest.raises(DataError, match=r"Row 1 is a dict, and row 0 has the columns x, y: give every row the same form"):
+        FederatedDataset(dataset=[{"x": 1, "y": 2}, {"x": 1}], partitioners={"train": 1}).load_partition(0)["y"]
     with pytest.raises(DataError, match=r"Row 2 is a int, and row 0 has the columns x, y"):
         FederatedDataset(dataset=[(1, 2), (3, 4), 5], partitioners={"train": 1}).load_partition(0)["y"]
 

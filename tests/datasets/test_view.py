@@ -81,6 +81,12 @@ def test_a_split_that_leaves_nothing_is_refused(view, wrong):
         view.train_test_split(wrong)
 
 
+@pytest.mark.parametrize("seed", [None, "a", 1.0])
+def test_a_split_that_would_not_repeat_is_refused(view, seed):
+    with pytest.raises(DataError, match=r"seed is .*, and must be a whole number"):
+        view.train_test_split(0.5, seed=seed)
+
+
 def test_what_is_not_there_is_named(view):
     with pytest.raises(DataError, match=r"no column 'label' here\. Columns: 'x', 'y', 'name'"):
         view["label"]
@@ -124,6 +130,12 @@ def test_tensors_may_be_written_and_the_data_stay(view, torch, tmp_path):
     for source in (view.select_columns("y"), mapped):
         source.torch()["y"].zero_()
         assert source["y"].tolist() == Y.tolist()
+
+
+def test_a_part_without_rows_becomes_tensors_too(torch):
+    source = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
+    x, y = FederatedDataset(dataset=source, partitioners={}).load_split("train").select([]).torch()
+    assert (x.shape, x.dtype, y.shape, y.dtype) == ((0, 2), torch.float64, (0,), torch.int64)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "u1", "u2", "i1", "i4", "f2", "f4", "c8", ">i4", ">f8"])

@@ -104,6 +104,7 @@ class ItemTable:
                 f"{type(error).__name__}: {error}. Rows are asked for by number, from 0 to len(dataset) - 1."
             ) from error
         self.names, self.pack = _form(first)
+        self._keys: dict[str, object] = dict(zip(self.names, first, strict=True)) if isinstance(first, Mapping) else {}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -111,8 +112,8 @@ class ItemTable:
     def row(self, number: int) -> Mapping[str, object]:
         found = self._items[number]
         match self.pack(dict.fromkeys(self.names)), found:
-            case dict(), Mapping():
-                return {name: found[name] for name in self.names}
+            case dict(), Mapping() if all(key in found for key in self._keys.values()):
+                return {name: found[key] for name, key in self._keys.items()}
             case tuple(), tuple() | list() if len(found) == len(self.names):
                 return dict(zip(self.names, found, strict=True))
             case value, _ if not isinstance(value, (dict, tuple)):
@@ -126,6 +127,8 @@ class ItemTable:
     def gather(self, name: str, rows: npt.NDArray[np.int64] | None) -> Array:
         if (known := self._targets.get(name)) is not None:
             return _read_only(known) if rows is None else known[rows]
+        if rows is not None and len(rows) == 0:  # still of the dtype that the others have
+            return stacked([self.row(0)[name]])[:0]
         return stacked([self.row(int(number))[name] for number in (range(len(self)) if rows is None else rows)])
 
     @cached_property

@@ -146,8 +146,10 @@ class View:
         """Two views, "train" and "test", that share no row.
 
         `test_size` is a share of the rows between 0 and 1, or a number of rows. The same seed gives the same views on
-        every machine. Raises DataError where one of the two would be empty.
+        every machine. Raises DataError where one of the two would be empty, and where the seed is no whole number.
         """
+        from umbel.datasets.partitioners.arguments import seed_of  # which imports this file
+
         share = isinstance(test_size, float) and 0 < test_size < 1
         count = int(np.ceil(test_size * len(self))) if share else test_size
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 0 < count < len(self):
@@ -157,7 +159,7 @@ class View:
             )
         order: npt.NDArray[np.int64] = np.arange(len(self), dtype=np.int64)
         if shuffle:
-            order = frozen_stream(seed, "datasets", "train_test_split").permutation(len(self)).astype(np.int64)
+            order = frozen_stream(seed_of(seed), "datasets", "train_test_split").permutation(len(self)).astype(np.int64)
         cut = len(self) - int(count)
         return {"train": self.select(order[:cut]), "test": self.select(order[cut:])}
 

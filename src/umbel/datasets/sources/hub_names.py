@@ -20,9 +20,9 @@ from umbel.datasets.mnist_files import EDITIONS, FASHION, Edition
 from umbel.errors import DataError
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
-__all__ = ["in_memory", "load"]
+__all__ = ["in_memory", "load", "split_of"]
 
 _log = logging.getLogger("umbel.datasets")
 # The hub's older name, and its name.
@@ -71,7 +71,7 @@ def in_memory(dataset: object) -> DatasetDict | None:
         case datasets.DatasetDict() if dataset:
             return dataset
         case datasets.Dataset():
-            return datasets.DatasetDict({str(dataset.split or "train"): dataset})
+            return datasets.DatasetDict({split_of(dataset): dataset})
         case datasets.DatasetDict():
             raise DataError("dataset is an empty DatasetDict: give one with at least one split.")
         case datasets.IterableDataset() | datasets.IterableDatasetDict():
@@ -83,6 +83,11 @@ def in_memory(dataset: object) -> DatasetDict | None:
             return datasets.DatasetDict({str(split): rows for split, rows in dataset.items()})
         case _:
             return None
+
+
+def split_of(dataset: Dataset) -> str:
+    """The split that a single dataset is, or is a slice of, such as "train[:20]"; "train" where it does not know."""
+    return str(dataset.split or "train").partition("[")[0]
 
 
 def _installed(module: str) -> bool:

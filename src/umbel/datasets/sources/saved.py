@@ -14,6 +14,7 @@ from pathlib import Path
 import datasets
 from datasets.table import MemoryMappedTable, concat_tables
 
+from umbel.datasets.sources.hub_names import split_of
 from umbel.errors import DataError
 
 __all__ = ["load"]
@@ -27,7 +28,7 @@ def load(path: Path) -> datasets.DatasetDict:
     try:
         if (path / "state.json").is_file():
             only = _mapped(path)
-            return datasets.DatasetDict({str(only.split or "train"): only})
+            return datasets.DatasetDict({split_of(only): only})
         names = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
         return datasets.DatasetDict({name: _mapped(path / name) for name in names})
     except Exception as error:  # a damaged folder shows as errors of json, pyarrow, datasets or the file system
