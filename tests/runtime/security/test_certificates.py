@@ -95,6 +95,24 @@ def test_contexts_take_bytes_as_well_as_paths(folder):
     client_context(pem["ca.pem"], (pem["client.pem"], pem["client.key"]))
 
 
+def test_contexts_take_text(folder):
+    text = {path.name: path.read_text() for path in folder.iterdir()}
+    client_context(text["ca.pem"], (text["client.pem"], text["client.key"]))
+
+
+@pytest.mark.parametrize("secret", ["-----BEGIN PRIVATE KEY-----\nMC4CAQ\n", "MC4CAQ\n" * 5, "MC4CAQ" * 100, "MC4CAQ\0"])
+def test_a_key_in_the_wrong_place_is_not_shown(folder, secret):
+    for pair in ((folder / "client.pem", secret), (secret, folder / "client.key")):
+        with pytest.raises(SecurityError) as raised:
+            client_context(folder / "ca.pem", pair)
+        assert "MC4CAQ" not in str(raised.value)
+
+
+def test_a_server_s_address_that_is_none_ends_a_script_with_a_line():
+    with pytest.raises(SystemExit, match=r"^umbel: server_address '::1' is not host:port"):
+        start_server(server_address="::1", store=None)
+
+
 def test_contradictory_arguments_are_refused(folder):
     with pytest.raises(SecurityError, match=re.escape("require_client_certificate=True needs TLS: give certificates=")):
         start_server(server_address="127.0.0.1:0", require_client_certificate=True, store=None)

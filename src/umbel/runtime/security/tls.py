@@ -14,7 +14,7 @@ from umbel.errors import SecurityError
 
 __all__ = ["Pem", "client_context", "server_context", "why_tls_failed"]
 
-Pem = bytes | str | Path  # PEM, or the path of a file that has it
+Pem = bytes | str | Path  # PEM, also as text, or the path of a file that has it
 
 
 def server_context(
@@ -214,7 +214,12 @@ def _own(context: ssl.SSLContext, certificate: Pem, key: Pem, what: str) -> None
 def _read(given: Pem, what: str) -> bytes:
     if isinstance(given, bytes):
         return given
+    if isinstance(given, str) and "-----BEGIN" in given:
+        return given.encode()
     try:
         return Path(given).read_bytes()
-    except OSError as error:
-        raise SecurityError(f"{what}, {os.fspath(given)!r}, cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        # Text that is no path may be a key, and must not get into a log.
+        name = os.fspath(given)
+        shown = repr(name) if name.isprintable() and len(name) < 256 else f"{len(name):,} characters that are no path"
+        raise SecurityError(f"{what}, {shown}, cannot be read: {getattr(error, 'strerror', error)}") from None
