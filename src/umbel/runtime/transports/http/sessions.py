@@ -102,6 +102,9 @@ class Sessions:
         """A request of this client has come, on this connection."""
         client.seen_at, client.grace = time.monotonic(), GRACE
         if peer is not None:
+            before = self._peers.get(peer)  # a proxy uses one connection for several clients, one after another
+            if before is not None and before is not client:
+                before.connections.discard(peer)
             client.connections.add(peer)
             self._peers[peer] = client
 
