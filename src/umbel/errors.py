@@ -14,6 +14,7 @@ __all__ = [
     "RunLocked",
     "RunMismatch",
     "SecurityError",
+    "ServerRefused",
     "ServerUnreachable",
     "SimulationError",
     "StoreError",
@@ -59,6 +60,10 @@ class TooFewUpdates(StrategyError):
 
 class ServerUnreachable(UmbelError, ConnectionError):
     """No server answered within `max_retries` or `max_wait_time`."""
+
+
+class ServerRefused(UmbelError, ConnectionError):
+    """The server will not have this client; its reason is in the text."""
 
 
 class RunLocked(UmbelError, RuntimeError):

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
+from umbel.client import start_client
+from umbel.errors import ServerRefused
 from umbel.rounds.messages import Kind
+from umbel.runtime.stores.memory import MemoryStore
+from umbel.runtime.transports.http.address import parse_address
 from umbel.runtime.transports.http.client import Patience, serve
-from umbel.runtime.transports.http.link import Unknown
-from umbel.runtime.transports.http.protocol import Next, TaskHead
+from umbel.runtime.transports.http.link import Link, Unknown
+from umbel.runtime.transports.http.listener import Listener
+from umbel.runtime.transports.http.protocol import Next, TaskHead, check_name
+from umbel.runtime.transports.http.server import HttpTransport
 from umbel.training import NumPyClient
 
 
@@ -54,3 +62,46 @@ def test_a_client_whose_answer_is_under_way_when_the_run_ends_ends_well_whatever
     server = Forgetful()
     assert serve(server, Evaluates().to_client(), Patience("here", None, None)) == "all rounds done"
     assert server.left
+
+
+@pytest.mark.parametrize("name", ["", "St. Mary's", "x" * 129, "a\udc80", "a\n", "../a"])
+def test_a_name_that_no_client_can_have_is_refused_before_anything_is_sent(name):
+    with pytest.raises(ValueError, match="use 1 to 128 letters, digits and"):
+        start_client(server_address="127.0.0.1:9", client=Evaluates(), client_id=name, max_retries=0)
+
+
+@pytest.mark.parametrize("name", ["hospital-1", "a@b:c+d.e_f", "больница", "अस्पताल", "病院", "x" * 128])
+def test_names_are_of_any_script(name):
+    check_name(name)
+
+
+def test_a_server_that_will_not_have_a_name_says_so_to_its_client():
+    listener = Listener("127.0.0.1:0")
+    transport = HttpTransport(listener, "run", MemoryStore())
+    link = Link(listener.url, "St. Mary's")
+    with pytest.raises(ServerRefused, match=r"client_id \"St. Mary's\": use 1 to 128 letters"):
+        link.register()
+    link.close()
+    transport.close("", over=False)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "localhost", "::1", "::1:8080", "[::1]", ":80", "localhost:²", "a:99999", "a b:1", "a/b:1"]
+)
+def test_an_address_that_is_none_is_named(address):
+    with pytest.raises(ValueError, match=r"is not host:port, such as '127.0.0.1:8080' or "):
+        parse_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "parsed"),
+    {
+        "localhost:8080": ("localhost", 8080),
+        "[::1]:0": ("::1", 0),
+        "[fe80::1%eth0]:65535": ("fe80::1%eth0", 65535),
+        "https://server.example:443/": ("server.example", 443),
+        "*:80": ("*", 80),
+    }.items(),
+)
+def test_an_address_is_a_host_and_a_port(address, parsed):
+    assert parse_address(address) == parsed

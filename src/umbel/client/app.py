@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +19,7 @@ from umbel.runtime.security.tls import Pem, client_context
 from umbel.runtime.transports.http.address import parse_address
 from umbel.runtime.transports.http.client import Patience, serve
 from umbel.runtime.transports.http.link import Link
+from umbel.runtime.transports.http.protocol import check_name
 from umbel.training import Client, ClientFn, NumPyClient, make_client
 
 __all__ = ["ClientApp", "start_client", "start_numpy_client"]
@@ -51,9 +54,9 @@ def start_client(
     is reported to the server; the client goes on.
 
     - `client`: a `NumPyClient` or a `Client`; or `client_fn`, which makes one from a `Context` or from a cid.
-    - `root_certificates`: a CA certificate, PEM, as bytes or a path: the connection is then TLS. `insecure=False` without
-      one means TLS with the CAs that the system trusts. `client_certificate`: this client's own certificate and its private
-      key, PEM as bytes or paths, for a server that asks for one.
+    - `root_certificates`: a CA certificate, PEM as bytes or text, or a path: the connection is then TLS. `insecure=False`
+      without one means TLS with the CAs that the system trusts. `client_certificate`: this client's own certificate and its
+      private key, likewise, for a server that asks for one.
     - `max_retries`, `max_wait_time` (seconds): when to give up on a server that does not answer; None never does.
     - `client_id`: the client's name, for results that repeat: before each task `random`, numpy, torch, tensorflow, mlx and
       mxnet are seeded from the run's seed, this name and the round. Without one the name is random, and nothing is seeded.
@@ -61,9 +64,9 @@ def start_client(
       environment's `UMBEL_JOIN_TOKEN`. It is needed once: the client's key is in the file `identity`, by default
       `umbel-identity/CLIENT_ID.pem`, which is made where there is none.
 
-    Raises `ValueError` for contradictory arguments, `SecurityError` for keys and certificates that cannot be used,
-    `ServerUnreachable` where patience ends, and `ServerRefused` where the server will not have this client. Ctrl-C ends the
-    process with exit code 130.
+    Raises `ValueError` for arguments that contradict each other or cannot be, `SecurityError` for keys and certificates
+    that cannot be used, `ServerUnreachable` where patience ends, and `ServerRefused` where the server will not have this
+    client. Ctrl-C ends the process with exit code 130.
     """
     configure()
     named_once("start_client", grpc_max_message_length=grpc_max_message_length, transport=transport)
@@ -73,22 +76,27 @@ def start_client(
     secure = root_certificates is not None or client_certificate is not None or insecure is False
     if insecure and secure:
         raise ValueError("insecure=True contradicts root_certificates= and client_certificate=; leave one of them out")
+    if client_id is not None:
+        check_name(client_id)
     host, port = parse_address(server_address)
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # where to bind, not where to connect
-    key = _identity(identity, client_id, join_token or os.environ.get(TOKEN))
-    named_by_key = f"client-{secrets.token_hex(6)}" if key is None else f"client-{key.fingerprint[:12]}"
-    name = client_id if client_id is not None else named_by_key
-    context = Context(node_id=name)
-    instance = make_client(source, context)
+    with contextlib.ExitStack() as cleanup:
+        key = _identity(identity, client_id, join_token or os.environ.get(TOKEN))
+        if key is not None:
+            cleanup.callback(key.close)
+        named_by_key = f"client-{secrets.token_hex(6)}" if key is None else f"client-{key.fingerprint[:12]}"
+        name = client_id if client_id is not None else named_by_key
+        context = Context(node_id=name)
+        instance = make_client(source, context)
 
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    tls = client_context(root_certificates, client_certificate) if secure else None
-    link = Link(f"{'https' if secure else 'http'}://{shown}", name, tls=tls, identity=key)
-    logger.info("Client %s, server %s", name, shown)
-    with exit_code("Stopped by Ctrl-C"):
-        why = serve(link, instance, Patience(shown, max_retries, max_wait_time), repeats=client_id is not None)
-        logger.info("The run is over: %s", why)
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        tls = client_context(root_certificates, client_certificate) if secure else None
+        link = Link(f"{'https' if secure else 'http'}://{shown}", name, tls=tls, identity=key)
+        logger.info("Client %s, server %s", name, shown)
+        with exit_code("Stopped by Ctrl-C"):
+            why = serve(link, instance, Patience(shown, max_retries, max_wait_time), repeats=client_id is not None)
+            logger.info("The run is over: %s", why)
 
 
 def start_numpy_client(server_address: str, client: NumPyClient, **options: object) -> None:
@@ -98,7 +106,13 @@ def start_numpy_client(server_address: str, client: NumPyClient, **options: obje
 
 def _identity(path: str | Path | None, client_id: str | None, join_token: str | None) -> Identity | None:
     """The client's key where it has one, or needs one to join."""
-    where = Path(path) if path is not None else Path(FOLDER) / f"{quote(client_id or 'client', safe='')}.pem"
+    where = Path(path) if path is not None else Path(FOLDER) / f"{_file_name(client_id or 'client')}.pem"
     if path is None and join_token is None and not where.exists():
         return None
     return Identity(where, join_token)
+
+
+def _file_name(client_id: str) -> str:
+    """A name for a file; where it would be longer than file systems take, cut off, with a digest of the whole."""
+    name = quote(client_id, safe="")
+    return name if len(name) <= 200 else f"{name[:160]}-{blake2b(client_id.encode(), digest_size=8).hexdigest()}"

@@ -87,8 +87,8 @@ def start_server(
     """Runs `config.num_rounds` rounds of `strategy` (FedAvg where none is given) with the clients that connect.
 
     - `server_address`: "host:port"; "[::]" is every address, of IPv4 alone where there is no IPv6. Port 0 takes a free one.
-    - `certificates`: CA certificate, server certificate and its private key, PEM as bytes or paths: the connections are
-      then TLS. `require_client_certificate`: clients must have a certificate of that CA, too (mutual TLS).
+    - `certificates`: CA certificate, server certificate and its private key, PEM as bytes or text, or paths: the connections
+      are then TLS. `require_client_certificate`: clients must have a certificate of that CA, too (mutual TLS).
     - `require_identity`: only clients with a key that has joined take part (`umbel server token`), and every request of
       theirs is signed. Plain HTTP beyond this machine is refused then.
     - `seed`: who is sampled follows from it, the round and the clients' names.
@@ -254,10 +254,10 @@ def _listen(address: str, certificates: tuple[Pem, Pem, Pem] | None, client_cert
         if not is_script():
             raise
         sys.exit(f"umbel: {error.strerror}. Stop the other server, or choose another port with server_address=.")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if not is_script():
             raise
-        sys.exit(f"umbel: {error.strerror or error}")
+        sys.exit(f"umbel: {getattr(error, 'strerror', None) or error}")
 
 
 def _gate(store: str | Path) -> Gate:

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 
 from umbel.cli import main
 from umbel.client import start_client
-from umbel.errors import SecurityError, StoreUnavailable, WireError
+from umbel.errors import SecurityError, ServerUnreachable, StoreUnavailable, WireError
 from umbel.runtime.security.identity import Identity, new_token, token_key
 from umbel.runtime.security.members import Members, NotAdmitted
 from umbel.runtime.security.signatures import Window, signature_base, signed_with, signs
 from umbel.server import start_server
+from umbel.training import NumPyClient
 
 
 def test_the_example_of_rfc_9421_verifies():
@@ -223,6 +224,20 @@ def test_an_identity_does_not_go_with_plain_http_beyond_this_machine(tmp_path):
         start_server(server_address="0.0.0.0:0", require_identity=True, store=tmp_path)
     with pytest.raises(SecurityError, match="keeps its members in the store; leave out store=None"):
         start_server(server_address="127.0.0.1:0", require_identity=True, store=None)
+
+
+def test_long_names_have_keys_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["больница-" * 6 + end for end in "12"]
+    for name in names:
+        with pytest.raises(ServerUnreachable):
+            start_client(
+                server_address="127.0.0.1:9", client=NumPyClient(), client_id=name, join_token=new_token()[0], max_retries=0
+            )
+    assert len(list((tmp_path / "umbel-identity").iterdir())) == 2
+    for name in ("больница-" * 12, "病院" * 64):
+        with pytest.raises(ServerUnreachable):  # without a key, too
+            start_client(server_address="127.0.0.1:9", client=NumPyClient(), client_id=name, max_retries=0)
 
 
 def test_a_client_without_the_extra_hears_what_to_install(monkeypatch, tmp_path):

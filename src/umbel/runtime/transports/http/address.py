@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["parse_address"]
 
 
@@ -12,7 +14,7 @@ def parse_address(address: str) -> tuple[str, int]:
     (('::', 8080), ('0.0.0.0', 80))
     """
     bare = address.removeprefix("http://").removeprefix("https://").rstrip("/")
-    host, colon, port = bare.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+    match = re.fullmatch(r"(\[[^\s/\[\]]+\]|[^\s/\[\]:]+):([0-9]{1,5})", bare)
+    if match is None or int(match[2]) > 65535:
         raise ValueError(f"server_address {address!r} is not host:port, such as '127.0.0.1:8080' or '[::]:8080'")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return match[1].strip("[]"), int(match[2])

@@ -18,14 +18,14 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 
-from umbel.errors import ServerUnreachable, WireError
+from umbel.errors import ServerRefused, ServerUnreachable, WireError
 from umbel.params import Params, gather, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind, Verdict
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.log import logger
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.seeding import seed_generators
-from umbel.runtime.transports.http.link import Link, RequestRefused, ServerRefused, Unknown, Unreachable, whole
+from umbel.runtime.transports.http.link import Link, RequestRefused, Unknown, Unreachable, whole
 from umbel.runtime.transports.http.protocol import (
     GO,
     INLINE,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from umbel.errors import UmbelError, WireError
+from umbel.errors import ServerRefused, UmbelError, WireError
 from umbel.params import Params
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.security.identity import Identity
@@ -41,7 +41,7 @@ from umbel.runtime.transports.http.protocol import (
     encode,
 )
 
-__all__ = ["Link", "RequestRefused", "ServerRefused", "Unknown", "Unreachable", "whole"]
+__all__ = ["Link", "RequestRefused", "Unknown", "Unreachable", "whole"]
 
 BLOCK = 2**18  # bytes that are read at a time, and lost where the connection breaks among them
 FAREWELL = 2.0  # seconds that saying goodbye may take: a server that hangs must not hold a client that leaves
@@ -54,10 +54,6 @@ class Unreachable(UmbelError, ConnectionError):
 
 class Unknown(UmbelError):
     """The server does not know the session: it has been restarted."""
-
-
-class ServerRefused(UmbelError):
-    """The server will not have this client."""
 
 
 class RequestRefused(UmbelError):
@@ -103,7 +99,10 @@ class Link:
             if response.status == 401:
                 raise Unreachable(_why(response))  # it took too long to answer
             self.signs = True
-        answer = self._decoded(self._answer(response), Registered)
+        try:
+            answer = self._decoded(self._answer(response), Registered)
+        except RequestRefused as error:  # what is wrong with this request is wrong with the client
+            raise ServerRefused(str(error)) from None
         self._session, self.run = answer.session, answer.run
 
     def next(self, have: Iterable[str]) -> Next:

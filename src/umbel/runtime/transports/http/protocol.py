@@ -13,6 +13,7 @@ All but the first carry the session in the header `umbel-session`. A refusal is 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
@@ -42,6 +43,7 @@ __all__ = [
     "Register",
     "Registered",
     "TaskHead",
+    "check_name",
     "decode",
     "encode",
     "metrics_of",
@@ -52,6 +54,7 @@ SESSION = "umbel-session"
 POLL = 20.0  # seconds that a poll may stay open
 FOLLOW = 1.0  # seconds that the answer to a reply may wait for the next task
 PART = 8 * 2**20  # most bytes of data in one request
+MAX_NAME = 128
 INLINE = 2**20  # contents up to this size travel inside the message
 
 # Outcome.verdict is a `Verdict`, or one of these.
@@ -144,6 +147,14 @@ class Refused(Exception):
         self.status = status
         self.headers = headers
         self.expected = expected
+
+
+def check_name(name: str) -> None:
+    """Raises `ValueError` for a name that cannot be a client's."""
+    # Marks: in many scripts, vowels are no letters of their own.
+    spelled = all(c.isalnum() or c in "_.:@+-" or unicodedata.category(c).startswith("M") for c in name[:MAX_NAME])
+    if not 1 <= len(name) <= MAX_NAME or not spelled:
+        raise ValueError(f"client_id {name[:200]!r}: use 1 to {MAX_NAME} letters, digits and . _ : @ + -")
 
 
 def _is_message(value: object) -> bool:

@@ -21,8 +21,8 @@ from umbel.runtime.log import logger
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Connections, Limits, Peer
-from umbel.runtime.transports.http.protocol import PART, SESSION, Problem, Refused, Register, encode
-from umbel.runtime.transports.http.sessions import Present, Sessions, check_name
+from umbel.runtime.transports.http.protocol import PART, SESSION, Problem, Refused, Register, check_name, encode
+from umbel.runtime.transports.http.sessions import Present, Sessions
 from umbel.wire import short
 
 if TYPE_CHECKING:
@@ -151,7 +151,10 @@ class Reception:
         peer, name = peer_of(request), message.client_id
         if peer is not None:
             self._conduct.registers(peer[0])
-        check_name(name)
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise Refused(400, str(error)) from None
         self._conduct.admit(name)
         holder = None if self._gate is None else await self._gate.admit(request, message, body)
         client = self._sessions.register(name, peer)

@@ -7,7 +7,6 @@ kept one open and been silent for long. One process at a time plays a client: th
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import time
 from collections import OrderedDict
@@ -21,13 +20,12 @@ from umbel.runtime.transports.http.protocol import Refused
 if TYPE_CHECKING:
     from umbel.runtime.transports.http.gate import Holder
 
-__all__ = ["SWEEP", "Present", "Sessions", "check_name"]
+__all__ = ["SWEEP", "Present", "Sessions"]
 
 GRACE = 7.0  # seconds a client may be without a connection: longer than a client's longest back-off, 5 s
 RESUME_GRACE = 12.0  # the same, for the clients of a run that is resumed
 SILENCE = 60.0  # seconds a client may keep its connection open without asking for anything
 SWEEP = 0.5  # seconds between two looks at who is still there
-MAX_NAME = 128
 MAX_FENCED = 10_000  # sessions remembered as fenced; older ones are merely unknown
 
 
@@ -71,7 +69,7 @@ class Sessions:
         return self._present.get(name)
 
     def register(self, name: str, peer: Peer | None) -> Present:
-        """A new session for this name, which `check_name` has seen. Raises `Refused` where there are too many clients."""
+        """A new session for this name, which has been checked. Raises `Refused` where there are too many clients."""
         client = self._present.get(name)
         if client is None:
             if len(self._present) >= self._most:
@@ -140,9 +138,3 @@ class Sessions:
             if len(self._fenced) > MAX_FENCED:
                 self._fenced.popitem(last=False)
             client.news.set()
-
-
-def check_name(name: str) -> None:
-    """Raises `Refused` for a name that cannot be a client's."""
-    if len(name) > MAX_NAME or not re.fullmatch(r"[\w.:@+-]+", name):
-        raise Refused(400, f"client_id {name[:200]!r}: use 1 to {MAX_NAME} letters, digits and . _ : @ + -")
