@@ -6,6 +6,7 @@ Knows no network and no partitions. Importing this file imports `datasets`.
 from __future__ import annotations
 
 import contextlib
+import zlib
 from pathlib import Path
 
 import datasets
@@ -19,12 +20,15 @@ from umbel.datasets.mnist_files import TEST, TRAIN, Edition
 
 __all__ = ["load"]
 
+_CHECKSUM = b"umbel.labels.crc32"
+
 
 def load(edition: Edition) -> datasets.DatasetDict:
     """Splits `train` and `test` with `image` (28×28, mode L) and `label`.
 
-    What was read once is kept as an Arrow file that later processes map: 0.3 s to read, 3 ms to map. Raises DataError for a
-    damaged file, where there is nothing kept.
+    What was read once is kept as an Arrow file that later processes map: 0.3 s to read, 3 ms to map. Of that file the labels
+    are checked each time, since they say who gets which rows, and the pictures, which nobody has read yet, are not. Raises
+    DataError for a damaged file, where there is nothing kept.
     """
     return datasets.DatasetDict(
         {
@@ -42,8 +46,9 @@ def _split(name: str, files: tuple[str, str], rows: int, edition: Edition) -> da
         images, labels = (idx.read_idx(edition.files.read(file)) for file in files)
         table = pa.table({"image": _as_pgm(images), "label": pa.array(labels.astype(np.int64))})
         written = pa.BufferOutputStream()
-        with pa.ipc.new_file(written, table.schema) as file:
-            file.write_table(table)
+        checked = table.replace_schema_metadata({_CHECKSUM: _checksum(table)})
+        with pa.ipc.new_file(written, checked.schema) as file:
+            file.write_table(checked)
         if keep_table(kept, memoryview(written.getvalue())):
             table = _mapped(kept, features.arrow_schema, rows) or table
     return datasets.Dataset(
@@ -57,12 +62,18 @@ def _split(name: str, files: tuple[str, str], rows: int, edition: Edition) -> da
 
 
 def _mapped(path: Path, schema: pa.Schema, rows: int) -> pa.Table | None:
-    """The table in a file, on disk until it is looked at; None where there is no such file, or not all of it."""
+    """The table in a file, on disk until it is looked at; None where there is no such file, or it is damaged."""
     with contextlib.suppress(OSError, pa.ArrowInvalid):
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        if table.num_rows == rows and table.schema == schema:
-            return table
+        expected = (table.schema.metadata or {}).get(_CHECKSUM)
+        if table.num_rows == rows and table.schema == schema and expected == _checksum(table):
+            return table.replace_schema_metadata(None)
     return None
+
+
+def _checksum(table: pa.Table) -> bytes:
+    """The crc32 of the labels: 0.5 ms, and 50 ms with the pictures."""
+    return b"%08x" % zlib.crc32(table.column("label").to_numpy())
 
 
 def _as_pgm(images: npt.NDArray[np.uint8]) -> pa.StructArray:
