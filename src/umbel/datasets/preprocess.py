@@ -27,6 +27,7 @@ class Divider:
 
     Raises DataError where sizes are not of one kind, a new name is taken, or a split has too few rows.
 
+    >>> import numpy as np
     >>> from umbel.datasets.view import View
     >>> from umbel.datasets.tables import ArrayTable
     >>> made = Divider({"train": 0.8, "valid": 0.2})({"train": View(ArrayTable({"x": np.arange(10)}))})
