@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from umbel.common import ndarrays_to_parameters
-from umbel.errors import RunLocked, RunMismatch
-from umbel.rounds.messages import Joined, Started
+from umbel.errors import RunLocked, RunMismatch, StoreError
+from umbel.rounds.messages import Joined, Replied, Reply, Started
 from umbel.runtime import runs
 from umbel.runtime.runs import fingerprint, open_run
-from umbel.runtime.stores.base import Entry
+from umbel.runtime.stores.base import Entry, Keeping
 from umbel.server.strategy import FedAvg, FedBuff
 
 
@@ -279,6 +279,32 @@ def test_a_store_can_be_named_by_a_url(tmp_path, script, monkeypatch):
     assert (tmp_path / "umbel-runs" / opened.run).is_dir()
     opened.close()
     assert (tmp_path / "elsewhere.sqlite").exists()
+
+
+def test_a_folder_may_have_any_name(tmp_path):
+    odd = tmp_path / "what?=a#b %20"
+    started(odd)
+    assert (odd / "runs.sqlite").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [odd.name]
+
+
+def test_a_store_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"the store's folder '.*file' cannot be made: File exists"):
+        open_run(tmp_path / "file", mine(), fresh=False)
+
+
+def test_a_run_that_has_been_audited_stays_so(folder, script, caplog):
+    strategy = FedAvg()
+    opened = open_run(folder, mine(strategy), fresh=False, keeping=Keeping(audit=True))
+    opened.store.write([Entry(Replied("task", Reply(1, 0.0, {}, None)), 0.0)])
+    before = opened.store.head
+    opened.close()
+    with caplog.at_level(logging.INFO):
+        goes_on = open_run(folder, mine(strategy), fresh=False)
+    assert goes_on.store.head == before
+    assert f"Run {opened.run} has been audited so far, and stays so" in caplog.messages
+    goes_on.close()
 
 
 def test_names_of_runs_do_not_collide(folder, script):

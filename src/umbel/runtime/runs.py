@@ -16,12 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from umbel.errors import RunLocked, RunMismatch
+from umbel.errors import RunLocked, RunMismatch, StoreError
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Rules
 from umbel.runtime.contents import FileContents
@@ -33,9 +33,11 @@ from umbel.runtime.stores.memory import MemoryStore
 from umbel.strategies.base import Strategy
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from umbel.runtime.stores.sql import Database, Stored
 
-__all__ = ["DEFAULT_STORE", "RESUME", "OpenedRun", "fingerprint", "open_run", "places", "rules_of"]
+__all__ = ["DEFAULT_STORE", "RESUME", "OpenedRun", "fingerprint", "make_folder", "open_run", "places", "rules_of"]
 
 DEFAULT_STORE = "umbel-runs"
 RESUME = "UMBEL_RESUME"  # names the run that `umbel resume` wants to go on
@@ -103,10 +105,10 @@ def open_run(
         closing = contextlib.ExitStack()
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="umbel-")))
         return OpenedRun(_new_name(), MemoryStore(FileContents(folder)), None, _closing=closing)
-    url, folder = places(where)
     from umbel.runtime.stores.sql import Database  # here: SQLAlchemy takes 0.35 s, and a client has no need of it
 
-    folder.mkdir(parents=True, exist_ok=True)
+    url, folder = places(where)
+    make_folder(folder)
     database = Database(url, durability=keeping.durability, patience=keeping.patience)
     wanted = os.environ.get(RESUME)
     if wanted:
@@ -183,19 +185,29 @@ def _continued(
     return None
 
 
-def places(where: str | Path) -> tuple[str, Path]:
+def places(where: str | Path) -> tuple[str | sa.URL, Path]:
     """The database's URL, and the folder for contents."""
     if "://" in str(where):
         return str(where), Path(DEFAULT_STORE)
+    import sqlalchemy as sa  # here: as above
+
     folder = Path(where)
-    return f"sqlite:///{folder.absolute() / 'runs.sqlite'}", folder
+    return sa.URL.create("sqlite", database=str(folder.absolute() / "runs.sqlite")), folder  # a path may have a "?"
+
+
+def make_folder(folder: Path) -> None:
+    """Makes it where it is not there. Raises `StoreError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"the store's folder {str(folder)[:200]!r} cannot be made: {error.strerror}") from None
 
 
 def _locked(database: Database, folder: Path, run: str, keeping: Keeping) -> OpenedRun:
     from umbel.runtime.stores.sql import SqlStore
 
     with contextlib.ExitStack() as closing:
-        (folder / run).mkdir(parents=True, exist_ok=True)
+        make_folder(folder / run)
         lock = closing.enter_context((folder / run / "lock").open("w"))
         _lock(lock, run)
         contents = FileContents(
@@ -208,6 +220,9 @@ def _locked(database: Database, folder: Path, run: str, keeping: Keeping) -> Ope
 def _resumed(database: Database, folder: Path, run: str, keeping: Keeping) -> OpenedRun:
     from umbel.runtime.stores.sql import SqlStore
 
+    if not keeping.audit and next(database.audit(run), None) is not None:
+        logger.info("Run %s has been audited so far, and stays so", run)  # or its audit would look as if it were cut off
+        keeping = replace(keeping, audit=True)
     opened = _locked(database, folder, run, keeping)
     assert isinstance(opened.store, SqlStore)
     opened.stored = opened.store.load()

@@ -98,7 +98,8 @@ def start_server(
       of a flush per file and per commit.
     - `keep_rounds`: how many rounds the journal goes back at least, for `umbel replay`; None keeps all of it.
     - `store_patience`: seconds that a full disk or an absent database is tried again, before the server stops.
-    - `audit`: also keeps a chained record of who sent what and what became of it, for `umbel audit verify`.
+    - `audit`: also keeps a chained record of who sent what and what became of it, for `umbel audit verify`; a run that has
+      begun with one goes on with it.
     - `max_examples`: the largest `num_examples` that is believed; `max_bytes`: the largest update.
 
     Works in a script, a thread and a notebook. A port in use ends a script with exit code 1; Ctrl-C tells the clients,
@@ -127,7 +128,7 @@ def start_server(
         mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
         with _said():
             opened = open_run(store, mine, fresh=fresh, keeping=keeping)
-        gate = None if store is None or not require_identity else _gate(store)
+            gate = None if store is None or not require_identity else _gate(store)
     except BaseException:
         listener.stop()
         raise

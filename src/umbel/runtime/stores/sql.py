@@ -77,7 +77,7 @@ class Database:
     One that an older Umbel wrote is migrated. Raises `StoreError` for one that a newer wrote, or that cannot be opened.
     """
 
-    def __init__(self, url: str, *, durability: Durability = "process", patience: float = 0.0) -> None:
+    def __init__(self, url: str | sa.URL, *, durability: Durability = "process", patience: float = 0.0) -> None:
         self.engine = _engine(url, durability)
         self.name = repr(self.engine.url)  # without its password
         try:
@@ -376,7 +376,7 @@ def refusal(what: str, error: sa.exc.DBAPIError) -> StoreError:
     return (StoreUnavailable if passing and not wrong else StoreError)(f"{what}: {cause}")
 
 
-def _engine(url: str, durability: Durability) -> sa.Engine:
+def _engine(url: str | sa.URL, durability: Durability) -> sa.Engine:
     try:
         address = sa.make_url(url)
     except sa.exc.ArgumentError:
