@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 
 from umbel.errors import SecurityError
-from umbel.runtime.security.certificates import issue, make_authority
+from umbel.runtime.security.certificates import check_hosts, issue, make_authority
 
 __all__ = ["certs"]
 
@@ -21,7 +21,10 @@ _F = TypeVar("_F", bound=Callable[..., object])
 def _options(days: int) -> Callable[[_F], _F]:
     def add(command: _F) -> _F:
         folder = click.option("--folder", default=FOLDER, show_default=True, type=click.Path(path_type=Path))
-        return folder(click.option("--days", default=days, show_default=True, help="How long it is valid.")(command))
+        lasting = click.option(
+            "--days", default=days, show_default=True, type=click.IntRange(1, 36_500), help="How long it is valid."
+        )
+        return folder(lasting(command))
 
     return add
 
@@ -39,8 +42,9 @@ def init(hosts: Sequence[str], days: int, folder: Path) -> None:
 
     Without HOSTS it is localhost, 127.0.0.1 and ::1.
     """
-    _do(lambda: make_authority(folder, days=3650))
     server_names = list(hosts) or ["localhost", "127.0.0.1", "::1"]
+    _do(lambda: check_hosts(server_names))  # before anything is there that a second try must not replace
+    _do(lambda: make_authority(folder, days=3650))
     _do(lambda: issue(folder, "server", server_names[0], server_names, days=days, server=True))
     _do(lambda: issue(folder, "client", "client", [], days=days, server=False))
     click.echo(
@@ -74,9 +78,9 @@ def _three(folder: Path) -> str:
     return ", ".join(f"'{folder}/{name}'" for name in ("ca.pem", "server.pem", "server.key"))
 
 
-def _do(make: Callable[[], list[Path]]) -> None:
+def _do(make: Callable[[], list[Path] | None]) -> None:
     try:
-        for path in make():
+        for path in make() or ():
             click.echo(path)
     except (SecurityError, ImportError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None

@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from umbel.errors import UmbelError
 from umbel.runtime.observers.table import aligned
-from umbel.runtime.runs import DEFAULT_STORE, places
+from umbel.runtime.runs import DEFAULT_STORE, make_folder, places
+from umbel.runtime.transports.http.protocol import check_name
 
 if TYPE_CHECKING:
     from umbel.runtime.security.members import Members
 
 __all__ = ["server"]
 
+_MOST_HOURS = 87_600  # ten years
 _store = click.option(
     "--store", default=DEFAULT_STORE, show_default=True, help="Folder or database URL that the server is given."
 )
@@ -35,7 +36,14 @@ def server() -> None:
 @_store
 def token(client: str | None, hours: float, store: str) -> None:
     """Print a token with which one new client can join."""
-    with _members(store) as members:
+    if not 0 < hours <= _MOST_HOURS:
+        raise click.BadParameter(f"{hours:g} is not more than 0 and at most {_MOST_HOURS:,}", param_hint="--hours")
+    if client is not None:
+        try:
+            check_name(client)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--client") from None
+    with _members(store, create=True) as members:
         click.echo(members.new_token(client=client, seconds=hours * 3600))
     click.echo(
         f"Good for one client, within {hours:g} h: start_client(join_token=...), or UMBEL_JOIN_TOKEN in its environment.",
@@ -66,13 +74,15 @@ def revoke(client: str, store: str) -> None:
 
 
 @contextmanager
-def _members(store: str) -> Iterator[Members]:
+def _members(store: str, *, create: bool = False) -> Iterator[Members]:
     try:
         from umbel.runtime.security.members import Members
 
         url, folder = places(store)
-        if "://" not in store:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+        if create:
+            make_folder(folder)
+        elif "://" not in store and not (folder / "runs.sqlite").is_file():
+            raise click.ClickException(f"nobody has joined in {store}; name the server's folder with --store")
         members = Members(url)
         try:
             yield members

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("cryptography", reason="needs the extra security")
 
 from click.testing import CliRunner
+from cryptography import x509
 
 from umbel.cli import main
 from umbel.client import start_client
@@ -68,6 +69,30 @@ def test_there_is_no_issuing_without_a_ca(tmp_path):
     done = umbel("server", "localhost", "--folder", tmp_path)
     assert done.exit_code == 1
     assert "`umbel certs init` makes one" in done.output
+
+
+def test_a_host_may_have_a_long_name(tmp_path):
+    host = "internal-k8s-default-umbel-0123456789-1234567890.eu-central-1.elb.amazonaws.com"
+    assert umbel("init", host, "--folder", tmp_path).exit_code == 0
+    server_context((tmp_path / "ca.pem", tmp_path / "server.pem", tmp_path / "server.key"), **OPTIONS)
+    certificate = x509.load_pem_x509_certificate((tmp_path / "server.pem").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [host]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["höst"], "the host 'höst' cannot be in a certificate"),
+        (["localhost", "--days", "0"], "0 is not in the range 1<=x<=36500"),
+        (["localhost", "--days", "1000000000"], "is not in the range"),
+    ],
+)
+def test_what_cannot_be_leaves_nothing_behind(tmp_path, arguments, words):
+    done = umbel("init", *arguments, "--folder", tmp_path)
+    assert done.exit_code
+    assert words in done.output
+    assert list(tmp_path.iterdir()) == []
 
 
 OPTIONS = {"client_certificates": False, "failed": print}

@@ -219,6 +219,30 @@ def test_the_command_line_makes_lists_and_revokes(tmp_path):
     assert "no member is called 'a'" in again.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["token", "--hours", "-1"], "-1 is not more than 0 and at most 87,600"),
+        (["token", "--hours", "nan"], "nan is not more than 0"),
+        (["token", "--client", "St. Mary's"], "use 1 to 128 letters"),
+        (["members"], "nobody has joined in"),
+        (["revoke", "a"], "nobody has joined in"),
+    ],
+)
+def test_a_command_that_cannot_be_makes_no_store(tmp_path, arguments, words):
+    done = umbel(tmp_path / "typo", *arguments)
+    assert done.exit_code
+    assert words in done.output
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_store_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    done = umbel(tmp_path / "file", "token")
+    assert done.exit_code == 1
+    assert re.search("the store's folder '.*file' cannot be made: File exists", done.output)
+
+
 def test_an_identity_does_not_go_with_plain_http_beyond_this_machine(tmp_path):
     with pytest.raises(SecurityError, match=r"does not go with plain HTTP beyond this machine \(0.0.0.0:0\): give"):
         start_server(server_address="0.0.0.0:0", require_identity=True, store=tmp_path)

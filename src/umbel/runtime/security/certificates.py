@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-__all__ = ["AUTHORITY", "issue", "make_authority"]
+__all__ = ["AUTHORITY", "check_hosts", "issue", "make_authority"]
 
 AUTHORITY = "ca"
 _LEEWAY = datetime.timedelta(minutes=5)  # clocks differ
@@ -48,10 +48,19 @@ def make_authority(folder: Path, *, days: float, name: str = "Umbel federation")
     return _write(folder, AUTHORITY, signed, private)
 
 
+def check_hosts(hosts: Sequence[str]) -> None:
+    """Raises `SecurityError` for a host that no certificate can be for."""
+    with extra("certificates"):
+        import cryptography.x509  # noqa: F401
+    for host in hosts:
+        _host(host)
+
+
 def issue(folder: Path, file: str, name: str, hosts: Sequence[str], *, days: float, server: bool) -> list[Path]:
     """Makes `FILE.pem` and `FILE.key`, signed by the folder's CA: for a server with these hosts, or for a client.
 
-    Raises `SecurityError` where there is no CA. An older certificate of this name is replaced: that is how one renews it.
+    Raises `SecurityError` where there is no CA, and for a host that cannot be. An older certificate of this name is
+    replaced: that is how one renews it.
     """
     with extra("certificates"):
         from cryptography import x509
@@ -65,7 +74,7 @@ def issue(folder: Path, file: str, name: str, hosts: Sequence[str], *, days: flo
     except ValueError as error:
         raise SecurityError(f"the CA in {folder} cannot be read: {error}") from None
     private = _new_key()
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name[:64])])  # all that it may have
     purpose = x509.oid.ExtendedKeyUsageOID.SERVER_AUTH if server else x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH
     authority_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())  # type: ignore[arg-type]  # ours
     builder = (
@@ -117,7 +126,12 @@ def _host(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        pass
+    try:
         return x509.DNSName(host)
+    except ValueError:
+        ascii_only = "write it in ASCII, as in 'xn--bcher-kva.example'"
+        raise SecurityError(f"the host {host!r} cannot be in a certificate; {ascii_only}") from None
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:

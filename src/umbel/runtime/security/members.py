@@ -60,7 +60,7 @@ class Members:
     Raises `StoreUnavailable` where the database refuses for a while, `StoreError` where it cannot be had at all.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         self._database = Database(url)
         with self._transaction() as connection:
             for table in _tables.sorted_tables:
