@@ -136,6 +136,127 @@ def test_an_answer_without_a_booster_is_said():
         run_locally(FedXgbBagging(**EMPTY), {"a": Text(), "b": Text()})
 
 
+@pytest.mark.parametrize("strategy", [FedXgbBagging, FedXgbCyclic])
+def test_boosting_starts_without_a_tree_where_nothing_is_given(strategy):
+    class Empty(Grower):
+        def get_parameters(self, config):
+            return []
+
+    clients = {name: Empty(name) for name in "ab"}
+    run_locally(strategy(fraction_evaluate=0.0), clients)
+    assert clients["a"].seen == [[]]
+
+
+class Sending(NumPyClient):
+    def __init__(self, *answer, examples=1):
+        self.answer, self.examples, self.evaluated = list(answer), examples, 0
+
+    def fit(self, parameters, config):
+        return self.answer, self.examples, {"size": float(len(self.answer))}
+
+    def evaluate(self, parameters, config):
+        self.evaluated += 1
+        return 0.0, 1, {}
+
+
+def without(path, raw):
+    found = json.loads(raw)
+    *parents, last = ["learner", "gradient_booster", "model", *path]
+    place = found
+    for name in parents:
+        place = place[name]
+    del place[last]
+    return json.dumps(found).encode()
+
+
+def with_model(**entries):
+    found = json.loads(booster("x"))
+    found["learner"]["gradient_booster"]["model"] |= entries
+    return json.dumps(found).encode()
+
+
+NO_BOOSTERS = {
+    "text": b"trees",
+    "UBJSON": b"{L\x00\x07learner\xa3",
+    "nothing": b"",
+    "no object": b"[]",
+    "brackets": b"[" * 100_000,
+    "dart": b'{"learner": {"gradient_booster": {"name": "dart", "gbtree": {"model": {}}, "weight_drop": []}}}',
+    "without trees": without(["trees"], booster("x")),
+    "no tree": with_model(trees=[1]),
+    "a tree too few": with_model(trees=[]),
+    "no classes": with_model(tree_info=["x"]),
+    "no ends": with_model(iteration_indptr=[]),
+    "ends elsewhere": with_model(iteration_indptr=[0, 5]),
+    "no numbers of the model": with_model(gbtree_model_param=[]),
+}
+
+
+@pytest.mark.parametrize("raw", NO_BOOSTERS.values(), ids=NO_BOOSTERS.keys())
+@pytest.mark.parametrize("bad", ["a", "c"])
+def test_what_is_no_booster_is_left_out_and_its_client_named(raw, bad):
+    clients = {name: Sending(booster(name)) for name in "abc"} | {bad: Sending(raw, b"more")}
+    run = run_locally(FedXgbBagging(**EMPTY), clients, num_rounds=2)
+    good = [name for name in "abc" if name != bad]
+    assert names_of(run.arrays[0]) == good * 2
+    said = f"client {bad} sent no tree booster in JSON; send booster.save_raw('json')"
+    assert run.history.metrics_distributed_fit == {"left_out": [(1, said), (2, said)], "size": [(1, 1.0), (2, 1.0)]}
+
+
+def test_a_round_in_which_nobody_sends_a_booster_keeps_the_one_there_is():
+    start = Parameters([booster("first")], tensor_type="")
+    for strategy in (FedXgbBagging, FedXgbCyclic):
+        clients = {name: Sending(b"trees") for name in "ab"}
+        run = run_locally(strategy(initial_parameters=start, fraction_evaluate=0.0), clients, num_rounds=2)
+        assert names_of(run.arrays[0]) == ["first"]
+        assert "client a sent no tree booster" in run.history.metrics_distributed_fit["left_out"][0][1]
+
+
+def test_trees_of_an_xgboost_that_writes_no_iterations_are_one():
+    clients = {"a": Sending(booster("a", "b")), "b": Sending(without(["iteration_indptr"], booster("c", "d")))}
+    run = run_locally(FedXgbBagging(**EMPTY), clients)
+    assert model_of(run.arrays[0])["iteration_indptr"] == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize("network", [np.full(3, np.nan, "float32"), np.ones(2, "float32"), np.ones((3, 1), "float32")])
+@pytest.mark.parametrize("bad", ["a", "c"])
+def test_a_network_that_is_like_no_other_is_left_out_with_its_trees(network, bad):
+    clients = {name: WithNetwork(name, 2.0) for name in "abc"} | {bad: Sending(network, booster(bad))}
+    start = ndarrays_to_parameters([np.zeros(3, "float32")])
+    run = run_locally(FedXgbNnAvg(initial_parameters=start, fraction_evaluate=0.0), clients)
+    assert run.arrays[0].tolist() == [2.0] * 3
+    assert [names_of(blob) for blob in run.arrays[1:]] == [[name] for name in "abc" if name != bad]
+    assert f"client {bad} sent a network" in run.history.metrics_distributed_fit["left_out"][0][1]
+
+
+def test_networks_without_any_example_keep_the_model():
+    clients = {name: Sending(np.ones(3, "float32"), booster(name), examples=0) for name in "ab"}
+    start = ndarrays_to_parameters([np.zeros(3, "float32")])
+    run = run_locally(FedXgbNnAvg(initial_parameters=start, fraction_evaluate=0.0), clients)
+    assert [array.tolist() for array in run.arrays] == [[0.0] * 3]
+
+
+@pytest.mark.parametrize("keyword", ["evaluate_fn", "evaluate_function"])
+def test_the_server_s_evaluation_of_a_booster_is_asked_when_it_is_due(keyword):
+    asked = []
+
+    def evaluate(number, given, config):
+        (raw,) = given if keyword == "evaluate_fn" else given.tensors
+        asked.append((number, len(names_of(raw))))
+        return 0.0, {}
+
+    strategy = FedXgbBagging(**{**EMPTY, keyword: evaluate, "evaluate_every": 2})
+    run_locally(strategy, {name: Grower(name) for name in "ab"}, num_rounds=4)
+    assert asked == [(2, 4), (4, 8)]
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_cyclic_clients_evaluate_in_turns_however_often(every):
+    clients = {name: Sending(booster(name)) for name in "ab"}
+    run_locally(FedXgbCyclic(evaluate_every=every, **EMPTY), clients, num_rounds=4 * every)
+    assert [client.evaluated for client in clients.values()] == [2, 2]
+
+
 # ---- real boosters
 
 
