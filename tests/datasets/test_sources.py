@@ -278,7 +278,7 @@ def test_a_keyword_that_load_dataset_does_not_know_is_named(tmp_path):
 def test_a_cache_of_hugging_face_that_takes_nothing_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file" / "cache")
-    with pytest.raises(DataError, match=r"rows\.csv cannot be read: .*Not a directory.* set HF_HOME to a folder"):
+    with pytest.raises(DataError, match=r"rows\.csv cannot be read: .*Not a directory.* and HF_HOME, .* a folder that can"):
         part_of(saved(tmp_path, ".csv"))
 
 

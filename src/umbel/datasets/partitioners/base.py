@@ -29,8 +29,8 @@ class Partitioner(ABC):
     @property
     def dataset(self) -> Rows:
         """The dataset to divide. Raises DataError while there is none, and when a second one is set."""
-        if self._promised is not None:
-            self._dataset, self._promised = self._promised(), None
+        if (promised := self._promised) is not None:  # kept here, for another thread may be asking too
+            self._dataset, self._promised = promised(), None
         if self._dataset is None:
             raise DataError(
                 f"This {type(self).__name__} has no dataset yet. "

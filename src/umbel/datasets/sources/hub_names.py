@@ -148,8 +148,8 @@ def _read(path: str, name: str, subset: str | None, options: Mapping[str, object
         raise
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read: {error}. Make it readable; or set HF_HOME to a folder that can be written, where "
-            "Hugging Face keeps what it has read."
+            f"{path} cannot be read: {error}. It must be there and readable, and HF_HOME, where Hugging Face keeps what it "
+            "has read, a folder that can be written."
         ) from error
     except Exception as error:  # a damaged file and a wrong keyword show as errors of json, pandas, pyarrow or datasets
         from umbel.datasets.hub import first_cause
