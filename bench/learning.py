@@ -197,9 +197,9 @@ RULES = {
     "mean": lambda **k: strategies.FedAvg(**k),
     "median": lambda **k: strategies.FedMedian(**k),
     "krum": lambda **k: strategies.Krum(num_malicious_clients=ATTACKERS, **k),
-    # 0.1, and below 10 / (1 - momentum), for momenta: updates are rate times as long
+    # 0.1 and 10 are for momenta: updates are rate times as long
     "rfa": lambda **k: strategies.GeometricMedian(iterations=8, smoothing=RATE * 0.1, **k),
-    "cclip": lambda **k: strategies.CenteredClipping(clipping_radius=RATE * 10 / (1 - MOMENTUM), iterations=3, **k),
+    "cclip": lambda **k: strategies.CenteredClipping(clipping_radius=RATE * 10, iterations=3, **k),
 }
 
 
