@@ -22,10 +22,12 @@ from umbel.aggregators import (
     trimmed_mean,
 )
 from umbel.common import ndarrays_to_parameters
+from umbel.errors import StrategyError
 from umbel.optimizers import Optimizer
 from umbel.server import strategy as strategies
 from umbel.server.strategy import FedAdam, FedAvg
 from umbel.testing import check_aggregator, check_strategy
+from umbel.until import Until
 
 AGGREGATORS = {
     "mean": mean(),
@@ -89,6 +91,15 @@ def test_every_strategy_of_the_street_is_checked():
 @pytest.mark.parametrize("make", STRATEGIES.values(), ids=STRATEGIES.keys())
 def test_every_strategy_passes(make):
     check_strategy(make, rounds=15)
+
+
+def test_a_strategy_that_ends_its_run_passes():
+    check_strategy(lambda: strategies.FedAvg(until=Until(at_most=1e-3)))
+
+
+def test_a_strategy_that_wants_more_clients_than_there_are_is_told():
+    with pytest.raises(StrategyError, match="asks for 20 clients, there are 12"):
+        check_strategy(lambda: strategies.FedAvg(min_fit_clients=20, min_available_clients=20))
 
 
 # ---- what the checks find

@@ -160,6 +160,8 @@ def check_strategy(make: Callable[[], Strategy], *, rounds: int = 30, clients: i
         return
     contents, third = MemoryContents(), max(rounds // 3, 1)
     first = run(third, store=MemoryStore(contents))
+    if first.coordinator.state.completed < third:  # its `until` has ended it
+        return
     again = run(rounds, store=MemoryStore(contents), going_on=_between_rounds(first, rounds, clients))
     _check(
         _same_bits(whole.arrays, again.arrays),

@@ -54,15 +54,14 @@ def run_locally(
 ) -> LocalRun:
     """Runs `num_rounds` of `strategy` with these clients, one task after another; raises what the strategy raises.
 
-    All clients are there before the first is chosen, so the same arguments give the same run. Unlike in a simulation, each
-    client is one object for the whole run.
+    All clients are there before the first is chosen, so the same arguments give the same run; a strategy that asks for more
+    ends it with a `StrategyError`. Unlike in a simulation, each client is one object for the whole run.
 
     `coordinator` continues a run from its state; `arrays` is empty where the run ended without a model.
     """
     kept = store or MemoryStore()
-    everybody = max(strategy.min_available_clients, len(clients))
     pace = strategy.pace.within(round_timeout)
-    rules = Rules(run="run", min_available=everybody, pace=pace)
+    rules = Rules(run="run", min_available=len(clients), pace=pace)
     coordinator = coordinator or Coordinator(rules, State(num_rounds=num_rounds))
     model = GlobalModel(
         kept.contents,
@@ -92,6 +91,7 @@ def run_locally(
             model,
             seed=seed,
             proxy=lambda name: Proxy(name, transport),
+            population=len(clients),
         ),
         model=model,
         store=kept,
