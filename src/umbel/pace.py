@@ -25,7 +25,7 @@ class Pace(metaclass=Spelled):
     - `max_staleness`: how many rounds old the version may be that a carried task started from; None for no limit.
     - `until`: what ends the run before its last round; None for nothing.
     - `keep_best`: the metric, or "loss", whose best version of the model is kept to the end beside the newest; None keeps
-      none. Less is better for "loss", more for a metric.
+      none. Less is better for "loss", more for a metric. The version before the first round is not one of them.
     """
 
     goal: int | None = None

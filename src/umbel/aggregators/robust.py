@@ -34,9 +34,10 @@ def median() -> Rule:
 
 
 def trimmed_mean(fraction: float) -> Rule:
-    """The coordinatewise mean without the ⌊fraction·K⌋ smallest and largest values (Yin et al. 2018, Algorithm 1, II).
+    """The coordinatewise mean without the int(fraction·K) smallest and largest values (Yin et al. 2018, Algorithm 1, II).
 
-    `fraction` is at least 0 and below 0.5, so that 2·⌊fraction·K⌋ < K for every K.
+    `fraction` is at least 0 and below 0.5, so that 2·int(fraction·K) < K for every K. The product is one of floats, as in
+    flwr: 0.29 of 100 is 28.
     """
     if not 0 <= fraction < 0.5:
         raise ValueError(f"{fraction} is not a part to cut off on each side: it must be at least 0 and below 0.5")
