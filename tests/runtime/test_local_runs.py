@@ -10,11 +10,12 @@ import pytest
 
 from umbel.common import EvaluateIns, FitIns, GetPropertiesIns, ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.errors import StrategyError
+from umbel.pace import Pace
 from umbel.rounds.events import ModelInitialized
 from umbel.runtime.contents import FileContents, MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import Criterion
-from umbel.server.strategy import FedAvg, FedAvgM, FLTrust, Strategy
+from umbel.server.strategy import FedAsync, FedAvg, FedAvgM, FedBuff, FLTrust, Strategy
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
@@ -192,6 +193,18 @@ def test_examples_of_zero_for_all_keep_the_model():
     assert run.arrays[0].tolist() == START[0].tolist()
     notes = [event.note for event in run.events if type(event).__name__ == "ExchangeClosed"]
     assert notes[0] == "every num_examples is 0; the model stays as it is"
+
+
+@pytest.mark.parametrize("kind", [FedBuff, FedAsync])
+def test_where_examples_do_not_count_none_of_them_keeps_no_model(kind):
+    def trained(count):
+        clients = {name: Learner(step, count) for name, step in (("a", 1.0), ("b", 3.0))}
+        strategy = kind(concurrency=2, initial_parameters=ndarrays_to_parameters(START), **buffer)
+        return bits(run_locally(strategy, clients, num_rounds=2))
+
+    buffer = {"buffer_size": 2} if kind is FedBuff else {}
+    assert trained(0) == trained(1)
+    assert trained(0) != bits(run_locally(fedavg(), two(), num_rounds=0))
 
 
 def test_failures_that_are_not_accepted_keep_the_model():
@@ -387,12 +400,65 @@ def test_a_strategy_that_chooses_somebody_who_is_not_there_is_told():
         ("aggregate_evaluate", None, r"aggregate_evaluate\(\) returned None; return \(loss, metrics\)"),
         ("aggregate_evaluate", (0.5, [1]), r"metrics are a dict, \{\} for none; got \[1\]"),
         ("evaluate", 0.5, r"evaluate\(\) returned 0.5; return \(loss, metrics\)"),
+        ("initialize_parameters", START, r"initialize_parameters\(\) returned a list for parameters; return Par"),
+        ("aggregate_fit", (START, {}), r"aggregate_fit\(\) returned a list for parameters; return Parameters, such as"),
     ],
 )
 def test_an_answer_that_no_round_can_use_is_named(method, returned, words):
     strategy = type("Wrong", (FromScratch,), {method: lambda self, *_: returned})()
     with pytest.raises(StrategyError, match=words):
         run_locally(strategy, {"a": Learner()})
+
+
+def test_arrays_in_the_place_of_parameters_are_named():
+    class Listing(FromScratch):
+        def configure_fit(self, server_round, parameters, client_manager):
+            return [(client, FitIns(START, {})) for client in client_manager.all().values()]
+
+    with pytest.raises(StrategyError, match=r"configure_fit\(\) returned a list for parameters; return Parameters"):
+        run_locally(Listing(), {"a": Learner()})
+    with pytest.raises(TypeError, match=r"initial_parameters are a list; they are Parameters, such as ndarrays_to_"):
+        FedAvg(initial_parameters=START)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "returned", "words"),
+    [
+        ("on_fit_config_fn", None, r"on_fit_config_fn\(\) returned None; return a dict, \{\} for none"),
+        ("on_evaluate_config_fn", 3, r"on_evaluate_config_fn\(\) returned 3; return a dict"),
+        ("evaluate_fn", 0.5, r"evaluate_fn\(\) returned 0.5; return \(loss, metrics\), or None"),
+        ("evaluate_fn", (0.5, None), r"evaluate_fn\(\) returned \(0.5, None\); return"),
+    ],
+)
+def test_what_an_owner_s_function_should_have_returned_is_said(keyword, returned, words):
+    strategy = FedAvg(initial_parameters=ndarrays_to_parameters(START), **{keyword: lambda *_: returned})
+    with pytest.raises(StrategyError, match=words):
+        run_locally(strategy, two())
+
+
+def test_a_strategy_that_wants_more_clients_than_there_are_is_told():
+    with pytest.raises(StrategyError, match=r"configure_fit\(\) asks for 20 clients, there are 2"):
+        run_locally(fedavg(min_fit_clients=20, min_available_clients=20), two())
+
+
+def test_a_round_that_reached_its_goal_has_failures_only_of_those_that_failed():
+    seen = []
+
+    class Seeing(FedAvg):
+        def aggregate_fit(self, server_round, results, failures):
+            seen.append((len(results), [str(failure) for failure in failures]))
+            return super().aggregate_fit(server_round, results, failures)
+
+    def strategy(**keywords):
+        return Seeing(initial_parameters=ndarrays_to_parameters(START), pace=Pace(goal=2), fraction_evaluate=0.0, **keywords)
+
+    four = {name: Learner(1.0) for name in "abcd"}
+    run = run_locally(strategy(accept_failures=False), four, num_rounds=2)
+    assert seen == [(2, []), (2, [])]
+    assert run.arrays[0][0, 0] == 2.0
+    seen.clear()
+    run = run_locally(strategy(), {"0": Learner(fails_in={None}), **four})
+    assert [(count, [text.split(":")[0] for text in texts]) for count, texts in seen] == [(2, ["client 0"])]
 
 
 def test_a_root_fit_that_forgets_to_return_what_it_has_trained_is_told():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from umbel.common import ndarrays_to_parameters, parameters_to_ndarrays
+from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Phase, Rules
 from umbel.rounds.events import CohortChosen
 from umbel.rounds.messages import Kind
@@ -193,6 +194,7 @@ def test_a_cohort_is_never_chosen_too_small_for_its_rule():
     [
         (lambda: Krum(num_malicious_clients=2, min_fit_clients=5), "and a cohort may be of 5; set min_fit_clients=7"),
         (lambda: Krum(num_malicious_clients=2, min_available_clients=6), "may be of 6"),
+        (lambda: Krum(num_malicious_clients=1, pace=Pace(goal=3)), r"round closes with 3; set Pace\(goal=5\)"),
         (lambda: Krum(num_malicious_clients=-1), "0 or more"),
         (lambda: Bucketing(Krum(num_malicious_clients=1), bucket_size=0), "holds one at least"),
     ],

@@ -18,6 +18,7 @@ from umbel.rounds.messages import (
     Evaluate,
     Evaluated,
     Failure,
+    FailureKind,
     Initialize,
     Initialized,
     Input,
@@ -113,7 +114,7 @@ class Owner:
             ) from None
         if parameters is None:
             return Initialized(False)
-        self._model.write(0, parameters)
+        self._model.write(0, _parameters("initialize_parameters", parameters))
         return Initialized(True)
 
     def _choose(self, question: Choose) -> Chosen:
@@ -149,7 +150,8 @@ class Owner:
                 raise StrategyError(f"configure_{kind}() made a config that cannot travel: {error}") from None
             if id(ins.parameters) not in own:
                 name = f"own-{question.round}-{kind}-{question.attempt}-{len(own)}"
-                write_content(self._model.contents, name, *ins.parameters.stream())
+                given = _parameters(f"configure_{kind}", ins.parameters)
+                write_content(self._model.contents, name, *given.stream())
                 own[id(ins.parameters)] = name
             members.append(Member(proxy.cid, config, own[id(ins.parameters)] or None))  # type: ignore[arg-type]  # scalars
         return tuple(members)
@@ -161,7 +163,8 @@ class Owner:
             self._model.adopt(0, reply.content)
             return Stepped(0)
         try:
-            returned = self._strategy.aggregate_fit(question.round, self._results(question), _failed(question.failures))
+            failures = _failed(self._not_recalled(question))
+            returned = self._strategy.aggregate_fit(question.round, self._results(question), failures)
         except TooFewUpdates as error:
             self._model.spend(*_used(question))
             return Stepped(question.version, {}, f"{error}; the model stays as it is")
@@ -173,10 +176,16 @@ class Owner:
         if parameters is None:
             self._model.forget(question.round)
             return Stepped(question.version, _named(metrics), _why_kept(question))
-        self._model.write(question.round, parameters)
+        self._model.write(question.round, _parameters("aggregate_fit", parameters))
         self._model.carry(question.version, question.round)
         before, after = self._model.at(question.version).schema, self._model.at(question.round).schema
         return Stepped(question.round, _named(metrics), _widened(before, after))
+
+    def _not_recalled(self, question: Step) -> list[tuple[Task, Failure]]:
+        """The failures, without the tasks that the round did not wait for because it had reached its goal."""
+        goal = self._strategy.pace.goal
+        reached = goal is not None and len(question.results) >= goal
+        return [(task, why) for task, why in question.failures if not (reached and why.kind is FailureKind.LATE)]
 
     def _results(self, question: Step) -> list[tuple[ClientProxy, FitRes]]:
         assert question.version is not None
@@ -252,6 +261,15 @@ def _evaluate_res(reply: Reply) -> EvaluateRes:
 
 def _failed(failures: Sequence[tuple[Task, Failure]]) -> list[FailedResult]:
     return [ClientFailed(f"client {task.client}: {failure.text}") for task, failure in failures]
+
+
+def _parameters(method: str, given: object) -> Parameters:
+    if not isinstance(given, Parameters):
+        raise StrategyError(
+            f"{method}() returned a {type(given).__name__} for parameters; return Parameters, such as "
+            "ndarrays_to_parameters(arrays)"
+        )
+    return given
 
 
 def _loss_and_metrics(method: str, returned: object) -> tuple[object, dict[str, object]]:

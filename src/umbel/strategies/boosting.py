@@ -94,7 +94,7 @@ class FedXgbBagging(_Growing):
         except StrategyError as error:
             raise StrategyError(f"the present model is {error}") from None
         made = Parameters([_bagged([*boosters, *(one for several in grown.values() for one in several)])], tensor_type="")
-        self._alone.version = Params.of(made.arrays())
+        self._alone.made = Params.of(made.arrays())
         return made, left_out
 
     def _evaluated(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:

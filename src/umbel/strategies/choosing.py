@@ -6,7 +6,7 @@ from umbel.errors import ClientFailed
 from umbel.exchange import EvaluateIns, Parameters
 from umbel.strategies.around import Around
 from umbel.strategies.clients import ClientManager, ClientProxy
-from umbel.strategies.fedavg import FedAvg
+from umbel.strategies.fedavg import FedAvg, config_of
 
 __all__ = ["PowerOfChoice"]
 
@@ -42,7 +42,7 @@ class PowerOfChoice(Around):
         self, asked: list[ClientProxy], parameters: Parameters, server_round: int
     ) -> list[tuple[float, int]]:
         """The loss of the present model at each candidate that can tell it, with the candidate's position."""
-        config = self.on_evaluate_config_fn(server_round) if self.on_evaluate_config_fn else {}
+        config = config_of("on_evaluate_config_fn", self.on_evaluate_config_fn, server_round)
         losses = []
         for position, client in enumerate(asked):
             try:

@@ -29,10 +29,26 @@ Results = list[tuple[ClientProxy, FitRes]]
 
 @dataclass(slots=True)
 class Alone:
-    """What a strategy goes on from where a program calls `aggregate_fit` by itself: the version and slots made last."""
+    """What a strategy goes on from where a program calls `aggregate_fit` by itself: the version and slots made last, from
+    `start`.
+    """
 
-    version: Params | None = None
+    start: Parameters | None = None
     slots: dict[str, Params] = field(default_factory=dict)
+    made: Params | None = None
+
+    @property
+    def version(self) -> Params | None:
+        """In memory from its first use on: in a run nobody asks for it."""
+        if self.made is None and self.start is not None:
+            self.made = Params.of(self.start.arrays())
+        return self.made
+
+    def place(self, task: int, cohort: int, otherwise: tuple[Schema, Source]) -> Place:
+        """Where a result stands that no run has placed; without any version it is as if `otherwise` was the base."""
+        version = self.version
+        base = otherwise if version is None else (version.schema, in_memory(version))
+        return Place(task, cohort, *base, memory=self.memory())
 
     def memory(self) -> Memory:
         return Memory(self._read, lambda name, schema: _Slot(self.slots, name, schema))
@@ -85,9 +101,7 @@ def combined(
         return Parameters.lazy(total.schema(), step)
     readers = [res.parameters.reader() for _, res in results]
     # Programs that call aggregate_fit by themselves have no places: then the order is the list's.
-    base = readers[0] if alone.version is None else (alone.version.schema, in_memory(alone.version))
-    outside = Place(0, len(results), *base, memory=alone.memory())
-    places = [res.place or outside._replace(task=i) for i, (_, res) in enumerate(results)]
+    places = [res.place or alone.place(i, len(results), readers[0]) for i, (_, res) in enumerate(results)]
     place = places[0]
     for (client, _), (schema, _) in zip(results, readers, strict=True):
         _same_shapes(f"client {client.cid} returned", schema, place.model)
@@ -114,7 +128,7 @@ def combined(
         ),
     )
     if results[0][1].place is None and _goes_on(parts):
-        alone.version = Params.of(made.arrays())
+        alone.made = Params.of(made.arrays())
     return made
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypedDict
 
 import numpy as np
 
 from umbel.aggregators import Rule, mean
+from umbel.errors import StrategyError
 from umbel.exchange import (
     Config,
     EvaluateIns,
@@ -22,7 +23,7 @@ from umbel.exchange import (
 )
 from umbel.optimizers import sgd
 from umbel.pace import Pace
-from umbel.params import NDArrays, Params
+from umbel.params import NDArrays
 from umbel.population import Clients
 from umbel.selectors import Selector, uniform
 from umbel.strategies.base import FailedResult, Parts, Strategy
@@ -31,7 +32,7 @@ from umbel.strategies.combining import Alone, Results, combined
 from umbel.transforms import Transform, identity
 from umbel.until import Until
 
-__all__ = ["Classic", "Common", "FedAvg", "Sized", "aggregate_metrics", "average_metrics"]
+__all__ = ["Classic", "Common", "FedAvg", "Sized", "aggregate_metrics", "average_metrics", "config_of"]
 
 EvaluateFn = Callable[[int, NDArrays, dict[str, Scalar]], tuple[float, Metrics] | None]
 ConfigFn = Callable[[int], Config]
@@ -126,6 +127,11 @@ class FedAvg(Strategy):
             raise TypeError(f"until={until!r}; it is an Until, such as until=Until(metric='accuracy', at_least=0.97)")
         if keep_best is not None and not isinstance(keep_best, str):
             raise TypeError(f"keep_best={keep_best!r}; it is 'loss' or the name of a metric, such as keep_best='accuracy'")
+        if initial_parameters is not None and not isinstance(initial_parameters, Parameters):
+            raise TypeError(
+                f"initial_parameters are a {type(initial_parameters).__name__}; they are Parameters, such as "
+                "ndarrays_to_parameters(arrays)"
+            )
         for name, fraction in (("fraction_fit", fraction_fit), ("fraction_evaluate", fraction_evaluate)):
             if not 0 <= fraction <= 1:
                 raise ValueError(f"{name}={fraction}; it is a part of the present clients, from 0 to 1")
@@ -148,7 +154,7 @@ class FedAvg(Strategy):
         self._until = until
         self.keep_best = keep_best
         self.evaluate_every = evaluate_every
-        self._alone = Alone(None if initial_parameters is None else Params.of(initial_parameters.arrays()))
+        self._alone = Alone(initial_parameters)
 
     @property
     def parts(self) -> Parts:
@@ -198,14 +204,18 @@ class FedAvg(Strategy):
         """What the owner's function says of these parameters, whether it is due or not; None where there is none."""
         if self.evaluate_fn is None:
             return None
-        evaluated = self.evaluate_fn(server_round, parameters.arrays(), {})
-        return None if evaluated is None else (evaluated[0], dict(evaluated[1]))
+        evaluated: object = self.evaluate_fn(server_round, parameters.arrays(), {})
+        if evaluated is None:
+            return None
+        if not isinstance(evaluated, (tuple, list)) or len(evaluated) != 2 or not isinstance(evaluated[1], Mapping):
+            raise StrategyError(f"evaluate_fn() returned {evaluated!r}; return (loss, metrics), or None")
+        return evaluated[0], dict(evaluated[1])
 
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
         clients = self._cohort(server_round, parameters, client_manager)
-        config = self.on_fit_config_fn(server_round) if self.on_fit_config_fn else {}  # once there are enough clients
+        config = config_of("on_fit_config_fn", self.on_fit_config_fn, server_round)  # once there are enough clients
         return [(client, FitIns(parameters, dict(config))) for client in clients]
 
     def _cohort(self, server_round: int, parameters: Parameters, client_manager: ClientManager) -> list[ClientProxy]:
@@ -232,7 +242,7 @@ class FedAvg(Strategy):
             return []
         size, needed = self.num_evaluation_clients(client_manager.num_available())
         clients = client_manager.sample(num_clients=size, min_num_clients=needed)
-        config = self.on_evaluate_config_fn(server_round) if self.on_evaluate_config_fn else {}
+        config = config_of("on_evaluate_config_fn", self.on_evaluate_config_fn, server_round)
         return [(client, EvaluateIns(parameters, dict(config))) for client in clients]
 
     def aggregate_fit(
@@ -247,13 +257,13 @@ class FedAvg(Strategy):
         """
         if not results or (failures and not self.accept_failures):
             return None, {}
-        made = None
-        if isinstance(self.parts.aggregator, Rule) or any(res.num_examples > 0 for _, res in results):
+        made, weights = None, self._weights(server_round, results)
+        if isinstance(self.parts.aggregator, Rule) or any(weight > 0 for weight in weights):
             made = combined(
                 self.parts,
                 results,
                 number=server_round,
-                weights=self._weights(server_round, results),
+                weights=weights,
                 alone=self._alone,
                 guide=self._guide(server_round, results),
                 shares=self._shares(results),
@@ -287,6 +297,14 @@ class FedAvg(Strategy):
         metrics = [(res.num_examples, res.metrics) for _, res in results]
         loss = average_metrics([(res.num_examples, {"loss": res.loss}) for _, res in results])["loss"]
         return loss, aggregate_metrics(self.evaluate_metrics_aggregation_fn, metrics)
+
+
+def config_of(name: str, function: ConfigFn | None, server_round: int) -> Config:
+    """The config that the owner's function gives for this round; an empty one without a function."""
+    config = {} if function is None else function(server_round)
+    if not isinstance(config, Mapping):
+        raise StrategyError(f"{name}() returned {config!r}; return a dict, {{}} for none")
+    return config
 
 
 def average_metrics(metrics: list[tuple[int, Metrics]]) -> dict[str, object]:

@@ -65,6 +65,12 @@ def _check(strategy: FedAvg) -> None:
             f"{rule.name} needs {rule.why}, which is {rule.least} updates at least, and a cohort may be of {promised}; "
             f"set min_fit_clients={rule.least}, or expect fewer attackers"
         )
+    goal = strategy.parts.pace.goal
+    if goal is not None and goal < rule.least:
+        raise ValueError(
+            f"{rule.name} needs {rule.why}, which is {rule.least} updates at least, and a round closes with {goal}; "
+            f"set Pace(goal={rule.least}), or expect fewer attackers"
+        )
 
 
 class FedMedian(_Robust):
@@ -79,9 +85,11 @@ class FedMedian(_Robust):
 
 
 class FedTrimmedAvg(_Robust):
-    """The coordinatewise mean without the ⌊β·K⌋ smallest and largest values; numbers of examples do not count.
+    """The coordinatewise mean without the int(β·K) smallest and largest values; numbers of examples do not count.
 
-    Yin et al. 2018, Definition 2. `beta`: part that is cut off on each side, at least 0 and below 0.5.
+    Yin et al. 2018, Definition 2. β·K is a product of floats, as in flwr: 0.29 of 100 is 28.
+
+    - `beta`: part that is cut off on each side, at least 0 and below 0.5
     """
 
     def __init__(self, *, beta: float = 0.2, **classic: Unpack[Classic]) -> None:
