@@ -218,7 +218,7 @@ def byzantine(rule: str, attack: str, buckets: int = 1) -> Callable[[int, argpar
         def client_fn(context):
             number = int(context.node_id)
             kind = Worker if number < honest else Flipper if attack == "bf" else Idler
-            return kind(context, network, x[parts[number]], y[parts[number]], momenta).to_client()
+            return kind(context, network, x, y, parts[number], momenta).to_client()
 
         def evaluate(number, arrays, config):
             if number and number % EPOCH == 0:
@@ -306,12 +306,12 @@ class Network:
 class Worker(fl.client.NumPyClient):
     """A batch of 32 in each round, in turn; a step down the momentum of its gradients, which is its own."""
 
-    def __init__(self, context, network: Network, x, y, momenta: dict[str, list[np.ndarray]]) -> None:
-        self.context, self.network, self.x, self.y, self.momenta = context, network, x, y, momenta
+    def __init__(self, context, network: Network, x, y, part, momenta: dict[str, list[np.ndarray]]) -> None:
+        self.context, self.network, self.x, self.y, self.part, self.momenta = context, network, x, y, part, momenta
 
     def fit(self, parameters, config):
         epoch, batch = divmod(self.context.round - 1, EPOCH)
-        order = frozen_stream(self.context.seed, "rows", self.context.node_id, epoch).permutation(len(self.y))
+        order = frozen_stream(self.context.seed, "rows", self.context.node_id, epoch).permutation(self.part)
         rows = order[32 * batch : 32 * (batch + 1)]
         direction = self.direction(self.network.gradient(parameters, self.x[rows], self.y[rows]))
         return [x - np.float32(RATE) * d for x, d in zip(parameters, direction, strict=True)], 32, {}
