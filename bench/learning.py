@@ -385,6 +385,8 @@ def main() -> int:
 def table(known: dict[str, dict]) -> list[str]:
     lines = ["| cell | published | found, mean \N{PLUS-MINUS SIGN} sd | seeds | |", "|:--|--:|--:|--:|:--|"]
     for cell, (_, published) in CELLS.items():
+        if not any(entry["cell"] == cell for entry in known.values()):
+            lines.append(f"| {cell} | {published.value:g} {published.unit} | not run | 0 | |")
         for part in sorted({entry["part"] for entry in known.values() if entry["cell"] == cell}, reverse=True):
             found = [e["found"] for e in known.values() if e["cell"] == cell and e["part"] == part]
             whole = part == 1.0
