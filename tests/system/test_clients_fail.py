@@ -131,6 +131,7 @@ def test_who_is_missing_is_said_every_ten_seconds(federations):
         federation = federations("clients")
         server = federation.server()
         federation.client("a")
+        server.says("client a joined")
         server.says("Waiting for clients: 1 of 2 available", 16)
 
     def waits_for_an_answer():
@@ -138,6 +139,7 @@ def test_who_is_missing_is_said_every_ten_seconds(federations):
         server = federation.server()
         federation.client("a")
         federation.client("b", hold=["fit.1"])
+        federation.reached("b", "fit.1")
         server.says("Waiting for fit of round 1 from b", 16)
 
     together(lambda story: story(), [waits_for_clients], [waits_for_an_answer])
