@@ -224,8 +224,11 @@ class SimulatedTransport:
             self.sums.open(_exchange(first))
         run: list[tuple[Task, str | None, Door]] = []
         for entry in tasks:
-            other = run and (entry[0].index // chunk != run[0][0].index // chunk or entry[1] != run[0][1])
-            if other or (run and entry[0].index <= run[-1][0].index):  # of another exchange, after a resume
+            if run and (
+                entry[0].index // chunk != run[0][0].index // chunk
+                or entry[0].index <= run[-1][0].index  # of another exchange, after a resume
+                or entry[1] != run[0][1]
+            ):
                 self._ready.append(self._job(run, folds, chunk))
                 run = []
             run.append(entry)
