@@ -1,6 +1,11 @@
-"""What the comparison with flwr gives to both: a model, four rounds of updates from fifteen clients, and the keywords."""
+"""What the comparison with flwr gives to both: a model, four rounds of updates from fifteen clients, and the keywords.
+
+The strategies that boost have four clients, and boosters of two trees.
+"""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 
@@ -29,6 +34,23 @@ def loss(number):
     """The server's own evaluation before round `number`."""
     return 2.0 / number
 
+
+def grown(number):
+    """Each client's booster in a round, as xgboost writes it: one iteration of a forest of two trees."""
+    boosters = []
+    for client in range(4):
+        trees = [{"id": tree, "base_weights": [number, client, tree]} for tree in range(2)]
+        model = {
+            "gbtree_model_param": {"num_trees": "2", "num_parallel_tree": "2"},
+            "iteration_indptr": [0, 2],
+            "tree_info": [0, 0],
+            "trees": trees,
+        }
+        boosters.append(json.dumps({"learner": {"gradient_booster": {"model": model, "name": "gbtree"}}}).encode())
+    return boosters
+
+
+BOOSTING = ["FedXgbBagging", "FedXgbCyclic"]
 
 # Class and keywords; `equal` gives all clients the same number of examples.
 CASES = {

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import cases  # noqa: E402
-from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays  # noqa: E402
+from flwr.common import Code, FitRes, Parameters, Status, ndarrays_to_parameters, parameters_to_ndarrays  # noqa: E402
 from flwr.server import strategy as flwr  # noqa: E402
 
 
@@ -41,5 +41,32 @@ def rounds(kind, keywords, equal):
         yield np.concatenate([array.ravel() for array in arrays])
 
 
-np.savez_compressed(HERE / "flwr.npz", **{name: np.array(list(rounds(*case))) for name, case in cases.CASES.items()})
-print(f"{len(cases.CASES)} strategies")
+def boosted(kind):
+    """The booster after each round, as text."""
+    strategy = getattr(flwr, kind)()
+    for number in range(1, cases.ROUNDS + 1):
+        results = [
+            (MagicMock(), FitRes(Status(Code.OK, ""), Parameters(tensors=[booster], tensor_type=""), 1, {}))
+            for booster in cases.grown(number)
+        ]
+        parameters, _ = strategy.aggregate_fit(number, results, [])
+        yield parameters.tensors[0].decode()
+
+
+def networks():
+    """The mean network of FedXgbNnAvg, whose clients send a pair of objects that no transport of flwr brings."""
+    strategy = flwr.FedXgbNnAvg()
+    for number in range(1, cases.ROUNDS + 1):
+        results = []
+        for arrays, count in cases.updates(number):
+            res = FitRes(Status(Code.OK, ""), ndarrays_to_parameters(arrays), count, {})
+            results.append((MagicMock(), FitRes(Status(Code.OK, ""), (res, b""), count, {})))
+        (parameters, _), _ = strategy.aggregate_fit(number, results, [])
+        yield np.concatenate([array.ravel() for array in parameters_to_ndarrays(parameters)])
+
+
+answers = {name: np.array(list(rounds(*case))) for name, case in cases.CASES.items()}
+answers |= {name: np.array(list(boosted(name))) for name in cases.BOOSTING}
+answers["FedXgbNnAvg"] = np.array(list(networks()))
+np.savez_compressed(HERE / "flwr.npz", **answers)
+print(f"{len(answers)} cases")
