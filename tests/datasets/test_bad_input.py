@@ -17,6 +17,7 @@ from umbel.datasets import (
     PathologicalPartitioner,
     ShardPartitioner,
 )
+from umbel.datasets.partition.by_size import dirichlet_sizes
 from umbel.errors import DataError
 
 LABEL = np.arange(40) % 4
@@ -95,6 +96,12 @@ def test_a_minimum_that_cannot_be_reached(source):
         r"partitions never had more than \d of 40 rows\. Set min_partition_size to \d or less, raise alpha, or ask for",
     ):
         part_of(source, DirichletPartitioner(5, "label", 0.01, 8))
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), 0.0, -1.0, 1e-310, float("inf")])
+def test_sizes_of_no_distribution_are_refused_at_once(alpha):
+    with pytest.raises(DataError, match=r"alpha is .* must be 1e-300 at least and finite"):
+        dirichlet_sizes(100, 4, alpha=alpha, min_partition_size=0, seed=1)
 
 
 @pytest.mark.parametrize("number", [3, -1, 10**30])

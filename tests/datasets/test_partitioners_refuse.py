@@ -38,7 +38,8 @@ def divide(partitioner):
         (lambda: federated.DirichletPartitioner(2, "lable", 1.0), r"no column 'lable' .*'label'"),
         (lambda: federated.DirichletPartitioner(0, "label", 1.0), r"num_partitions is 0"),
         (lambda: federated.DirichletPartitioner(13, "label", 1.0, 0), r"13 partitions of 12 rows: .* at most 12"),
-        (lambda: federated.DirichletPartitioner(2, "label", 0.0), r"alpha is 0.0 .* must be positive"),
+        (lambda: federated.DirichletPartitioner(2, "label", 0.0), r"alpha is 0.0 .* must be 1e-300 at least"),
+        (lambda: federated.DirichletPartitioner(2, "label", 1e-310), r"alpha is 1e-310 .* must be 1e-300 at least"),
         (lambda: federated.DirichletPartitioner(2, "label", float("nan")), r"alpha is nan"),
         (lambda: federated.DirichletPartitioner(2, "label", "much"), r"alpha is 'much'"),
         (

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from umbel.datasets.partition.dirichlet import alphas
 from umbel.datasets.partition.draws import IntArray, dirichlet_weights, exp, normal, weights_of_logs
 from umbel.datasets.partition.rows import IndexArray, at_most_rows, consecutive, cuts
 from umbel.errors import DataError
@@ -72,14 +73,15 @@ def dirichlet_sizes(size: int, num_partitions: int, *, alpha: float, min_partiti
     Everyone has `min_partition_size` rows first; the others are divided. All rows are used. Li et al. (2022),
     "Federated Learning on Non-IID Data Silos", arXiv:2102.02079, section 4.3, without a minimum there.
 
-    Raises DataError where the minimum cannot be had.
+    Raises DataError where the minimum cannot be had, and as `alphas` does.
 
     >>> parts = dirichlet_sizes(100, 4, alpha=0.5, min_partition_size=5, seed=1)
     >>> sum(len(part) for part in parts), min(len(part) for part in parts) >= 5
     (100, True)
     """
     rng = frozen_stream(seed, "datasets", "dirichlet-sizes")
-    return _skewed(size, dirichlet_weights(rng, np.full(num_partitions, float(alpha)), 1)[0], min_partition_size)
+    weights = dirichlet_weights(rng, alphas(alpha, num_partitions, per="partition"), 1)[0]
+    return _skewed(size, weights, min_partition_size)
 
 
 def lognormal_sizes(size: int, num_partitions: int, *, sigma: float, min_partition_size: int, seed: int) -> list[IndexArray]:

@@ -16,11 +16,12 @@ from umbel.rng import frozen_stream
 __all__ = ["TRIES", "alphas", "dirichlet", "inner_dirichlet"]
 
 TRIES = 11
+SMALLEST = 1e-300  # alpha: below, a draw's logarithm has no float64
 _CHUNK = 2**16
 
 
 def alphas(alpha: float | Sequence[float] | npt.NDArray[np.generic], length: int, *, per: str) -> FloatArray:
-    """`alpha` as a vector of `length`, a copy. Raises DataError where it is not positive or has another length.
+    """`alpha` as a vector of `length`, a copy. Raises DataError where it is less than 1e-300 or has another length.
 
     >>> alphas(0.5, 3, per="partition").tolist()
     [0.5, 0.5, 0.5]
@@ -35,9 +36,9 @@ def alphas(alpha: float | Sequence[float] | npt.NDArray[np.generic], length: int
         raise DataError(
             f"alpha has {len(vector)} entries, and must have {length}: give one per {per}, or a single number for all."
         )
-    if wrong := np.flatnonzero(~(np.isfinite(vector) & (vector > 0))).tolist():
+    if wrong := np.flatnonzero(~(np.isfinite(vector) & (vector >= SMALLEST))).tolist():
         raise DataError(
-            f"alpha is {vector[wrong[0]]} for {per} {wrong[0]}, and must be positive and finite: "
+            f"alpha is {vector[wrong[0]]} for {per} {wrong[0]}, and must be {SMALLEST} at least and finite: "
             "0.1 for clients that hardly overlap, 100 for nearly equal ones."
         )
     return vector
