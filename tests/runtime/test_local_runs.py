@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from umbel.common import EvaluateIns, FitIns, GetPropertiesIns, ndarrays_to_para
 from umbel.errors import StrategyError
 from umbel.pace import Pace
 from umbel.rounds.events import ModelInitialized
+from umbel.runtime import run as loop
 from umbel.runtime.contents import FileContents, MemoryContents
+from umbel.runtime.stores.base import Unit
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import Criterion
 from umbel.server.strategy import FedAsync, FedAvg, FedAvgM, FedBuff, FLTrust, Strategy
@@ -488,3 +491,32 @@ def test_a_straggler_is_not_waited_for_beyond_the_timeout():
     run = run_locally(fedavg(), two(), num_rounds=1, round_timeout=1e-9)
     assert {note.reason for note in run.history.failures} <= {"late"}
     assert run.coordinator.done
+
+
+class ByRounds(MemoryStore):
+    """Keeps the numbers of rounds whose state it is given; each takes a second of `clock`."""
+
+    unit = Unit.ROUND
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock, self.kept = clock, []
+
+    def write(self, entries, snapshot=None):
+        self.clock[0] += 1.0
+        self.kept.append(snapshot.state.completed)
+
+
+def test_keeping_rounds_that_are_short_takes_a_tenth_of_the_time(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    store = ByRounds(clock)
+
+    class Counting(FedAvg):
+        def configure_fit(self, server_round, parameters, client_manager):
+            clock[0] += 0.5
+            return super().configure_fit(server_round, parameters, client_manager)
+
+    strategy = Counting(initial_parameters=ndarrays_to_parameters(START), fraction_evaluate=0.0)
+    run_locally(strategy, two(), num_rounds=150, store=store)
+    assert store.kept == [*range(101), 118, 136, 150]

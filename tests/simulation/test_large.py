@@ -103,6 +103,14 @@ def test_what_is_no_data_is_not_kept(thing):
         encode_state({"thing": thing})
 
 
+def test_only_clients_that_have_kept_something_are_looked_for():
+    asked = []
+    states = States(lambda client: asked.append(client) or b"kept", {"a", "b"})
+    states.put("b", b"newer")
+    assert [states.get(client) for client in "abc"] == [b"kept", b"newer", b""]
+    assert asked == ["a"]
+
+
 def test_states_beyond_a_size_lie_in_a_file_which_does_not_grow_by_rewriting():
     states = States(in_memory=1000)
     for turn in range(50):

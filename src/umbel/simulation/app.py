@@ -102,8 +102,9 @@ def start_simulation(
     - `threads`: how many threads numerical libraries use within a client. The bits depend on it.
     - `seed`: everything drawn follows from it: who is sampled and, since `random`, numpy, torch, tensorflow, mlx and mxnet
       are seeded before each task, what ordinary client code draws.
-    - `store`: the folder (or SQLAlchemy URL) that keeps the run after each round; a run that was killed goes on when the
-      same script is started again, unless `fresh`, and ends in the same bits. None keeps nothing.
+    - `store`: the folder (or SQLAlchemy URL) that keeps the run after each round, or from the hundredth on as often as that
+      takes a tenth of the time; a run that was killed goes on when the same script is started again, unless `fresh`, and
+      ends in the same bits. None keeps nothing.
     - `durations(client, round)`: how many seconds a client takes for a task, as simulated. Nobody waits for them: answers
       come in the order of their times, and `round_timeout`, over-selection and asynchronous strategies go by them.
     - `progress`: a bar instead of lines; None shows it on a terminal and in notebooks.
@@ -287,7 +288,7 @@ def _places(
     from umbel.runtime.stores.sql import SqlStore
 
     assert isinstance(opened.store, SqlStore)
-    states = States(opened.store.state_of)
+    states = States(opened.store.state_of, opened.store.with_state())
     store = RoundStore(opened.store, contents, states, slots)
     store.bring(state)
     return states, store

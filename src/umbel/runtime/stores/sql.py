@@ -254,6 +254,12 @@ class SqlStore:
         with self._database._reading() as connection:
             return connection.execute(query).first() is not None
 
+    def with_state(self) -> frozenset[str]:
+        """The simulated clients that have kept something."""
+        query = sa.select(tables.states.c.client).where(tables.states.c.run == self._run)
+        with self._database._reading() as connection:
+            return frozenset(connection.execute(query).scalars())
+
     def state_of(self, client: str) -> bytes:
         """What a simulated client has kept, b"" for nothing."""
         mine = tables.states.c.run == self._run, tables.states.c.client == client
