@@ -5,8 +5,10 @@ This is the only wait in a server. Simulation, network, tests and resume all com
 Nothing that others can see happens before the journal has what caused it: inputs are written, together, before a task is
 sent, taken back or settled, and before the loop waits. Between two such moments a crash loses what nobody has seen. (One
 transaction for several inputs: a round of two clients needs 6 instead of 11, each 0.2 ms.) A store whose unit is the round
-gets no inputs, but the state between two rounds: of the first hundred each, then as often as that takes a tenth of the time.
-(A snapshot has the whole history, and grows with it: 4,000 rounds of 2 ms took 50 s, and take 11.)
+gets no inputs, but the state between two rounds.
+
+A snapshot has the whole history, and grows with it. Snapshots take a tenth of the time or so: beside a journal always, and
+without one from the hundredth round on. (4,000 rounds of 2 ms took 50 s, and take 11.)
 """
 
 from __future__ import annotations
@@ -45,9 +47,10 @@ from umbel.runtime.transports.base import Transport
 
 __all__ = ["NAG_EVERY", "Clock", "run"]
 
-SNAPSHOT_EVERY = 1.0  # seconds: as much of the journal is fed again after a resume
+SNAPSHOT_EVERY = 1.0  # seconds at least beside a journal: as much of it is fed again after a resume
 SNAPSHOT_ROUNDS = 100  # without a journal so many rounds are kept one by one
 SNAPSHOT_PAUSE = 9.0  # times what the last snapshot took, until the next
+SNAPSHOT_PAUSE_MOST = 10.0  # seconds, also after a store that was away for long
 NAG_EVERY = 10.0  # seconds between two lines about whom the run waits for
 
 
@@ -81,19 +84,26 @@ def run(
     by_input = store.unit is Unit.INPUT
     answers: deque[Input] = deque()
     unwritten: list[Entry] = []
-    step_done, snapshot_at = True, 0.0  # run time
-    paused_until = 0.0  # of `time.monotonic`: the clock of a simulation may be its own
+    step_done, snapshot_at = True, 0.0  # of `time.monotonic`: the clock of a simulation may be its own
+
+    def keep(entries: Sequence[Entry], at: float) -> None:
+        """Puts entries into the journal, and a snapshot."""
+        nonlocal snapshot_at
+        began = time.monotonic()
+        store.write(entries, Snapshot(coordinator.state, history.to_bytes(), at))
+        now = time.monotonic()
+        pause = min(SNAPSHOT_PAUSE * (now - began), SNAPSHOT_PAUSE_MOST)
+        snapshot_at = now + (max(pause, SNAPSHOT_EVERY) if by_input else pause)
 
     def write(*, last: bool = False) -> None:
         """Puts into the journal what has been handled; called before anyone outside can see an effect of it."""
-        nonlocal step_done, snapshot_at
+        nonlocal step_done
         if by_input and (unwritten or last):
-            at = unwritten[-1].at if unwritten else clock()
-            due = last or (step_done and at >= snapshot_at)
-            store.write(unwritten, Snapshot(coordinator.state, history.to_bytes(), at) if due else None)
+            if last or (step_done and time.monotonic() >= snapshot_at):
+                keep(unwritten, unwritten[-1].at if unwritten else clock())
+            else:
+                store.write(unwritten)
             unwritten.clear()
-            if due:
-                snapshot_at = at + SNAPSHOT_EVERY
             if step_done or last:  # at the end, too: versions that clients still at work had started from
                 failpoint("model.before-forget")
                 model.committed(coordinator.state.versions)
@@ -102,13 +112,10 @@ def run(
 
     def commit_round() -> None:
         """Keeps what whole rounds have made, where that is the store's unit."""
-        nonlocal paused_until
         unwritten.clear()
-        began = time.monotonic()
-        due = coordinator.done or coordinator.state.completed <= SNAPSHOT_ROUNDS or began >= paused_until
+        due = coordinator.done or coordinator.state.completed <= SNAPSHOT_ROUNDS or time.monotonic() >= snapshot_at
         if store.unit is Unit.ROUND and due:
-            store.write([], Snapshot(coordinator.state, history.to_bytes(), clock()))
-            paused_until = began + (1 + SNAPSHOT_PAUSE) * (time.monotonic() - began)
+            keep([], clock())
         model.committed(coordinator.state.versions)
 
     def do(command: Command) -> None:
