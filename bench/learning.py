@@ -38,6 +38,7 @@ from umbel.datasets.idx import read_idx
 from umbel.datasets.mnist_files import FULL, TEST, TRAIN
 from umbel.datasets.partition.few_classes import shards
 from umbel.rng import frozen_stream
+from umbel.server import Until
 from umbel.server import strategy as strategies
 
 PAGE = Path(__file__).parent.parent / "docs" / "learning.md"
@@ -143,36 +144,25 @@ def fedavg(*, iid: bool, rounds: int) -> Callable[[int, argparse.Namespace], flo
         curve: list[float] = []
 
         def evaluate(number, arrays, config):
+            accuracy = float(np.mean(forward(arrays, test_x)[-1].argmax(axis=1) == test_y))
             if number:
-                curve.append(float(np.mean(forward(arrays, test_x)[-1].argmax(axis=1) == test_y)))
-                if number % 20 == 0:
-                    print(f"    round {number}: {max(curve):.4f}", file=sys.stderr, flush=True)
-            return
+                curve.append(accuracy)
+            if number and number % 20 == 0:
+                print(f"    round {number}: {max(curve):.4f}", file=sys.stderr, flush=True)
+            return 0.0, {"accuracy": accuracy}
 
         def client_fn(context):
             part = parts[int(context.node_id)]
             return Trainer(context, x[part], y[part], options.rate).to_client()
 
-        class UntilThere(strategies.FedAvg):
-            """Trains nobody any more once the target is reached."""
-
-            def configure_fit(self, server_round, parameters, client_manager):
-                if curve and max(curve) >= 0.97:
-                    return []
-                return super().configure_fit(server_round, parameters, client_manager)
-
-        simulate(
-            client_fn,
-            100,
-            max(int(rounds * options.part), 1),
-            UntilThere(
-                fraction_fit=0.1,
-                fraction_evaluate=0.0,
-                initial_parameters=ndarrays_to_parameters(two_layers(seed)),
-                evaluate_fn=evaluate,
-            ),
-            seed,
+        strategy = strategies.FedAvg(
+            fraction_fit=0.1,
+            fraction_evaluate=0.0,
+            initial_parameters=ndarrays_to_parameters(two_layers(seed)),
+            evaluate_fn=evaluate,
+            until=Until(metric="accuracy", at_least=0.97),
         )
+        simulate(client_fn, 100, max(int(rounds * options.part), 1), strategy, seed)
         return rounds_to(0.97, curve)
 
     return run
