@@ -2,8 +2,8 @@
 
 - `2nn-iid`, `2nn-non-iid`: McMahan et al. 2017, table 1. 100 clients, C = 0.1, B = 10, E = 1, two hidden layers of 200:
   rounds until 97 % of the test set are right. The curve is made monotone and interpolated, as in the paper. The paper tuned
-  the learning rate of every cell and does not say what came out; here it is one (`--rate`), and decides: of seed 1, IID, 0.05
-  takes 105 rounds, 0.1 takes 58 and 0.2 takes 41.
+  the learning rate of every cell and does not say what came out; here it is one (`--rate`), and it decides: IID, seed 1,
+  0.05 takes 105 rounds, 0.1 takes 58 and 0.2 takes 41.
 - `byzantine-RULE-ATTACK[-s2]`: He, Karimireddy, Jaggi 2022, the non-IID MNIST of their section 6: 25 workers, 5 of them
   attackers, batches of 32, rate 0.01, worker momentum 0.9, 600 iterations, labels sorted: accuracy at the end (the mean of
   the last five evaluations, one every 30 iterations). `s2` puts buckets of two before the rule. Where the paper is silent,
