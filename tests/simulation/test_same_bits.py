@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import traceback
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from members import Member, client_fn, fedavg, initial
 
 import umbel as fl
 from umbel.common import ndarrays_to_parameters
+from umbel.rng import key
+from umbel.runtime.seeding import kept_generators, seed_generators
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
 
@@ -75,6 +78,18 @@ def test_nothing_of_the_callers_generators_is_used_or_changed():
     first = simulate(clients=4, rounds=1)
     assert (random.random(), np.random.random()) == expected
     assert simulate(clients=4, rounds=1) == first
+
+
+def test_torch_draws_as_after_manual_seed_and_no_stack_is_noted(monkeypatch):
+    torch = pytest.importorskip("torch")
+    if torch.accelerator.current_accelerator() is None:  # where there may be another device, torch has to seed it
+        monkeypatch.setattr(traceback, "format_stack", lambda: pytest.fail("0.4 to 4 ms"))
+    with kept_generators():
+        seed_generators(7, "client", "a", 3)
+        drawn = torch.rand(5)
+        monkeypatch.undo()
+        torch.manual_seed(key(7, "client", "a", 3) & (2**63 - 1))
+        assert torch.equal(drawn, torch.rand(5))
 
 
 def test_clients_by_name_or_by_number_are_the_same(inline):
