@@ -47,6 +47,7 @@ def folder(tmp_path):
 def made(folder, monkeypatch):
     """`made(number of rounds, **keeping)`: a finished run of two clients, of which one fails in round 2."""
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 0.0)
+    monkeypatch.setattr(loop, "SNAPSHOT_PAUSE", 0.0)
 
     def make(number=3, **keeping):
         keeping = Keeping(**{"audit": True, "rounds": None, **keeping})

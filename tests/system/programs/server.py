@@ -30,7 +30,7 @@ def main(
     **options,
 ):
     if snapshots is not None:  # seconds between two of them: a test cannot wait for one
-        run.SNAPSHOT_EVERY = snapshots
+        run.SNAPSHOT_EVERY, run.SNAPSHOT_PAUSE = snapshots, 0.0
     points = Gates(gates, "server", list(hold))
 
     def configure(number):
