@@ -8,7 +8,7 @@ transaction for several inputs: a round of two clients needs 6 instead of 11, ea
 gets no inputs, but the state between two rounds.
 
 A snapshot has the whole history, and grows with it. Snapshots take a tenth of the time or so: beside a journal always, and
-without one from the hundredth round on. (4,000 rounds of 2 ms took 50 s, and take 11.)
+without one from the hundredth round on. (4,000 rounds of two clients, 11 s if nothing is kept, took 50 s, and take 16.)
 """
 
 from __future__ import annotations

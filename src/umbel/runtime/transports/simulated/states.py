@@ -97,7 +97,7 @@ class _Place(NamedTuple):
 class States:
     """Every client's state, by name. `stored(client)` finds what an earlier process of the run has kept for the `names`.
 
-    Nobody else is looked for: a query takes longer than many a task.
+    Nobody else is looked for: a query takes 0.5 ms, a task can take 0.1.
 
     >>> states = States({"a": b"old"}.__getitem__, {"a"})
     >>> states.put("b", b"new")
@@ -106,7 +106,11 @@ class States:
     """
 
     def __init__(
-        self, stored: Callable[[str], bytes] | None = None, names: Set[str] = frozenset(), *, in_memory: int = IN_MEMORY
+        self,
+        stored: Callable[[str], bytes] = lambda _: b"",
+        names: Set[str] = frozenset(),
+        *,
+        in_memory: int = IN_MEMORY,
     ) -> None:
         self._stored = stored
         self._names = names
@@ -124,7 +128,7 @@ class States:
             place = self._places[client]
             self._file.seek(place.offset)
             return self._file.read(place.size)
-        return self._stored(client) if self._stored is not None and client in self._names else b""
+        return self._stored(client) if client in self._names else b""
 
     def put(self, client: str, state: bytes) -> None:
         self._changed[client] = None
