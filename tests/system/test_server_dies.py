@@ -141,7 +141,7 @@ def test_sigterm_leaves_a_run_that_goes_on(federation, reference):
     for name in "ab":
         federation.reached(name, "fit.2")
     first.terminate()
-    assert first.ends(15) == 143
+    assert first.ends(5) == 143
     assert "SIGTERM: the run is kept, and goes on when the same server is started again" in first.text
     for name in "ab":
         federation.open(name, "fit.2")
@@ -158,7 +158,7 @@ def test_sigterm_while_the_owners_code_runs(federation, reference):
     clients = federation.clients("a", "b")
     federation.reached("server", "central.2")
     first.terminate()
-    assert first.ends(15) == 143
+    assert first.ends(5) == 143
 
     assert federation.server().ends(30) == 0
     assert [client.ends() for client in clients] == [0, 0]
