@@ -148,8 +148,8 @@ def fedavg(*, iid: bool, rounds: int) -> Callable[[int, argparse.Namespace], flo
             accuracy = float(np.mean(forward(arrays, test_x)[-1].argmax(axis=1) == test_y))
             if number:
                 curve.append(accuracy)
-            if number and number % 20 == 0:
-                print(f"    round {number}: {max(curve):.4f}", file=sys.stderr, flush=True)
+                if number % 20 == 0:
+                    print(f"    round {number}: {max(curve):.4f}", file=sys.stderr, flush=True)
             return 0.0, {"accuracy": accuracy}
 
         def client_fn(context):

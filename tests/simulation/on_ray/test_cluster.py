@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import ray
-from members import Member, client_fn, client_that_never_fails, fedavg, hangs, initial
+from members import Member, client_fn, client_that_never_fails, fedavg, hangs, initial, wait_for_two
 from test_faults import dying, nothing, raising
 from test_same_bits import Looking
 
@@ -134,25 +134,12 @@ def test_a_matrix_product_uses_as_many_threads_as_were_asked_for(simulate, threa
     assert history.metrics_distributed_fit == {"used": [(1, threads)], "said": [(1, threads)]}
 
 
-@pytest.fixture
-def both_workers(tmp_path):
-    """Waits, in a client, until two processes have come this far."""
-
-    def wait():
-        (tmp_path / str(os.getpid())).touch()
-        until = time.monotonic() + 120
-        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
-            threading.Event().wait(0.01)
-
-    return wait
-
-
-def test_a_round_uses_every_place_and_a_client_may_change_what_it_closes_over(simulate, both_workers):
+def test_a_round_uses_every_place_and_a_client_may_change_what_it_closes_over(simulate, tmp_path):
     secret = np.arange(200_000, dtype="float64")
 
     class Local(fl.client.NumPyClient):
         def fit(self, parameters, config):
-            both_workers()
+            wait_for_two(tmp_path, str(os.getpid()))
             secret[0] += 1  # each worker's own
             return parameters, 1, {f"process {os.getpid()}": 1, "sum": float(secret[1:].sum())}
 
@@ -162,11 +149,11 @@ def test_a_round_uses_every_place_and_a_client_may_change_what_it_closes_over(si
     assert secret[0] == 0
 
 
-def test_clients_share_a_gpu_as_their_resources_say(simulate, both_workers):
+def test_clients_share_a_gpu_as_their_resources_say(simulate, tmp_path):
     def looking(context):
         class Looking(Member):
             def fit(self, parameters, config):
-                both_workers()
+                wait_for_two(tmp_path, str(os.getpid()))
                 return parameters, 1, {f"GPU {os.environ['CUDA_VISIBLE_DEVICES']} in {os.getpid()}": 1}
 
         return Looking(context)

@@ -16,7 +16,7 @@ from umbel.rng import frozen_stream
 __all__ = ["TRIES", "alphas", "dirichlet", "inner_dirichlet"]
 
 TRIES = 11
-SMALLEST = 1e-300  # alpha: below, a draw's logarithm has no float64
+_SMALLEST = 1e-300  # alpha: below, a draw's logarithm has no float64
 _CHUNK = 2**16
 
 
@@ -36,9 +36,9 @@ def alphas(alpha: float | Sequence[float] | npt.NDArray[np.generic], length: int
         raise DataError(
             f"alpha has {len(vector)} entries, and must have {length}: give one per {per}, or a single number for all."
         )
-    if wrong := np.flatnonzero(~(np.isfinite(vector) & (vector >= SMALLEST))).tolist():
+    if wrong := np.flatnonzero(~(np.isfinite(vector) & (vector >= _SMALLEST))).tolist():
         raise DataError(
-            f"alpha is {vector[wrong[0]]} for {per} {wrong[0]}, and must be {SMALLEST} at least and finite: "
+            f"alpha is {vector[wrong[0]]} for {per} {wrong[0]}, and must be {_SMALLEST} at least and finite: "
             "0.1 for clients that hardly overlap, 100 for nearly equal ones."
         )
     return vector
