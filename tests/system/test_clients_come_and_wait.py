@@ -38,6 +38,7 @@ def test_a_client_whose_patience_ends_says_so_and_exits(federation, patience, tr
 
 def test_patience_counts_from_the_last_success(federation):
     server = federation.server(clients=1)
+    server.says("Waiting for clients")  # the client's patience would not last for its start
     client = federation.client("a", hold=["fit.2"], max_wait_time=0.5)
     federation.reached("a", "fit.2")
     server.kill()
