@@ -29,7 +29,7 @@ from umbel.rounds.messages import (
 )
 from umbel.runtime.contents import FileContents
 from umbel.runtime.observers.history import History
-from umbel.runtime.stores import sql
+from umbel.runtime.stores import engine, sql
 from umbel.runtime.stores.base import Entry, Keeping, Snapshot
 from umbel.runtime.stores.sql import Database, SqlStore
 from umbel.server.strategy import FedAvg, FedBuff
@@ -257,7 +257,7 @@ def test_a_second_coordinator_that_got_past_the_locks_cannot_write(opened, url, 
 def test_where_the_database_has_locks_a_second_coordinator_is_refused(opened, url, tmp_path, monkeypatch):
     if not url.startswith("postgresql"):
         pytest.skip("SQLite has no lock for a run: the lock of its folder is tested in test_runs")
-    monkeypatch.setattr(sql, "LOCK_WAIT", 0.2)
+    monkeypatch.setattr(engine, "LOCK_WAIT", 0.2)
     opened()
     with contextlib.closing(Database(url)) as database:
         with pytest.raises(RunLocked, match="another process coordinates run run-1"):
@@ -277,7 +277,7 @@ def test_a_commit_that_came_through_although_its_answer_was_lost_is_not_written_
             raise sa.exc.OperationalError("COMMIT", {}, ConnectionError("the server closed the connection"))
 
     monkeypatch.setattr(sa.Connection, "commit", commits_and_breaks)
-    monkeypatch.setattr(sql, "_lock", lambda connection, run: None)  # it commits, too
+    monkeypatch.setattr(sql, "lock_run", lambda connection, run: None)  # it commits, too
     store.write([Entry(Joined("a"), 1.0)])
     store.write([Entry(Joined("b"), 2.0)])
     monkeypatch.undo()

@@ -1,0 +1,103 @@
+"""How a run database is reached: its engine, its locks, and what its refusals mean. Knows no tables and no runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+import sqlalchemy as sa
+
+from umbel.errors import RunLocked, StoreError, StoreUnavailable
+from umbel.runtime.stores.base import Durability
+
+__all__ = ["begin_alone", "cause_of", "lock_run", "make_engine", "refusal"]
+
+LOCK_WAIT = 5.0  # seconds: the server's end of a killed process's connection may outlive it for a moment
+
+
+def refusal(what: str, error: sa.exc.DBAPIError) -> StoreError:
+    """`StoreUnavailable` for what may pass by itself: no connection, no space, no free lock; else `StoreError`."""
+    cause = cause_of(error)
+    passing = isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)) or error.connection_invalidated
+    wrong = any(words in cause for words in ("authentication failed", "does not exist", "no password supplied"))
+    return (StoreUnavailable if passing and not wrong else StoreError)(f"{what}: {cause}")
+
+
+def make_engine(url: str | sa.URL, durability: Durability) -> sa.Engine:
+    try:
+        address = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise StoreError(f"store={url!r} is no database URL, such as postgresql://user@host/name, and no folder") from None
+    if address.drivername in ("postgres", "postgresql"):
+        address = address.set(drivername="postgresql+psycopg")
+    postgres = address.get_backend_name() == "postgresql"
+    # A host that has gone without a word is noticed, on both ends, after some 15 s.
+    alive = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 15_000}
+    options = {"connect_args": {"connect_timeout": 5, **alive}, "pool_pre_ping": True} if postgres else {}
+    try:
+        engine = sa.create_engine(address, **options)
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'umbel[postgres]'" if postgres else f"install {error.name}"
+        raise StoreError(f"store={address!r} needs the package {error.name}, which is not installed: {remedy}") from None
+    except sa.exc.SQLAlchemyError as error:
+        raise StoreError(f"store={address!r} cannot be used: {error}") from None
+    if postgres:
+        sa.event.listen(engine, "connect", _configure_postgres)
+    elif engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _configure_sqlite(durability))
+    return engine
+
+
+def begin_alone(connection: sa.Connection) -> None:
+    """Begins a transaction in which nobody else makes or changes tables: two servers may begin at once."""
+    match connection.dialect.name:
+        case "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        case "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_key("tables"))))
+        case _:
+            pass
+
+
+def lock_run(connection: sa.Connection, run: str) -> None:
+    """Takes the run's lock for as long as this connection lasts, where the database has such locks. Raises `RunLocked`."""
+    if connection.dialect.name != "postgresql":
+        return
+    connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_WAIT:g}s'")
+    try:
+        connection.execute(sa.select(sa.func.pg_advisory_lock(_key(run))))
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", "") != "55P03":  # lock_not_available
+            raise
+        raise RunLocked(f"another process coordinates run {run}") from None
+    connection.exec_driver_sql("SET lock_timeout = 0")
+    connection.commit()
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(blake2b(f"umbel {name}".encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def _configure_postgres(connection: object, _: object) -> None:
+    cursor = connection.cursor()  # type: ignore[attr-defined]  # a DBAPI connection
+    for name, value in (("idle", 5), ("interval", 3), ("count", 3)):
+        cursor.execute(f"SET tcp_keepalives_{name} = {value}")
+    cursor.close()
+    connection.commit()  # type: ignore[attr-defined]
+
+
+def _configure_sqlite(durability: Durability) -> Callable[[object, object], None]:
+    # NORMAL: a commit is in the WAL file when the call returns, which the death of the process cannot undo.
+    synchronous = "FULL" if durability == "power" else "NORMAL"
+
+    def configure(connection: object, _: object) -> None:
+        cursor = connection.cursor()  # type: ignore[attr-defined]  # a DBAPI connection
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=5000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return configure
+
+
+def cause_of(error: sa.exc.SQLAlchemyError) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())
