@@ -27,7 +27,7 @@ class Evaluates(NumPyClient):
 class Forgetful:
     """A server, seen through its link, that has forgotten the session of whoever answers, and then ends the run."""
 
-    name, signs = "a", False
+    name, signs, fits = "a", False, 2**62
 
     def __init__(self) -> None:
         self.answered, self.asked = threading.Event(), 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from umbel.runtime.log import configure, logger
 from umbel.runtime.named_once import named_once
 from umbel.runtime.security.identity import FOLDER, TOKEN, Identity
 from umbel.runtime.security.tls import Pem, client_context
-from umbel.runtime.transports.http.address import parse_address
+from umbel.runtime.transports.http.address import parse_target
 from umbel.runtime.transports.http.client import Patience, serve
 from umbel.runtime.transports.http.link import Link
 from umbel.runtime.transports.http.protocol import check_name
@@ -48,16 +48,19 @@ def start_client(
     grpc_max_message_length: int | None = None,
     transport: str | None = None,
 ) -> None:
-    """Takes part in the run of the server at `server_address` ("host:port") until it is over.
+    """Takes part in the run of the server at `server_address` until it is over.
 
     The client may start before the server, and stays when the server is restarted. An exception in its `fit` or `evaluate`
     is reported to the server; the client goes on.
 
+    - `server_address`: "host:port", or a URL such as "https://fl.example.org/federation", whose path is that of a reverse
+      proxy (docs/behind-a-proxy.md). https is TLS with the CAs that the system trusts, or `root_certificates`.
     - `client`: a `NumPyClient` or a `Client`; or `client_fn`, which makes one from a `Context` or from a cid.
     - `root_certificates`: a CA certificate, PEM as bytes or text, or a path: the connection is then TLS. `insecure=False`
       without one means TLS with the CAs that the system trusts. `client_certificate`: this client's own certificate and its
       private key, likewise, for a server that asks for one.
-    - `max_retries`, `max_wait_time` (seconds): when to give up on a server that does not answer; None never does.
+    - `max_retries`, `max_wait_time` (seconds): when to give up on a server that does not answer; None never does. The
+      seconds count from when an answer was due, also where a port takes connections and stays silent.
     - `client_id`: the client's name, for results that repeat: before each task `random`, numpy, torch, tensorflow, mlx and
       mxnet are seeded from the run's seed, this name and the round. Without one the name is random, and nothing is seeded.
     - `join_token`: what `umbel server token` printed, for a server with `require_identity=True`; by default the
@@ -73,14 +76,22 @@ def start_client(
     source = client if client is not None else client_fn
     if source is None or (client is not None and client_fn is not None):
         raise ValueError("give start_client either client= or client_fn=, one of them")
+    target = parse_target(server_address)
     secure = root_certificates is not None or client_certificate is not None or insecure is False
     if insecure and secure:
         raise ValueError("insecure=True contradicts root_certificates= and client_certificate=; leave one of them out")
+    if target.scheme == "https" and insecure:
+        raise ValueError(f"insecure=True contradicts server_address={server_address!r}; leave it out, or write http://")
+    if target.scheme == "http" and secure:
+        raise ValueError(
+            f"server_address={server_address!r} is without TLS, which contradicts root_certificates=, client_certificate= "
+            "and insecure=False; write https://, or leave them out"
+        )
     if client_id is not None:
         check_name(client_id)
-    host, port = parse_address(server_address)
-    if host in ("0.0.0.0", "::"):
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # where to bind, not where to connect
+    bound = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where to listen, not where to connect
+    scheme = target.scheme or ("https" if secure else "http")
+    target = replace(target, scheme=scheme, host=bound.get(target.host, target.host))
     with contextlib.ExitStack() as cleanup:
         key = _identity(identity, client_id, join_token or os.environ.get(TOKEN))
         if key is not None:
@@ -90,12 +101,12 @@ def start_client(
         context = Context(node_id=name)
         instance = make_client(source, context)
 
-        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        tls = client_context(root_certificates, client_certificate) if secure else None
-        link = Link(f"{'https' if secure else 'http'}://{shown}", name, tls=tls, identity=key)
-        logger.info("Client %s, server %s", name, shown)
+        tls = client_context(root_certificates, client_certificate) if scheme == "https" else None
+        patience = Patience(target.authority + target.path, max_retries, max_wait_time)
+        link = Link(target.url, name, tls=tls, identity=key, patience=patience.left)
+        logger.info("Client %s, server %s%s", name, target.authority, target.path)
         with exit_code("Stopped by Ctrl-C"):
-            why = serve(link, instance, Patience(shown, max_retries, max_wait_time), repeats=client_id is not None)
+            why = serve(link, instance, patience, repeats=client_id is not None)
             logger.info("The run is over: %s", why)
 
 

@@ -25,7 +25,7 @@ from umbel.runtime.failpoints import failpoint
 from umbel.runtime.log import logger
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.seeding import seed_generators
-from umbel.runtime.transports.http.link import Link, RequestRefused, Unknown, Unreachable, whole
+from umbel.runtime.transports.http.link import Foreign, Link, RequestRefused, TooLarge, Unknown, Unreachable, whole
 from umbel.runtime.transports.http.protocol import (
     GO,
     INLINE,
@@ -43,8 +43,10 @@ from umbel.wire import encode_header
 
 __all__ = ["Patience", "serve"]
 
+ENVELOPE = 4096  # bytes of an offer beside its header, metrics and data
 LONGEST_PAUSE = 5.0  # seconds; the server's grace period is longer
 SAY_EVERY = 10.0  # seconds between two lines about a server that does not answer
+WRONG = 10.0  # seconds that somebody else may answer at the server's address, before it has ever answered itself
 
 
 class Patience:
@@ -57,27 +59,42 @@ class Patience:
         self._lock = threading.Lock()
         self._jitter = random.Random()
         self._failures = 0
+        self._met = False  # the server has answered
         self._since = self._said_at = 0.0
+
+    def left(self) -> float | None:
+        """Seconds until patience ends; None where it does not."""
+        with self._lock:
+            if self._max_wait_time is None:
+                return None
+            return self._max_wait_time - (time.monotonic() - self._since if self._failures else 0.0)
 
     def succeeded(self) -> None:
         with self._lock:
+            self._met = True
             if self._failures:
                 logger.info("Connected to the server at %s", self._address)
             self._failures = 0
 
     def failed(self, why: Exception) -> float:
-        """Notes a failure; the seconds to wait before the next try. Raises `ServerUnreachable` when it was the last."""
+        """Notes a failure; the seconds to wait before the next try.
+
+        Raises `ServerUnreachable` when it was the last, and `ServerRefused` where there is no such server at the address.
+        """
         with self._lock:
             now = time.monotonic()
             if not self._failures:
-                self._since, self._said_at = now, now - SAY_EVERY
+                self._since, self._said_at = now - getattr(why, "waited", 0.0), now - SAY_EVERY
             self._failures += 1
             waited = now - self._since
+            if isinstance(why, Foreign) and why.lasting and not self._met and waited >= WRONG:
+                raise ServerRefused(str(why))
             too_often = self._max_retries is not None and self._failures > self._max_retries
             too_long = self._max_wait_time is not None and waited >= self._max_wait_time
             if too_often or too_long:
                 tried = f"{self._failures} tries in {waited:.1f} s"
-                raise ServerUnreachable(f"no server at {self._address} ({why}) after {tried}; is it running, and reachable?")
+                asked = "" if isinstance(why, Foreign) else "; is it running, and reachable?"
+                raise ServerUnreachable(f"no server at {self._address} ({why}) after {tried}{asked}")
             if now - self._said_at >= SAY_EVERY:
                 logger.info("Waiting for the server at %s: %s (for %.0f s)", self._address, why, waited)
                 self._said_at = now
@@ -243,6 +260,8 @@ class _Life:
         while not self._stop.is_set():
             try:
                 outcome = self._send(head, answer)
+            except TooLarge:
+                continue  # in smaller parts, from where the server has it
             except (Unreachable, Unknown) as error:
                 self._pause(error)
                 continue
@@ -268,15 +287,17 @@ class _Life:
             return self._link.offer(head.id, Offer(failure=report, have=[*self._have]))
         schema = schema_of(answer.arrays)
         carries = head.kind in (Kind.FIT, Kind.PARAMETERS)
-        small = carries and schema.nbytes <= INLINE
+        header, metrics = encode_header(schema) if carries else b"", encode({**answer.metrics})
+        room = self._link.fits - len(header) - len(metrics) - ENVELOPE
+        small = carries and schema.nbytes <= min(INLINE, room)
         data = b"".join(gather(schema, answer.arrays, 0, schema.nbytes)) if small else None
         outcome = self._link.offer(
             head.id,
             Offer(
                 num_examples=answer.num_examples,
                 loss=answer.loss,
-                metrics=msgspec.Raw(encode({**answer.metrics})),
-                header=encode_header(schema) if carries else b"",
+                metrics=msgspec.Raw(metrics),
+                header=header,
                 size=schema.nbytes,
                 data=data,
                 crc32=zlib.crc32(data or b""),
@@ -288,7 +309,7 @@ class _Life:
         failpoint("client.offered")
         while outcome.verdict == GO and outcome.offset < schema.nbytes:
             begin = outcome.offset
-            end = min(begin + PART, schema.nbytes)
+            end = min(begin + min(PART, self._link.fits), schema.nbytes)
             outcome = self._link.send(head.id, begin, end - begin, gather(schema, answer.arrays, begin, end))
             failpoint("client.part-sent")
             if outcome.verdict == GO and outcome.offset <= begin:  # it wants the offer again, not the same part for ever

@@ -1,17 +1,17 @@
 """A client's connection to its server: one call per request of the protocol. Knows no tasks' meaning and no retries.
 
-Every call raises `Unreachable` where no answer came, `Unknown` where the server does not know the session, `RequestRefused`
-where it will not have this request, and `ServerRefused` where it will not have this client.
+Every call raises `Unreachable` where no answer of the server's came, `Unknown` where the server does not know the session,
+`RequestRefused` where it will not have this request, and `ServerRefused` where it will not have this client. What somebody
+on the way answers is told apart (`answers.py`), and makes messages smaller where they are too large for it (`sizes.py`).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import ssl
-import urllib.request
+import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -22,9 +22,15 @@ from urllib3.exceptions import HTTPError
 from umbel.errors import ServerRefused, UmbelError, WireError
 from umbel.params import Params
 from umbel.runtime.failpoints import failpoint
+from umbel.runtime.log import logger
 from umbel.runtime.security.identity import Identity
 from umbel.runtime.security.tls import why_tls_failed
+from umbel.runtime.transports.http.address import parse_target
+from umbel.runtime.transports.http.answers import describe, is_the_servers, passes
+from umbel.runtime.transports.http.forward import forward_for
 from umbel.runtime.transports.http.protocol import (
+    FOLLOW,
+    GO,
     POLL,
     SESSION,
     VERSION,
@@ -40,16 +46,36 @@ from umbel.runtime.transports.http.protocol import (
     decode,
     encode,
 )
+from umbel.runtime.transports.http.sizes import LEAST, Sizes
 
-__all__ = ["Link", "RequestRefused", "Unknown", "Unreachable", "whole"]
+__all__ = ["Foreign", "Link", "RequestRefused", "TooLarge", "Unknown", "Unreachable", "whole"]
 
 BLOCK = 2**18  # bytes that are read at a time, and lost where the connection breaks among them
+SLICE = 2**16  # bytes that are sent at a time: each has CONNECT seconds, so a link may be as slow as 13 kB/s
+CONNECT = 5.0
+DECISION = 25.0 + FOLLOW  # seconds that the server may keep the answer to a reply
+OVERDUE = 30.0  # seconds that an answer may be late, where the client's patience is longer
+HURRY = 1.0  # seconds that a server has for an answer, however short the client's patience is
 FAREWELL = 2.0  # seconds that saying goodbye may take: a server that hangs must not hold a client that leaves
 _T = TypeVar("_T")
 
 
 class Unreachable(UmbelError, ConnectionError):
-    """No answer came; it may be better in a moment."""
+    """No answer came; it may be better in a moment. `waited`: seconds in which one would have come."""
+
+    waited = 0.0
+
+
+class Foreign(Unreachable):
+    """Somebody on the way has answered. `lasting`: in a way that does not end by itself, as a wrong address would."""
+
+    def __init__(self, why: str, *, lasting: bool) -> None:
+        super().__init__(why)
+        self.lasting = lasting
+
+
+class TooLarge(UmbelError):
+    """Somebody on the way takes only smaller messages; from now on they are."""
 
 
 class Unknown(UmbelError):
@@ -61,28 +87,46 @@ class RequestRefused(UmbelError):
 
 
 class Link:
-    """One server, one client name. Safe to use from two threads."""
+    """One server, one client name. Safe to use from two threads. `patience` tells how many seconds are left of it.
+
+    Raises `ValueError` where the environment names a proxy that is none.
+    """
 
     def __init__(
-        self, base_url: str, client_id: str, *, tls: ssl.SSLContext | None = None, identity: Identity | None = None
+        self,
+        base_url: str,
+        client_id: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        identity: Identity | None = None,
+        patience: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._url = base_url
+        target = parse_target(base_url)
+        self._authority = target.authority
         self.name = client_id
         self._identity = identity
         self.signs = False  # the server has asked for it
         self._session = ""
         self.run = ""
-        # read: longer than the server keeps a poll, or a decision, open
-        self._patience = urllib3.Timeout(connect=5.0, read=POLL + 25.0)
-        options = {"retries": False, "maxsize": 4}
-        proxy = _proxy_for(base_url)
+        self._sizes = Sizes()
+        self._patience = patience
+        self._forward = forward_for(target.scheme, target.host, target.port)
         self._send: Callable[..., urllib3.BaseHTTPResponse]
-        if proxy:
-            self._manager: urllib3.PoolManager = urllib3.ProxyManager(proxy, ssl_context=tls, **options)  # type: ignore[arg-type]
+        if self._forward is not None:
+            logger.info("Through %s to %s", self._forward.shown, self._authority)
+            self._manager: urllib3.PoolManager = urllib3.ProxyManager(
+                self._forward.url, proxy_headers=self._forward.headers, ssl_context=tls, retries=False, maxsize=4
+            )
             self._send, self._target = self._manager.urlopen, base_url
         else:  # one server is one pool: going through the manager takes a sixth of a small request's time
-            self._manager = urllib3.PoolManager(ssl_context=tls, **options)  # type: ignore[arg-type]
-            self._send, self._target = self._manager.connection_from_url(base_url).urlopen, ""
+            self._manager = urllib3.PoolManager(ssl_context=tls, retries=False, maxsize=4)
+            self._send, self._target = self._manager.connection_from_url(base_url).urlopen, target.path
+
+    @property
+    def fits(self) -> int:
+        """The most bytes of a message that goes through, as far as is known."""
+        return self._sizes.most
 
     def register(self) -> None:
         self.signs, self._session = False, ""
@@ -106,23 +150,37 @@ class Link:
         self._session, self.run = answer.session, answer.run
 
     def next(self, have: Iterable[str]) -> Next:
-        return self._post("/v1/next", encode(Poll(list(have))), Next)
+        return self._post("/v1/next", encode(Poll(list(have))), Next, due=POLL)
 
     def offer(self, task: str, offer: Offer) -> Outcome:
-        return self._post(f"/v1/tasks/{task}/reply", encode(offer), Outcome)
+        """Makes an offer; one that does not go through as a whole goes in pieces, which a last, small one completes."""
+        body, path = encode(offer), f"/v1/tasks/{task}/reply"
+        if len(body) <= self.fits:
+            return self._post(path, body, Outcome, due=DECISION)
+        sent = 0
+        while sent < len(body):
+            piece = body[sent : sent + self.fits]
+            outcome = self._request("PUT", f"/v1/tasks/{task}/offer/{sent}", piece, Outcome)
+            if outcome.verdict != GO:
+                return outcome
+            if outcome.offset != sent + len(piece):
+                raise Unreachable(outcome.why or "the offer has to be made again")
+            sent = outcome.offset
+        last = Offer(pieces=len(body), crc32=zlib.crc32(body), have=offer.have)
+        return self._post(path, encode(last), Outcome, due=DECISION)
 
     def send(self, task: str, offset: int, size: int, views: Iterable[memoryview]) -> Outcome:
         """Sends `size` bytes of data, from `offset` on."""
         headers = {"content-length": str(size)}
-        return self._request("PUT", f"/v1/tasks/{task}/data/{offset}", views, Outcome, headers)
+        return self._request("PUT", f"/v1/tasks/{task}/data/{offset}", _slices(views), Outcome, headers)
 
     def commit(self, task: str, crc32: int, blake3: bytes) -> Outcome:
-        return self._post(f"/v1/tasks/{task}/commit", encode(Commit(crc32, blake3)), Outcome)
+        return self._post(f"/v1/tasks/{task}/commit", encode(Commit(crc32, blake3)), Outcome, due=DECISION)
 
     def leave(self) -> None:
         if not self._session:
             return
-        self._answer(self._raw("POST", "/v1/leave", b"", patience=urllib3.Timeout(FAREWELL)))
+        self._answer(self._raw("POST", "/v1/leave", b"", timeout=urllib3.Timeout(FAREWELL)))
 
     def fetch(self, head: ContentHead, into: npt.NDArray[np.uint8], received: int) -> int:
         """Fills `into` from byte `received` on; returns how far it came. Raises `WireError` if the server is damaged."""
@@ -130,8 +188,11 @@ class Link:
             into[:] = np.frombuffer(head.data, np.uint8)
             return head.size
         response = self._raw("GET", f"/v1/contents/{head.name}", None, {"range": f"bytes={received}-"}, stream=True)
-        if response.status >= 400:
+        if response.status >= 300 or not is_the_servers(response.headers, response.status):
             self._answer(response)
+        if response.headers.get("content-range", "").partition("-")[0] != f"bytes {received}":
+            response.close()
+            raise Foreign(f"{self._who()} does not pass on which part of the model is asked for", lasting=False)
         view = into.data
         try:
             while received < head.size:
@@ -150,8 +211,8 @@ class Link:
     def close(self) -> None:
         self._manager.clear()
 
-    def _post(self, path: str, body: bytes, type_: type[_T]) -> _T:
-        return self._request("POST", path, body, type_)
+    def _post(self, path: str, body: bytes, type_: type[_T], *, due: float = 0.0) -> _T:
+        return self._request("POST", path, body, type_, due=due)
 
     def _request(
         self,
@@ -160,8 +221,10 @@ class Link:
         body: bytes | Iterable[memoryview],
         type_: type[_T],
         headers: dict[str, str] | None = None,
+        *,
+        due: float = 0.0,
     ) -> _T:
-        return self._decoded(self._answer(self._raw(method, path, body, headers)), type_)
+        return self._decoded(self._answer(self._raw(method, path, body, headers, due=due)), type_)
 
     def _decoded(self, answer: bytes, type_: type[_T]) -> _T:
         try:
@@ -177,32 +240,68 @@ class Link:
         headers: dict[str, str] | None = None,
         *,
         stream: bool = False,
-        patience: urllib3.Timeout | None = None,
+        due: float = 0.0,
+        timeout: urllib3.Timeout | None = None,
     ) -> urllib3.BaseHTTPResponse:
+        """The response to a request, which the server may keep open for `due` seconds."""
         headers = {SESSION: self._session, "content-type": "application/msgpack", **(headers or {})}
+        size = len(body) if isinstance(body, bytes) else int(headers.get("content-length", 0))
         if self.signs and self._identity is not None and self._session:
             if body is not None and not isinstance(body, bytes):
                 body = list(body)  # read twice
             parts = [body] if isinstance(body, bytes) else body
             headers |= self._identity.sign(method, path, self._session, body=parts, range_=headers.get("range"))
+        if size > SLICE and isinstance(body, bytes):
+            headers["content-length"] = str(size)
+            body = _slices([memoryview(body)])
+        began = time.monotonic()
         try:
-            return self._send(
+            response = self._send(
                 method,
                 self._target + path,
                 body=body,
                 headers=headers,
-                timeout=patience or self._patience,
+                timeout=timeout or self._timeout(due),
                 preload_content=not stream,
                 decode_content=False,
                 redirect=False,
             )
         except (HTTPError, OSError) as error:
-            cause = _tls_cause(error)  # in TLS 1.3, the server refuses a certificate after the handshake
-            if cause is not None:
-                raise ServerRefused(f"TLS with {self._url} failed: {why_tls_failed(cause, server=False)}") from None
-            raise Unreachable(_reason(error)) from None
+            unreachable = self._unreachable(error, size)
+            unreachable.waited = max(time.monotonic() - began - due, 0.0)
+            raise unreachable from None
+        if response.status == 413 and not is_the_servers(response.headers, 413):
+            if self._sizes.refused(size):
+                why = f"{self._who()} takes no messages of {size:,} bytes"
+                logger.info("%s: they have at most %s from now on", why, f"{self.fits:,}")
+                raise TooLarge(why)
+            raise RequestRefused(
+                f"{self._who()} refuses messages of {size:,} bytes with 413, and Umbel needs {LEAST:,}; have its limit "
+                "raised (nginx: client_max_body_size 16m)"
+            )
+        self._sizes.passed(size)
+        return response
+
+    def _timeout(self, due: float) -> urllib3.Timeout:
+        left = self._patience()
+        late = OVERDUE if left is None else min(max(left, HURRY), OVERDUE)
+        return urllib3.Timeout(connect=min(CONNECT, late), read=due + late)
+
+    def _unreachable(self, error: Exception, size: int) -> Unreachable:
+        """What it means that no response came. Raises `ServerRefused` where trying again is no use."""
+        why = None if self._forward is None else self._forward.why_not(error)
+        if why is not None:
+            return Foreign(why, lasting="refused to connect" in why)
+        cause = _tls_cause(error)  # in TLS 1.3, the server refuses a certificate after the handshake
+        if cause is not None:
+            raise ServerRefused(f"TLS with {self._url} failed: {why_tls_failed(cause, server=False)}")
+        if not isinstance(error, urllib3.exceptions.NewConnectionError) and self._sizes.cut(size):
+            logger.info("The connection breaks again and again: at most %s bytes at once from now on", f"{self.fits:,}")
+        return Unreachable(_reason(error))
 
     def _answer(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        if not is_the_servers(response.headers, response.status) and response.status != 426:
+            raise self._foreign(response)
         if response.status < 400:
             return response.data
         why = _why(response)
@@ -214,6 +313,29 @@ class Link:
             raise ServerRefused(why)
         raise RequestRefused(why)
 
+    def _foreign(self, response: urllib3.BaseHTTPResponse) -> Foreign:
+        status = response.status
+        said = describe(status, response.headers, response.data[:20_000])
+        lasting = not passes(status)
+        if 300 <= status < 400 and response.headers.get("location", "").startswith("http"):
+            return Foreign(f"{self._who()} {said}; give that, without /v1/..., as server_address=", lasting=lasting)
+        if self._forward is None:
+            ask = f"is {self._url} the address of an Umbel server?" if lasting else "is the Umbel server behind it running?"
+            return Foreign(f"{self._who()} {said}; {ask}", lasting=lasting)
+        if status in (401, 403, 407):
+            return Foreign(self._forward.why_refused(status, said), lasting=True)
+        return Foreign(f"{self._who()} {said} in place of {self._authority}; {self._forward.way_out}", lasting=lasting)
+
+    def _who(self) -> str:
+        """Whoever stands between here and the server."""
+        return f"an intermediary at {self._authority}" if self._forward is None else self._forward.shown
+
+
+def _slices(views: Iterable[memoryview]) -> Iterator[memoryview]:
+    for view in views:
+        for start in range(0, len(view), SLICE):
+            yield view[start : start + SLICE]
+
 
 def whole(head: ContentHead, data: npt.NDArray[np.uint8]) -> Params:
     """The parameters in a fetched content. Raises `WireError` where it was damaged on its way."""
@@ -222,25 +344,12 @@ def whole(head: ContentHead, data: npt.NDArray[np.uint8]) -> Params:
     return Params.from_bytes(data.data)
 
 
-def _proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for this address; never one for loopback."""
-    parts = urllib3.util.parse_url(url)
-    host = (parts.host or "").strip("[]")
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if loopback or urllib.request.proxy_bypass(f"{host}:{parts.port}"):
-        return None
-    return urllib.request.getproxies().get(parts.scheme or "http")
-
-
 def _why(response: urllib3.BaseHTTPResponse) -> str:
     """The reason of a refusal."""
     try:
         return decode(response.data, Problem).why
     except WireError:
-        plain = response.headers.get("content-type", "").startswith("text/plain")  # from a proxy, or another port
+        plain = response.headers.get("content-type", "").startswith("text/plain")  # of bytes that were not even a request
         said = f": {response.data[:500].decode(errors='replace').strip()}" if plain else ""
         return f"status {response.status}{said}"
 

@@ -4,6 +4,7 @@
     POST /v1/next                        Poll → Next          (answers at once, or after at most POLL seconds)
     GET  /v1/contents/{name}             → a safetensors file; `Range: bytes=N-` goes on where it broke off
     POST /v1/tasks/{task}/reply          Offer → Outcome      (GO: send the data from `offset` on)
+    PUT  /v1/tasks/{task}/offer/{offset} bytes → Outcome      (a piece of an Offer that does not go through as a whole)
     PUT  /v1/tasks/{task}/data/{offset}  bytes → Outcome
     POST /v1/tasks/{task}/commit         Commit → Outcome
     POST /v1/leave                       → 204
@@ -26,6 +27,7 @@ __all__ = [
     "FOLLOW",
     "GO",
     "INLINE",
+    "OURS",
     "PART",
     "POLL",
     "SESSION",
@@ -51,6 +53,7 @@ __all__ = [
 
 VERSION = 1
 SESSION = "umbel-session"
+OURS = "umbel-server"  # a header that marks what the server says where it cannot speak MessagePack
 POLL = 20.0  # seconds that a poll may stay open
 FOLLOW = 1.0  # seconds that the answer to a reply may wait for the next task
 PART = 8 * 2**20  # most bytes of data in one request
@@ -118,6 +121,7 @@ class Offer(msgspec.Struct, forbid_unknown_fields=True):
     crc32: int = 0  # of the data, where it is sent along
     failure: FailureHead | None = None
     have: list[str] | None = None  # as in Poll, where the answer may wait for the next task and bring it
+    pieces: int = 0  # bytes of the offer, where it has come in pieces before: this one brings their crc32, and `have`
 
 
 class Commit(msgspec.Struct, forbid_unknown_fields=True):

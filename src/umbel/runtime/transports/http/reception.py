@@ -9,6 +9,7 @@ import contextlib
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -69,6 +70,7 @@ class Reception:
         )
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            _strip_prefix(scope)
             with self.connections.request(scope["client"]) as connection:
                 scope["umbel.connection"] = connection
                 scope["app"] = app  # so that the router raises what it will not have
@@ -199,6 +201,10 @@ class Reception:
                 async for _ in self.stream(request):
                     pass
 
+    def hold(self, request: Request, size: int) -> None:
+        """Takes memory for what is read for this request, until it is answered. Raises `Refused` where there is none."""
+        self._count(request, size)
+
     def _count(self, request: Request, size: int) -> None:
         """Takes memory for a message until its request is answered. Raises `Refused` where there is none."""
         client: Present | None = request.scope.get("umbel.client")
@@ -224,6 +230,18 @@ def _problem(request: Request, status: int, why: str, headers: dict[str, str] | 
     if "msgpack" in request.headers.get("accept", "msgpack"):
         return Response(encode(Problem(why)), status, headers, "application/msgpack")
     return PlainTextResponse(f"{why}\n", status, headers)  # curl, or a browser
+
+
+def _strip_prefix(scope: Scope) -> None:
+    """Takes off what stands before /v1/ in a request's path: a reverse proxy has a path of its own, and may leave it there.
+
+    What is signed is the path below it, too: so it does not matter whether the proxy does.
+    """
+    raw: bytes = scope["raw_path"]
+    start = raw.rfind(b"/v1/")
+    if start > 0:
+        scope["raw_path"] = raw[start:]
+        scope["path"] = unquote(raw[start:].decode("ascii", "replace"))
 
 
 def peer_of(request: Request) -> Peer | None:

@@ -48,6 +48,7 @@ from umbel.runtime.security.signatures import hasher
 from umbel.runtime.stores.base import Store
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Limits
+from umbel.runtime.transports.http.draft import Draft
 from umbel.runtime.transports.http.listener import Listener
 from umbel.runtime.transports.http.protocol import (
     FOLLOW,
@@ -100,6 +101,7 @@ class _Owed:
     content: str | None
     door: Door
     upload: Upload | None = None
+    draft: Draft | None = None  # an offer that comes in pieces
     submitted: bool = False  # its answer is with the run's loop
     told_at: float = 0.0  # when the answer to another reply brought it; a poll from before need not
 
@@ -213,6 +215,7 @@ class HttpTransport:
             ("/v1/next", "POST", MAX_POLL, self._next),
             ("/v1/contents/{name}", "GET", 0, self._content),
             ("/v1/tasks/{task}/reply", "POST", MAX_MESSAGE, self._reply),
+            ("/v1/tasks/{task}/offer/{offset}", "PUT", None, self._piece),
             ("/v1/tasks/{task}/data/{offset}", "PUT", None, self._data),
             ("/v1/tasks/{task}/commit", "POST", MAX_SMALL, self._commit),
             ("/v1/leave", "POST", MAX_SMALL, self._leave),
@@ -300,9 +303,8 @@ class HttpTransport:
         owed = self._take_back(task.id)
         if owed is not None:
             self._tell(task.client)
-            if owed.upload is not None and not owed.submitted:
-                owed.upload.abort()
-                owed.upload = None
+            if not owed.submitted:
+                _give_up(owed)
 
     def _take_back(self, task: str) -> _Owed | None:
         name = self._holders.pop(task, None)
@@ -397,6 +399,14 @@ class HttpTransport:
         client, name = self._client(request), request.path_params["task"]
         offer = decode(await self._reception.body(request, MAX_MESSAGE), Offer)
         owed = self._owed_to(client).get(name)
+        if offer.pieces and owed is not None and not owed.submitted:
+            self._reception.hold(request, min(offer.pieces, MAX_MESSAGE))
+            whole = None if owed.draft is None else owed.draft.complete(offer.pieces, offer.crc32)
+            owed.draft = None
+            if whole is None:
+                return self._told(client, name, Outcome(GO, "the pieces of the offer are not all of it; send them again"))
+            have, offer = offer.have, decode(whole, Offer)
+            offer.have = have
         if offer.have is None:
             return self._told(client, name, await self._replied(owed, name, offer))
         client.following += 1
@@ -438,7 +448,8 @@ class HttpTransport:
         if content is None:
             return await self._submit(owed, Replied(task.id, reply))
         upload = owed.upload
-        if upload is None or upload.schema != schema or not _same(upload.reply, reply):
+        again = upload is not None and upload.received and offer.data is not None  # a part has come; now all of it does
+        if upload is None or upload.schema != schema or not _same(upload.reply, reply) or again:
             if upload is not None:
                 upload.abort()
             check = owed.door.value_check(schema)
@@ -447,10 +458,28 @@ class HttpTransport:
         if offer.data is None and schema.nbytes:
             failpoint("upload.offered")
             return Outcome(GO, offset=upload.received)
-        if upload.received:
-            raise WireError("an offer that brings its data cannot follow one that has sent a part of it")
         upload.feed(offer.data or b"")
         return await self._finish(owed, upload, Commit(offer.crc32))  # the message was signed as a whole
+
+    async def _piece(self, request: Request) -> Response:
+        """Takes the next piece of an offer that is too large for something on the way."""
+        client, name = self._client(request), request.path_params["task"]
+        owed, offset = self._owed_to(client).get(name), _offset(request.path_params["offset"])
+        if owed is None or owed.submitted:
+            await self._reception.drain(request)
+            return self._told(client, name, self._unwanted(name) if owed is None else await self._decision(name))
+        data = await self._reception.body(request, PART)
+        if offset + len(data) > MAX_MESSAGE:
+            raise Refused(413, f"an offer has at most {MAX_MESSAGE:,} bytes")
+        if offset == 0:
+            if owed.draft is not None:
+                owed.draft.abort()
+            owed.draft = Draft(self._contents, f"{owed.task.id}-offer-{secrets.token_hex(4)}")
+        draft = owed.draft
+        if draft is None or draft.received != offset:
+            return self._told(client, name, Outcome(GO, "not the next piece of the offer; begin it anew", 0))
+        draft.feed(bytes(data))
+        return self._told(client, name, Outcome(GO, offset=draft.received))
 
     async def _data(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
@@ -536,6 +565,9 @@ class HttpTransport:
         if owed.submitted:  # another request was faster
             return await self._decision(name)
         owed.submitted = True
+        if owed.draft is not None:
+            owed.draft.abort()
+            owed.draft = None
         if name in self._asked:
             answer = event.failure if isinstance(event, Failed) else self._answer(event.reply)
             self._answer_asked(name, answer)
@@ -592,6 +624,9 @@ def _give_up(owed: _Owed) -> None:
     if owed.upload is not None:
         owed.upload.abort()
         owed.upload = None
+    if owed.draft is not None:
+        owed.draft.abort()
+        owed.draft = None
 
 
 def _same(one: Reply, other: Reply) -> bool:

@@ -1,0 +1,128 @@
+"""Federations whose server stands behind a real nginx or a real HAProxy, configured as docs/behind-a-proxy.md says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cryptography", reason="needs the extra security: REVERSE PROXIES ARE NOT TESTED HERE")
+
+from federations import free_port
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from reverse_proxies import HAProxy, Nginx, configuration, find_program
+from umbel.runtime.security.certificates import issue, make_authority
+
+pytestmark = pytest.mark.system
+
+LARGE = 1_250_000  # float32 values: 5 MB
+WHICH = ["nginx", "haproxy"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with certificates for 127.0.0.1: ca.pem, proxy.pem, proxy.key, and both of these in both.pem."""
+    folder = tmp_path_factory.mktemp("certificates")
+    make_authority(folder, days=10)
+    certificate, key = issue(folder, "proxy", "localhost", ["localhost", "127.0.0.1"], days=1, server=True)
+    (folder / "both.pem").write_bytes(Path(certificate).read_bytes() + Path(key).read_bytes())
+    return folder
+
+
+class Behind:
+    """A federation whose clients reach their server through a proxy."""
+
+    def __init__(self, federation, proxy, url, made):
+        self.federation, self.proxy, self.url, self._made = federation, proxy, url, made
+
+    def server(self, **options):
+        return self.federation.server(**options)
+
+    def client(self, name, **options):
+        """A client to whose system the proxy's certificate is as good as any."""
+        return self.federation.client(name, address=self.url, **options)
+
+
+@pytest.fixture
+def behind(federation, made, monkeypatch):
+    """`behind(which, changes={})`: a proxy before the federation's port; `changes` are made to the page's configuration."""
+    # What the clients' system trusts. The proxy is no way that loopback's addresses would go by themselves.
+    monkeypatch.setenv("SSL_CERT_FILE", str(made / "ca.pem"))
+    begun = []
+
+    def begin(which, changes=(), *, title=None):
+        if find_program(which) is None:
+            pytest.skip(f"{which} is not installed here (scripts/proxies does that): federations behind it are not tested")
+        port = free_port()
+        places = {"127.0.0.1:8080": federation.address}
+        if which == "nginx":
+            places |= {
+                "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+                "/etc/ssl/fl.example.org.pem": str(made / "proxy.pem"),
+                "/etc/ssl/fl.example.org.key": str(made / "proxy.key"),
+            }
+            begun.append(Nginx(federation.folder / "nginx", port, configuration(title or "nginx", places | dict(changes))))
+        else:
+            places |= {"bind :443": f"bind 127.0.0.1:{port}"}
+            if title is None:
+                places["/etc/ssl/fl.example.org.both.pem"] = str(made / "both.pem")
+            text = configuration(title or "HAProxy", places | dict(changes))
+            begun.append(HAProxy(federation.folder / "haproxy", port, text))
+        return Behind(federation, begun[-1], f"https://127.0.0.1:{port}/federation", made)
+
+    yield begin
+    for proxy in begun:
+        print(f"\n======== {proxy.folder.name}\n{(proxy.folder / 'log').read_text()[-4000:]}")
+        proxy.close()
+
+
+def ends_as(federation, server, expected):
+    assert server.ends(60) == 0
+    federation.all_end()
+    assert federation.model() == expected
+    assert federation.history()["failures"] == []
+
+
+@pytest.mark.parametrize("which", WHICH)
+def test_a_model_that_is_too_large_for_one_body_goes_through_in_smaller_ones(behind, federation, reference, which):
+    front = behind(which)
+    server = front.server(size=LARGE, rounds=2)
+    clients = [front.client(name) for name in "ab"]
+    ends_as(federation, server, reference(size=LARGE, rounds=2))
+    for client in clients:
+        assert client.text.count("Received fit of round") == 2
+        if which == "nginx":  # of 5 MB, 4 MiB and 2 MiB: and never again, in the second round
+            assert client.text.count("takes no messages of") == 3
+            assert "they have at most 1,048,576 from now on" in client.text
+
+
+MANY = 10_000  # tensors, whose header alone is larger than what passes
+
+
+def test_an_offer_that_is_too_large_by_its_header_goes_in_pieces(behind, federation):
+    front = behind("nginx", {"    location /federation/ {": "    client_max_body_size 64k;\n    location /federation/ {"})
+    script = Path(__file__).parent / "programs" / "many_tensors.py"
+    server = federation.program("server", script, federation.address, str(MANY))
+    clients = [federation.program(name, script, front.url, name) for name in "ab"]
+    assert server.ends(60) == 0
+    federation.all_end()
+    assert "fit: received 2 results and 0 failures" in server.text
+    assert f"trained to 1.5 in {MANY} tensors" in server.text
+    for client in clients:
+        assert "they have at most 65,536 from now on" in client.text
+        assert client.text.count(": accepted") == 2
+
+
+def test_a_client_says_what_is_wrong_where_not_even_64_kib_go_through(behind, federation):
+    front = behind("nginx", {"    location /federation/ {": "    client_max_body_size 60000;\n    location /federation/ {"})
+    server = front.server(size=LARGE, rounds=1, central=False)
+    clients = [front.client(name) for name in "ab"]
+    assert server.ends(60) == 0
+    federation.all_end()
+    for client in clients:
+        assert "refuses messages of 65,536 bytes with 413, and Umbel needs 65,536; have its limit raised" in client.text
+    assert "refuses messages of 65,536 bytes with 413" in server.text
+    assert "fit: received 0 results and 2 failures" in server.text
