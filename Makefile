@@ -10,12 +10,12 @@ PORT ?= 8080
 FUZZ ?= 60
 JOBS ?= 2
 
-.PHONY: demo test test-fast test-system test-tutorial check bench bench-simulation data more-data postgres fuzz test-fuzz chaos soak load clean
+.PHONY: demo test test-fast test-system test-tutorial check bench bench-simulation data more-data postgres proxies fuzz test-fuzz chaos soak load clean
 
 demo: $(VENV)/demo data  ## a server and three MLX clients on real MNIST, three rounds
 	PYTHON=$(CURDIR)/$(PY) PORT=$(PORT) bash examples/quickstart-mlx/run.sh
 
-test: data more-data postgres test-fast test-system test-fuzz test-tutorial  ## everything
+test: data more-data postgres proxies test-fast test-system test-fuzz test-tutorial  ## everything
 
 test-fast: $(VENV)/dev  ## seconds
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not system and not tutorial"
@@ -51,6 +51,9 @@ more-data: $(VENV)/base  ## the other data sets with names; the tests of one tha
 
 postgres:  ## a PostgreSQL server for the tests to start; where there can be none, its tests are skipped, and say so
 	-scripts/postgres
+
+proxies:  ## nginx and HAProxy for the tests to start; where they cannot be had, their tests are skipped, and say so
+	-scripts/proxies
 
 chaos: $(VENV)/dev postgres  ## SIGKILL at every failpoint, with every strategy, in SQLite and PostgreSQL; its table goes into the docs
 	$(PY) tests/chaos/run.py --write docs/reliability.md
