@@ -19,6 +19,7 @@ from umbel.aggregators.compiled import gate
 from umbel.aggregators.gram import TILE, gram
 from umbel.aggregators.mean import rounded
 from umbel.aggregators.mixing import mixed
+from umbel.finite import FiniteBlocks, whole
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, Params
 from umbel.stepping import CENTRE, Memory, Source, Stepping, forgetful, slot_block, slot_schema, slot_source
@@ -132,7 +133,8 @@ def combine(
     taken. `guide` is an update of the server's own, which a rule compares the others with. `rng` makes the generator of the
     aggregator's draws. Blocks are computed by `spread`; the bits do not depend on it.
 
-    Raises `TooFewUpdates` at the first block where a rule needs more.
+    Raises `TooFewUpdates` at the first block where a rule needs more, and `NotFinite` at the first that would not be finite:
+    then nothing is remembered either.
     """
     memory = memory or forgetful()
     runs = list(_runs(schema, base[0] if base else None, [*contributions, *([guide] if guide else [])]))
@@ -150,11 +152,20 @@ def combine(
     stepping = Stepping(
         optimizer, schema, number=number, memory=memory, keeps=isinstance(aggregator, Rule) and aggregator.keeps
     )
+    finite = FiniteBlocks(schema, "the next version")
+
+    def computed(block: _Block) -> tuple[_Block, NDArray]:
+        with np.errstate(over="ignore", invalid="ignore"):  # in whichever thread; what is too large is noticed as such
+            return block, combined(block)
+
     try:
-        for block, new in spread(lambda block: (block, combined(block)), blocks):
+        for block, new in spread(computed, blocks):
             if base is not None and block.is_float:
                 new = stepping.step(lambda block=block: _old(base, block), new)  # type: ignore[misc]  # called at once
-            yield np.ascontiguousarray(new, block.dtype).view(np.uint8).data
+            with np.errstate(over="ignore"):
+                kept = np.ascontiguousarray(new, block.dtype)
+            finite.check(kept)
+            yield kept.view(np.uint8).data
     except BaseException:
         stepping.abandon()
         raise
@@ -296,7 +307,9 @@ def _by_rule(rule: Rule, matrix: NDArray | None, inputs: _Inputs, block: _Block)
 
 
 def _as(dtype: DType, values: NDArray) -> NDArray:
-    return values if values.dtype == dtype else rounded(values, dtype)
+    if values.dtype == dtype:
+        return values
+    return rounded(values if dtype.kind in "fV" else whole(values), dtype)
 
 
 def _coordinates(room: int, inputs: _Inputs) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "ClientFailed",
     "DataError",
+    "NotFinite",
     "QuorumNotMet",
     "Rejected",
     "RunLocked",
@@ -56,6 +57,10 @@ class SimulationError(UmbelError, ValueError):
 
 class TooFewUpdates(StrategyError):
     """Fewer updates came than an aggregation rule's promise needs; the round is void and the model stays."""
+
+
+class NotFinite(StrategyError):
+    """The next version, or what the strategy remembers, would not be finite; the round is void and the model stays."""
 
 
 class ServerUnreachable(UmbelError, ConnectionError):

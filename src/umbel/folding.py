@@ -15,6 +15,7 @@ import numpy as np
 
 from umbel.aggregators import Aggregator
 from umbel.combine import Source, stepped_schema
+from umbel.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, NDArrays
 from umbel.stepping import Memory, Stepping, forgetful
@@ -167,7 +168,7 @@ class PartialSum:
         """The next version's data bytes in layout order, each view valid until the next.
 
         `base` reads the version that the clients started from; `number` is the round's, and `memory` keeps what the
-        optimizer remembers.
+        optimizer remembers. Raises `NotFinite` as `combine` does.
         """
         schema = self.schema()
         stepping = Stepping(optimizer, schema, number=number, memory=memory or forgetful())
@@ -180,6 +181,7 @@ class PartialSum:
 
     def _stepped(self, schema: Schema, base: Source | None, stepping: Stepping) -> Iterator[memoryview]:
         place = {position: place for place, position in enumerate(schema.layout)}
+        finite = FiniteBlocks(schema, "the next version")
         order = sorted(range(len(self._accs)), key=lambda i: (place[self._plan.blocks[i].pieces[0].position], i))
         for i in order:
             block = self._plan.blocks[i]
@@ -191,9 +193,13 @@ class PartialSum:
                 base(block.begin, values.view(np.uint8).data)
                 return values
 
-            combined = self._aggregator.finish(self._accs[i], dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                combined = self._aggregator.finish(self._accs[i], dtype)
             new = stepping.step(old, combined) if base is not None and dtype.kind in "fV" else combined
-            yield np.ascontiguousarray(new, dtype).view(np.uint8).data
+            with np.errstate(over="ignore"):
+                kept = np.ascontiguousarray(new, dtype)
+            finite.check(kept)
+            yield kept.view(np.uint8).data
 
 
 def _take(arrays: NDArrays, block: _Block) -> NDArray:

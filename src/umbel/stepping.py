@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from umbel.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray
 from umbel.wire import Schema, TensorSpec
@@ -66,6 +67,7 @@ class Stepping:
         names = (*optimizer.slots, *([CENTRE] if keeps else []))
         schema = slot_schema(model) if names else None
         self._old = [slot_source(memory, name, schema) for name in optimizer.slots] if schema else []
+        self._checks = [FiniteBlocks(schema, f"what the server remembers as {name!r}") for name in names] if schema else []
         self._new: list[Sink] = []
         try:
             self._new += [memory.write(name, schema) for name in names] if schema else []
@@ -74,7 +76,14 @@ class Stepping:
             raise
 
     def step(self, old: Callable[[], NDArray], combined: NDArray) -> NDArray:
-        """The block of the next version; `old()` reads the block of the version that the clients started from."""
+        """The block of the next version; `old()` reads the block of the version that the clients started from.
+
+        Raises `NotFinite` where a slot would not be finite.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is noticed as such
+            return self._step(old, combined)
+
+    def _step(self, old: Callable[[], NDArray], combined: NDArray) -> NDArray:
         if not self._new:
             return self._optimizer.step(self._number, old, combined, ())[0]
         dtype = np.dtype(np.float64 if combined.dtype == np.float64 else np.float32)
@@ -82,8 +91,10 @@ class Stepping:
         before = old()
         new, slots_after = self._optimizer.step(self._number, lambda: before, combined, slots)
         kept = [*slots_after, combined.astype(np.float64) - before.astype(np.float64)]
-        for sink, slot in zip(self._new, kept, strict=False):  # the last one only where it is kept
-            sink.write(np.ascontiguousarray(slot, dtype).view(np.uint8).data)
+        for sink, check, slot in zip(self._new, self._checks, kept, strict=False):  # the last one only where it is kept
+            block = np.ascontiguousarray(slot, dtype)
+            check.check(block)
+            sink.write(block.view(np.uint8).data)
         self._at += combined.size * dtype.itemsize
         return new
 

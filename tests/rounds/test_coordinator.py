@@ -522,6 +522,31 @@ def test_a_step_may_keep_the_model():
     assert story.say(Stepped(0))[-1] == Evaluate(1, 0)
 
 
+def test_a_void_step_says_why_and_goes_on_as_one_that_keeps_the_model():
+    story = Story().to(Phase.STEPPING)
+    assert story.say(Stepped(0, void="too large")) == [
+        Publish(events.ExchangeClosed(0.0, 1, Kind.FIT, 2, 0, 0.0, None, {}, "too large")),
+        Evaluate(1, 0),
+    ]
+
+
+@pytest.mark.parametrize("void", [["x", "x", "x"], ["x", "x", "", "x", "x"], ["x", "x", "", "x", "x", "x"]])
+def test_the_third_void_step_in_a_row_ends_the_run_also_after_a_resume(void):
+    story = Story(rounds=9).to(Phase.STEPPING)
+    for number, why in enumerate(void, 1):
+        state = decode_state(encode(story.state))  # the server died here, and another took over
+        story.coordinator = Coordinator(story.coordinator.rules, state)
+        commands = story.say(Stepped(0, void=why))
+        if number < len(void):
+            story.say(Evaluated(), Chosen(), Chosen((Member("a"),)))
+            story.say(Replied(f"run.{number + 1}.fit.0.0", Reply(1, content=f"c{number}")))
+    ended = void[-3:] == ["x", "x", "x"]
+    assert (story.state.phase is Phase.DONE) is ended
+    if ended:
+        why = f"3 rounds in a row were void, round {len(void)} the last of them: x"
+        assert commands[-1] == Publish(events.RunFinished(0.0, len(void) - 1, why, "NotFinite"))
+
+
 def test_after_the_central_evaluation_comes_the_clients_own():
     story = Story().to(Phase.TESTING)
     assert story.say(Evaluated(0.5)) == [

@@ -66,6 +66,7 @@ from umbel.until import improves
 __all__ = ["TRANSITIONS", "Coordinator", "Phase", "Rules", "State"]
 
 RESUME_TIME = 15.0  # seconds that clients have at least, after a resume, to come back with an answer
+MAX_VOID = 3  # rounds in a row whose step was given up, before the run ends
 SEED_RETRY = 10.0  # seconds before clients that could not give parameters are asked again
 
 
@@ -121,6 +122,7 @@ class State:
     best_version: int | None = None
     best_round: int = 0
     ended: events.RunFinished | None = None  # how, once it is
+    void_rounds: int = 0  # in a row, up to now
 
     @property
     def contents(self) -> frozenset[str]:
@@ -623,7 +625,12 @@ class Coordinator:
         s.version = event.version
         if s.kind is Kind.PARAMETERS:
             return [Publish(events.ModelInitialized(at, s.tasks[0].client)), *self._ask_evaluate()]
-        return [self._closed_event(at, None, event.metrics, event.note), *self._ask_evaluate()]
+        s.void_rounds = s.void_rounds + 1 if event.void else 0
+        closed = self._closed_event(at, None, event.metrics, event.void or event.note)
+        if s.void_rounds < MAX_VOID:
+            return [closed, *self._ask_evaluate()]
+        why = f"{MAX_VOID} rounds in a row were void, round {s.round} the last of them: {event.void}"
+        return [closed, *self._finish(at, why, error="NotFinite")]
 
     def _ask_evaluate(self) -> list[Command]:
         s = self.state

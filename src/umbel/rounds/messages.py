@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 __all__ = [
     "Cancel",
@@ -104,6 +104,9 @@ class Task(Struct, frozen=True):
 class Reply(Struct, frozen=True):
     """What a client answered, without its arrays: they are in the content named `content`, or added up with others' in the
     partial sum named `partial`.
+
+    `norm` is how far its update is from what it was given, where that was worked out. Unset, it is not written: the digests
+    of journals from before there were norms stay what they were.
     """
 
     num_examples: int = 0
@@ -111,6 +114,7 @@ class Reply(Struct, frozen=True):
     metrics: dict[str, object] = {}
     content: str | None = None
     partial: str | None = None
+    norm: float | UnsetType = UNSET
 
 
 class Member(Struct, frozen=True):
@@ -184,11 +188,15 @@ class Ticked(Struct, frozen=True):
 
 
 class Stepped(Struct, frozen=True):
-    """The round's updates became `version`; the same version as before where there was nothing to step with."""
+    """The round's updates became `version`; the same version as before where there was nothing to step with.
+
+    `void` says why the step was given up, and is "" where it was not: what it would have made was not finite.
+    """
 
     version: int
     metrics: dict[str, object] = {}
     note: str = ""
+    void: str = ""
 
 
 class Evaluated(Struct, frozen=True):

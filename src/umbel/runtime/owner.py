@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from umbel.errors import ClientFailed, StrategyError, TooFewUpdates, WireError
+from msgspec import UNSET
+
+from umbel.distance import distance
+from umbel.errors import ClientFailed, NotFinite, StrategyError, TooFewUpdates, WireError
 from umbel.exchange import Code, EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters, Place, Status, as_text, scalars
 from umbel.folding import PartialSum
 from umbel.population import Clients
@@ -36,6 +39,7 @@ from umbel.runtime.model import GlobalModel
 from umbel.runtime.seeding import seed_generators
 from umbel.runtime.spread import spread
 from umbel.runtime.stores.codec import writable
+from umbel.runtime.void import why_void
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
 from umbel.wire import Schema
@@ -163,11 +167,21 @@ class Owner:
             self._model.adopt(0, reply.content)
             return Stepped(0)
         try:
+            return self._combine(question, question.version)
+        except NotFinite as error:
+            void = why_void(error, type(self._strategy).__name__, self._norms(question))
+            self._model.spend(*_used(question))
+            self._model.forget(question.round)
+            return Stepped(question.version, void=void)
+
+    def _combine(self, question: Step, version: int) -> Stepped:
+        """What the strategy makes of the updates. Raises `NotFinite` where the round is void."""
+        try:
             failures = _failed(self._not_recalled(question))
             returned = self._strategy.aggregate_fit(question.round, self._results(question), failures)
         except TooFewUpdates as error:
             self._model.spend(*_used(question))
-            return Stepped(question.version, {}, f"{error}; the model stays as it is")
+            return Stepped(version, {}, f"{error}; the model stays as it is")
         try:
             parameters, metrics = returned
         except (TypeError, ValueError):
@@ -175,11 +189,24 @@ class Owner:
         self._model.spend(*_used(question))
         if parameters is None:
             self._model.forget(question.round)
-            return Stepped(question.version, _named(metrics), _why_kept(question))
+            return Stepped(version, _named(metrics), _why_kept(question))
         self._model.write(question.round, _parameters("aggregate_fit", parameters))
-        self._model.carry(question.version, question.round)
-        before, after = self._model.at(question.version).schema, self._model.at(question.round).schema
+        self._model.carry(version, question.round)
+        before, after = self._model.at(version).schema, self._model.at(question.round).schema
         return Stepped(question.round, _named(metrics), _widened(before, after))
+
+    def _norms(self, question: Step) -> list[tuple[str, float]]:
+        """How far each update is from what its client was given, where that can be told."""
+        norms = []
+        for task, reply in question.results:
+            given = self._model.content_for(task)
+            if reply.norm is not UNSET:
+                norms.append((task.client, reply.norm))
+            elif reply.content is not None and given is not None:
+                update, start = (self._model.contents.open(name) for name in (reply.content, given))
+                if [spec.shape for spec in update.schema.specs] == [spec.shape for spec in start.schema.specs]:
+                    norms.append((task.client, distance((update.schema, update.source), (start.schema, start.source))))
+        return norms
 
     def _not_recalled(self, question: Step) -> list[tuple[Task, Failure]]:
         """The failures, without the tasks that the round did not wait for because it had reached its goal."""

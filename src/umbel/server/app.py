@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umbel.config import ServerConfig
-from umbel.errors import QuorumNotMet, RunLocked, RunMismatch, SecurityError, StoreError
+from umbel.errors import RunLocked, RunMismatch, SecurityError, StoreError
 from umbel.rounds.coordinator import Phase, Rules
 from umbel.rounds.messages import Input, Resumed, Started, Stopped
 from umbel.runtime.failpoints import failpoint
@@ -104,7 +104,7 @@ def start_server(
 
     Works in a script, a thread and a notebook. A port in use ends a script with exit code 1; Ctrl-C tells the clients,
     prints the History and exits with 130; SIGTERM leaves a run that can go on, and exits with 143. Raises `QuorumNotMet`
-    where too few clients answer, and whatever the strategy raises.
+    where too few clients answer, `NotFinite` after three void rounds in a row, and whatever the strategy raises.
     """
     configure()
     named_once("start_server", grpc_max_message_length=grpc_max_message_length)
@@ -224,8 +224,7 @@ def _serve(
             logger.info("%s", text)
     if store.head is not None:
         logger.info("Audit: umbel audit verify %s --head %s", opened.run, store.head.hex())
-    if outcome.error:
-        raise QuorumNotMet(outcome.why)
+    outcome.raise_error()
     if outcome.stopped and is_script():
         logger.info("%s", history)
         raise SystemExit(130)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from umbel.config import ServerConfig
-from umbel.errors import QuorumNotMet, SimulationError
+from umbel.errors import SimulationError
 from umbel.exchange import as_text
 from umbel.pace import Pace
 from umbel.rounds import events
@@ -110,7 +110,8 @@ def start_simulation(
     - `progress`: a bar instead of lines; None shows it on a terminal and in notebooks.
 
     Returns the `History`, also after Ctrl-C: then of the rounds so far. Raises `SimulationError` before the first round for
-    what cannot work, `QuorumNotMet` where too few clients answer, and whatever the strategy raises.
+    what cannot work, `QuorumNotMet` where too few clients answer,
+    `NotFinite` after three void rounds in a row, and whatever the strategy raises.
     """
     configure()
     _check_extra()
@@ -274,8 +275,7 @@ class _Simulation:
             logger.info("Model: %s", opened.folder / f"{model.name(coordinator.state.version)}.safetensors")
             for text in kept_best(coordinator.state, opened.folder):
                 logger.info("%s", text)
-        if outcome.error:
-            raise QuorumNotMet(outcome.why)
+        outcome.raise_error()
         return history
 
 

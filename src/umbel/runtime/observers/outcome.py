@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from umbel.errors import NotFinite, QuorumNotMet, UmbelError
 from umbel.rounds import events
 from umbel.rounds.events import Event
 
 __all__ = ["Outcome"]
+
+
+_ERRORS: dict[str, type[UmbelError]] = {error.__name__: error for error in (NotFinite, QuorumNotMet)}
 
 
 class Outcome:
@@ -23,6 +27,11 @@ class Outcome:
                 self.stopped = event.stopped
             case _:
                 pass
+
+    def raise_error(self) -> None:
+        """Raises the error that ended the run, if one did."""
+        if self.error:
+            raise _ERRORS.get(self.error, UmbelError)(self.why)
 
     @property
     def status(self) -> str:

@@ -10,7 +10,10 @@ import operator
 from collections.abc import Callable
 
 import numpy as np
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
+from umbel.distance import Distance
 from umbel.door import Door
 from umbel.errors import Rejected, WireError
 from umbel.exchange import Context, Scalar
@@ -80,7 +83,8 @@ class Workbench:
             piece.door.admit(reply, schema)
             if piece.kind in (Kind.FIT, Kind.PARAMETERS):
                 in_place = schema is piece.door.schema and all(map(operator.is_, answer.arrays, views))
-                self._take(piece, asked, answer, schema, given.buffer if in_place else None, done.total)
+                data = given.buffer if in_place else None
+                reply = replace(reply, norm=self._take(piece, asked, answer, schema, model, data, done.total))
         except (Rejected, WireError) as error:
             return Failure(FailureKind.REJECTED, str(error))
         if kept != asked.state:
@@ -88,20 +92,32 @@ class Workbench:
         return reply
 
     def _take(
-        self, piece: Piece, asked: Asked, answer: Answer, schema: Schema, data: NDArray | None, total: PartialSum | None
-    ) -> None:
-        """Checks the values of an update, and folds or keeps it. `data` has the arrays in one piece, where they are in one:
-        a client that trains in place saves their gathering.
+        self,
+        piece: Piece,
+        asked: Asked,
+        answer: Answer,
+        schema: Schema,
+        model: Params | None,
+        data: NDArray | None,
+        total: PartialSum | None,
+    ) -> float | UnsetType:
+        """Checks the values of an update, and folds or keeps it. Returns the norm of one that is folded: later it is gone.
+
+        `data` has the arrays in one piece, where they are in one: a client that trains in place saves their gathering.
         """
+        norm: float | UnsetType = UNSET
         blocks = None
         if total is not None:
             blocks = total.blocks_of(answer.arrays) if data is None else total.blocks_in(data)
-        if blocks is None or schema is not piece.door.schema or not _surely_finite(blocks):
+            if model is not None and model.schema == piece.door.schema:
+                norm = _norm(blocks, total.blocks_in(model.buffer))
+        if blocks is None or schema is not piece.door.schema or not _surely_finite(blocks, norm):
             _check_values(piece.door, schema, answer.arrays)
         if total is not None and blocks is not None:
             total.add(blocks, answer.num_examples)
         elif asked.into is not None:
             self._keep(asked.into, schema, answer.arrays)
+        return norm
 
     def _context(self, asked: Asked, state: dict[str, object]) -> Context:
         place: dict[str, Scalar] = {"partition-id": asked.position, "num-partitions": self._work.population}
@@ -115,12 +131,26 @@ def _schema(arrays: NDArrays, model: Schema | None) -> Schema:
     return schema_of(arrays)
 
 
-def _surely_finite(blocks: list[NDArray]) -> bool:
-    """Whether every value is a finite float32, as their sum of squares then is: 3 µs for 8,000 of them, where the check that
-    can name the array takes 30.
+def _norm(blocks: list[NDArray], base: list[NDArray]) -> float:
+    """How far an update is from what it was given: in float32 where that is enough, 9 µs for 8,000 values; else 20 µs."""
+    if all(values.dtype == np.float32 == given.dtype for values, given in zip(blocks, base, strict=True)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            differences = [values - given for values, given in zip(blocks, base, strict=True)]
+        squares = sum(float(np.vdot(each, each)) for each in differences)  # vdot never warns of an overflow, dot does
+        if math.isfinite(squares):
+            return math.sqrt(squares)
+    total = Distance()
+    for values, given in zip(blocks, base, strict=True):
+        if "f" in (values.dtype.kind, given.dtype.kind) or "V" in (values.dtype.kind, given.dtype.kind):
+            total.add(values, given)
+    return total.norm()
+
+
+def _surely_finite(blocks: list[NDArray], norm: float | UnsetType) -> bool:
+    """Whether every value is a finite float32, as it is where the norm is: the check that can name the array takes 30 µs for
+    8,000 of them.
     """
-    # vdot never warns of an overflow, dot does
-    return all(block.dtype == np.float32 and math.isfinite(np.vdot(block, block)) for block in blocks)
+    return norm is not UNSET and math.isfinite(norm) and all(block.dtype == np.float32 for block in blocks)
 
 
 def _check_values(door: Door, schema: Schema, arrays: NDArrays) -> None:
