@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "ClientFailed",
+    "ContentDamaged",
     "DataError",
     "NotFinite",
     "QuorumNotMet",
@@ -85,6 +86,10 @@ class SecurityError(UmbelError, ValueError):
 
 class StoreError(UmbelError, OSError):
     """The run's journal or its content files cannot be read or written."""
+
+
+class ContentDamaged(StoreError):
+    """A content file is gone, or is not what was written."""
 
 
 class StoreUnavailable(StoreError):

@@ -34,7 +34,7 @@ from umbel.runtime.owner import Owner
 from umbel.runtime.replay import Replayed, replay
 from umbel.runtime.runs import places, rules_of
 from umbel.runtime.stores.audit import verify
-from umbel.runtime.stores.sql import Database, Kept
+from umbel.runtime.stores.database import Database, Kept
 from umbel.runtime.transports.base import Proxy
 from umbel.strategies.clients import SimpleClientManager
 from umbel.training import Answer, run_task

@@ -13,13 +13,15 @@ from click.testing import CliRunner
 from umbel.cli.main import main
 from umbel.common import ndarrays_to_parameters
 from umbel.rounds.coordinator import Coordinator, Rules, State
+from umbel.rounds.events import CentrallyEvaluated
 from umbel.rounds.messages import Joined, Replied, Reply, Reported
 from umbel.runtime import run as loop
 from umbel.runtime.contents import FileContents
 from umbel.runtime.runs import fingerprint
 from umbel.runtime.stores.base import Entry, Keeping
-from umbel.runtime.stores.codec import encode
-from umbel.runtime.stores.sql import Database, SqlStore
+from umbel.runtime.stores.codec import encode, encode_events
+from umbel.runtime.stores.database import Database
+from umbel.runtime.stores.sql import SqlStore
 from umbel.server.strategy import FedAvg
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
@@ -104,26 +106,36 @@ def test_a_replay_shows_one_round(folder, made):
 
 
 FIRST = "(SELECT min(seq) FROM umbel_journal WHERE type = 'Reported')"
-CHANGES = {
+CHANGES = {  # by somebody who knows of the checks of rows, but for the last
     "another number of examples": (
-        f"UPDATE umbel_journal SET body = :body WHERE seq = {FIRST}",
+        f"UPDATE umbel_journal SET body = :body, checked = NULL WHERE seq = {FIRST}",
         {"body": encode(Reported((("run.1.fit.0.0", Reply(1000, 0.0, {"step": 1.0}, "content")),)))},
         r"entry \d+ \(\w+, round 1\) of run run: in phase \w+ it now leads to other commands than then",
     ),
     "a client that never was": (
-        "UPDATE umbel_journal SET body = :body WHERE type = 'Populated'",
+        "UPDATE umbel_journal SET body = :body, checked = NULL WHERE type = 'Populated'",
         {"body": b"\x82\xa8numbered\x00\xa5names\x93\xa1a\xa1b\xa1c"},
         r"entry \d+ \(Populated, round \d\) of run run: .* it now leads to other commands than then",
     ),
     "an entry taken out": (
         "DELETE FROM umbel_journal WHERE type = 'Stepped'",
         {},
-        r"entry \d+ \(Evaluated, round 1\) of run run: Evaluated cannot happen in phase stepping",
+        r"is damaged: the journal of run run lacks number \d+",
     ),
     "another snapshot": (
-        "UPDATE umbel_snapshots SET state = :state",
+        "UPDATE umbel_snapshots SET state = :state, checked = NULL",
         {"state": encode(State(num_rounds=3))},
         r"after entry \d+ the state is not the one in the snapshot",
+    ),
+    "another loss": (
+        "UPDATE umbel_history SET body = :body, checked = NULL WHERE number = 1",
+        {"body": encode_events([CentrallyEvaluated(0.0, 0, 0.5, {})])},
+        r"after entry \d+ the History is not the one in the snapshot",
+    ),
+    "a number, and not its check": (
+        f"UPDATE umbel_journal SET at = at + 1 WHERE seq = {FIRST}",
+        {},
+        r"is damaged: entry \d+ of run run is not what was written. Put back a copy of it",
     ),
 }
 
@@ -170,7 +182,7 @@ def test_an_audit_that_nobody_touched_is_verified_up_to_the_model(folder, made):
     assert "model-000003.safetensors is the version that was made" in words
 
 
-AUDIT_CHANGES = {
+AUDIT_CHANGES = {  # by somebody who knows of the checks of rows, but for the last
     "another client": ("UPDATE umbel_audit SET client = 'c' WHERE number = 4", "line 4 .* is not what was written"),
     "another digest": ("UPDATE umbel_audit SET content = x'00' WHERE number = 4", "line 4 .* is not what was written"),
     "a line taken out": ("DELETE FROM umbel_audit WHERE number = 4", "after line 3 comes line 5"),
@@ -180,7 +192,7 @@ AUDIT_CHANGES = {
     ),
     "a journal entry taken out": (
         f"DELETE FROM umbel_journal WHERE seq = {FIRST}",
-        r"the audit and the journal disagree at entry \d+, about run.1.fit.0.0",
+        r"the journal of run run lacks number \d+",
     ),
 }
 
@@ -227,6 +239,6 @@ def test_a_run_or_a_store_that_is_not_there_is_named(tmp_path, folder, made, wor
     code, said = umbel(tmp_path / "nowhere", *words)
     assert (code, "no runs are kept in" in said) == (1, True)
     made()
-    change(folder, "UPDATE umbel_runs SET run = 'other'")
+    change(folder, "UPDATE umbel_runs SET run = 'other', checked = NULL")
     code, said = umbel(folder, *words)
     assert (code, "there is no run 'run'" in said) == (1, True)

@@ -38,7 +38,7 @@ from umbel.runtime.observers.history import History
 from umbel.runtime.replay import replay
 from umbel.runtime.security.signatures import signed_with, written_digest
 from umbel.runtime.stores.codec import decode_input, decode_state, encode
-from umbel.runtime.stores.sql import Kept
+from umbel.runtime.stores.database import Kept
 from umbel.runtime.transports.http import protocol
 from umbel.runtime.transports.http.link import whole
 from umbel.runtime.transports.http.upload import Upload

@@ -16,9 +16,12 @@ from umbel.errors import RunMismatch, StoreError
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.runtime.contents import FileContents
 from umbel.runtime.replay import replay
+from umbel.runtime.resume import restored
 from umbel.runtime.runs import rules_of
 from umbel.runtime.stores import tables
-from umbel.runtime.stores.sql import Database, SqlStore
+from umbel.runtime.stores.base import Snapshot
+from umbel.runtime.stores.database import Database
+from umbel.runtime.stores.sql import SqlStore
 from umbel.server.strategy import FedAvg
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
@@ -39,10 +42,19 @@ class Adds(NumPyClient):
         return float(parameters[0].sum()), 1, {}
 
 
+# Version → entries of its journal, of which so many come after its snapshot, with or without a digest of commands.
+ENTRIES = {1: (16, [False] * 13), 2: (16, [False] * 13), 3: (15, [True] * 10)}
+
+
 @pytest.fixture(params=range(1, tables.SCHEMA_VERSION))
-def old(request, tmp_path):
+def version(request):
+    return request.param
+
+
+@pytest.fixture
+def old(version, tmp_path):
     """The folder of an unfinished run, as that version left it."""
-    source = OLDER / f"version_{request.param}"
+    source = OLDER / f"version_{version}"
     with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as connection:
         connection.executescript((source / "runs.sql").read_text())
     (tmp_path / "old").mkdir()
@@ -55,14 +67,14 @@ def opened(folder):
     return Database(f"sqlite:///{folder / 'runs.sqlite'}")
 
 
-def test_an_unfinished_run_of_an_older_version_goes_on_and_ends_in_the_same_bits(old):
+def test_an_unfinished_run_of_an_older_version_goes_on_and_ends_in_the_same_bits(old, version):
     with contextlib.closing(opened(old)) as database:
         (row,) = database.runs()
         assert (row.run, row.status, row.fingerprint["num_rounds"]) == ("old", "running", 3)
         store = SqlStore(database, "old", FileContents(old / "old"))
         stored = store.load()
         coordinator = Coordinator(rules_of("old", row.fingerprint), stored.state)
-        assert [entry.recorded for entry in replay(coordinator, stored.entries)] == [False] * 13
+        assert [entry.recorded for entry in replay(coordinator, stored.entries)] == ENTRIES[version][1]
         assert (coordinator.state.round, coordinator.state.completed, len(coordinator.pending)) == (2, 1, 1)
 
         strategy = FedAvg(initial_parameters=ndarrays_to_parameters([np.zeros(3, "float32")]))
@@ -75,14 +87,27 @@ def test_an_unfinished_run_of_an_older_version_goes_on_and_ends_in_the_same_bits
     assert clients["b"].trained == [2.0, 4.0]
 
 
-def test_the_whole_journal_of_an_older_version_can_be_replayed(old):
+def test_the_history_of_an_older_version_is_there_and_grows(old, version):
+    with contextlib.closing(opened(old)) as database:
+        (row,) = database.runs()
+        store = SqlStore(database, "old", FileContents(old / "old"))
+        found = restored(store.load(), rules_of("old", row.fingerprint), 3)
+        assert found.history.losses_distributed == [(1, 6.0)]
+        assert found.history.metrics_distributed_fit == {"step": [(1, 2.0)]}
+        store.write([], Snapshot(found.coordinator.state, found.untold, found.at))
+        store.close()
+    with contextlib.closing(opened(old)) as database:
+        assert database.snapshots("old")[-1].history == found.history
+
+
+def test_the_whole_journal_of_an_older_version_can_be_replayed(old, version):
     with contextlib.closing(opened(old)) as database:
         (row,) = database.runs()
         coordinator = Coordinator(rules_of("old", row.fingerprint), State(num_rounds=3))
-        assert len(list(replay(coordinator, database.entries("old")))) == 16
+        assert len(list(replay(coordinator, database.entries("old")))) == ENTRIES[version][0]
 
 
-def test_a_migration_that_dies_half_way_has_not_happened(old, monkeypatch):
+def test_a_migration_that_dies_half_way_has_not_happened(old, version, monkeypatch):
     def dies(name):
         raise SystemExit(name)
 
@@ -91,7 +116,7 @@ def test_a_migration_that_dies_half_way_has_not_happened(old, monkeypatch):
         opened(old)
     monkeypatch.undo()
     with contextlib.closing(opened(old)) as database:
-        assert len(database.entries("old")) == 16
+        assert len(database.entries("old")) == ENTRIES[version][0]
 
 
 def test_a_migrated_database_has_the_tables_of_a_new_one(old, tmp_path):
@@ -113,7 +138,7 @@ def test_a_migrated_database_has_the_tables_of_a_new_one(old, tmp_path):
     assert described[0] == described[1]
 
 
-@pytest.mark.parametrize("old", [1], indirect=True)
+@pytest.mark.parametrize("version", [1])
 def test_rules_that_nobody_knows_are_refused(old):
     with contextlib.closing(opened(old)) as database:
         (row,) = database.runs()
@@ -121,7 +146,7 @@ def test_rules_that_nobody_knows_are_refused(old):
         rules_of("old", {**row.fingerprint, "rules": "5 clients and a moon"})
 
 
-@pytest.mark.parametrize("old", [1], indirect=True)
+@pytest.mark.parametrize("version", [1])
 def test_a_version_that_never_was_is_refused(old):
     with contextlib.closing(sqlite3.connect(old / "runs.sqlite")) as connection:
         connection.execute("UPDATE umbel_meta SET schema_version = 0")

@@ -18,7 +18,8 @@ from umbel.rounds.messages import Started
 from umbel.runtime import contents as module
 from umbel.runtime.contents import FileContents, write_content
 from umbel.runtime.stores.base import Entry, Keeping
-from umbel.runtime.stores.sql import Database, SqlStore
+from umbel.runtime.stores.database import Database
+from umbel.runtime.stores.sql import SqlStore
 
 MODEL = Params.of([np.arange(1000, dtype="float32")])
 

@@ -13,7 +13,7 @@ from umbel.errors import RunLocked, StoreError
 from umbel.pace import Pace
 from umbel.population import Population
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
-from umbel.rounds.events import RunFinished
+from umbel.rounds.events import CentrallyEvaluated, RunFinished
 from umbel.rounds.messages import (
     Failed,
     Failure,
@@ -31,7 +31,8 @@ from umbel.runtime.contents import FileContents
 from umbel.runtime.observers.history import History
 from umbel.runtime.stores import engine, sql
 from umbel.runtime.stores.base import Entry, Keeping, Snapshot
-from umbel.runtime.stores.sql import Database, SqlStore
+from umbel.runtime.stores.database import Database
+from umbel.runtime.stores.sql import SqlStore
 from umbel.server.strategy import FedAvg, FedBuff
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
@@ -70,13 +71,17 @@ def change(url, statement):
     database.close()
 
 
+def loss(number):
+    return CentrallyEvaluated(0.0, number, 0.5, {})
+
+
 def rows(store):
     return [(kept.event, kept.at) for kept in store.load().entries]
 
 
 def test_a_new_run_has_no_past(opened):
     stored = opened().load()
-    assert (stored.state, stored.history, stored.at, list(stored.entries)) == (None, b"", 0.0, [])
+    assert (stored.state, stored.history, stored.at, list(stored.entries)) == (None, History(), 0.0, [])
 
 
 def test_what_was_appended_is_there_for_the_next_process_without_any_goodbye(opened):
@@ -96,13 +101,13 @@ def test_the_next_process_goes_on_numbering(opened):
 def test_a_snapshot_replaces_the_journal_before_it(opened):
     store = opened()
     store.write([Entry(Started(), 0.0)])
-    store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING), b"history 1", 0.0))
+    store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING), [loss(1)], 0.0))
     store.write([Entry(Joined("a"), 1.0)])
-    store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING, pool=Population(3, {"a": None})), b"history 2", 1.0))
+    store.write([], Snapshot(State(num_rounds=3, phase=Phase.WAITING, pool=Population(3, {"a": None})), [loss(2)], 1.0))
     store.write([Entry(Ticked(), 2.0)])
     stored = opened().load()
     assert stored.state == State(num_rounds=3, phase=Phase.WAITING, pool=Population(3, {"a": None}))
-    assert (stored.history, stored.at) == (b"history 2", 1.0)
+    assert (stored.history.losses_centralized, stored.at) == ([(1, 0.5), (2, 0.5)], 1.0)
     assert [(kept.event, kept.at) for kept in stored.entries] == [(Ticked(), 2.0)]
 
 
@@ -138,7 +143,7 @@ def test_a_failure_may_be_reported_again(opened):
 def test_which_replies_were_accepted_outlives_the_process_and_the_snapshot(opened):
     store = opened()
     store.write([counted("task", Reply(), 0.0)])
-    store.write([], Snapshot(State(num_rounds=1), b"", 0.0))
+    store.write([], Snapshot(State(num_rounds=1), [], 0.0))
     again = opened()
     assert again.accepted("task")
     assert not again.accepted("another")
@@ -166,7 +171,7 @@ def test_runs_are_listed_with_their_end(url, opened):
 
 def test_a_database_of_a_newer_version_is_left_alone(url):
     change(url, "UPDATE umbel_meta SET schema_version = 99")
-    with pytest.raises(StoreError, match="has schema version 99, this Umbel writes 3; use the Umbel that wrote it"):
+    with pytest.raises(StoreError, match="has schema version 99, this Umbel writes 4; use the Umbel that wrote it"):
         Database(url)
 
 
@@ -180,8 +185,47 @@ def test_a_row_that_somebody_changed_is_a_store_error(opened, url):
     store = opened()
     store.write([Entry(Joined("a"), 0.0)])
     change(url, "UPDATE umbel_journal SET body = " + ("'\\xc1'" if url.startswith("postgres") else "x'c1'"))
-    with pytest.raises(StoreError, match="a journal row of type 'Joined' cannot be read"):
+    with pytest.raises(StoreError, match="is damaged: entry 1 of run run-1 is not what was written"):
         rows(store)
+
+
+def test_a_snapshot_writes_what_has_come_to_the_history_and_not_the_history(opened, url):
+    store = opened()
+    for number in range(1, 101):
+        store.write([Entry(Joined(f"client {number}"), 0.0)], Snapshot(State(num_rounds=100), [loss(number)], 0.0))
+    assert opened().load().history.losses_centralized == [(number, 0.5) for number in range(1, 101)]
+    with contextlib.closing(Database(url)) as database, database.reading() as connection:
+        sizes = connection.exec_driver_sql("SELECT length(body) FROM umbel_history ORDER BY number").scalars().all()
+    assert len(sizes) == 100
+    assert max(sizes) < 2 * min(sizes)
+
+
+DAMAGE = {
+    "a run": ("UPDATE umbel_runs SET created = created + 1", "the row of run run-1 is not what was written"),
+    "a snapshot": (
+        "UPDATE umbel_snapshots SET at = at + 1",
+        "the snapshot after entry 2 of run run-1 is not what was written",
+    ),
+    "an entry": ("UPDATE umbel_journal SET at = at + 1 WHERE seq = 3", "entry 3 of run run-1 is not what was written"),
+    "an entry that is gone": ("DELETE FROM umbel_journal WHERE seq = 3", "the journal of run run-1 lacks number 3"),
+    "the History": ("UPDATE umbel_history SET number = 7", "the History of run run-1 lacks number 1"),
+    "a row of the History": (
+        "UPDATE umbel_history SET whole = NOT whole",
+        "row 1 of the History of run run-1 is not what was written",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "words"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_row_that_is_not_what_was_written_is_named_with_the_database_and_the_remedy(opened, url, statement, words):
+    with contextlib.closing(Database(url)) as database:
+        database.add("run-1", {"seed": 1})
+        store = opened()
+        store.write([Entry(Started(), 0.0), Entry(Joined("a"), 0.0)], Snapshot(State(num_rounds=1), [loss(1)], 0.0))
+        store.write([Entry(Joined("b"), 0.0), Entry(Joined("c"), 0.0)])
+        change(url, statement)
+        with pytest.raises(StoreError, match=f"the run database .* is damaged: {words}. Put back a copy of it"):
+            (database.runs(), store.load())
 
 
 # ---- retention
@@ -191,7 +235,7 @@ def played(store, rounds, *, first=1):
     """Three entries per round, and a snapshot after each."""
     for number in range(first, first + rounds):
         entries = [Entry(Joined(f"client {number}"), number + part / 10) for part in range(3)]
-        store.write(entries, Snapshot(State(num_rounds=10**6, completed=number), b"history", float(number)))
+        store.write(entries, Snapshot(State(num_rounds=10**6, completed=number), [], float(number)))
 
 
 def kept(url, run="run-1"):
@@ -376,7 +420,7 @@ def test_a_run_from_its_snapshot_and_the_rest_of_the_journal_is_the_same_run(url
     store = SqlStore(Database(url), "run", FileContents(tmp_path / "run"))
     run = journaled_run(store)
     stored = store.load()
-    again, history = Coordinator(run.coordinator.rules, stored.state), History.from_bytes(stored.history)
+    again, history = Coordinator(run.coordinator.rules, stored.state), stored.history
     for entry in stored.entries:
         for command in again.handle(entry.event, entry.at):
             if isinstance(command, Publish):

@@ -20,7 +20,7 @@ from umbel.runtime.stores.audit import Line, digest_of_file, verify
 from umbel.runtime.stores.codec import encode
 
 if TYPE_CHECKING:
-    from umbel.runtime.stores.sql import Database, RunRow, Stored
+    from umbel.runtime.stores.database import Database, RunRow, Stored
 
 __all__ = ["audit", "replay_command"]
 
@@ -52,7 +52,7 @@ def _replay(database: Database, row: RunRow, number: int | None) -> None:
     begin, history = State(num_rounds=rounds if isinstance(rounds, int) else 0), History()
     base = next((s for s in snapshots if s.seq == entries[0].seq - 1), None)
     if base is not None and base.state is not None:
-        begin, history = base.state, History.from_bytes(base.history)
+        begin, history = base.state, base.history
         click.echo(f"The journal was trimmed: it begins after round {begin.completed}, with entry {entries[0].seq}")
     elif entries[0].seq > 1:
         raise click.ClickException(f"the journal of run {row.run} begins with entry {entries[0].seq}, without a snapshot")
@@ -77,7 +77,7 @@ def _replay(database: Database, row: RunRow, number: int | None) -> None:
 def _compare(kept: Stored, coordinator: Coordinator, history: History) -> None:
     if encode(kept.state) != encode(coordinator.state):
         raise click.ClickException(f"after entry {kept.seq} the state is not the one in the snapshot")
-    if kept.history != history.to_bytes():
+    if kept.history.to_bytes() != history.to_bytes():
         raise click.ClickException(f"after entry {kept.seq} the History is not the one in the snapshot")
 
 

@@ -13,7 +13,7 @@ from umbel.errors import UmbelError
 from umbel.runtime.runs import DEFAULT_STORE, places
 
 if TYPE_CHECKING:
-    from umbel.runtime.stores.sql import Database, RunRow
+    from umbel.runtime.stores.database import Database, RunRow
 
 __all__ = ["opened", "row_of", "store_option"]
 
@@ -25,7 +25,7 @@ store_option = click.option(
 @contextlib.contextmanager
 def opened(store: str) -> Iterator[Database]:
     """The database of a store, closed at the end; what is wrong with it becomes the command's error."""
-    from umbel.runtime.stores.sql import Database
+    from umbel.runtime.stores.database import Database
 
     url, folder = places(store)
     if "://" not in store and not (Path(folder) / "runs.sqlite").is_file():

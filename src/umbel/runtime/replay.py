@@ -17,7 +17,7 @@ from umbel.runtime.failpoints import failpoint
 from umbel.runtime.stores.codec import digest
 
 if TYPE_CHECKING:
-    from umbel.runtime.stores.sql import Kept
+    from umbel.runtime.stores.database import Kept
 
 __all__ = ["Replayed", "replay"]
 

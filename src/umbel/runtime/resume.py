@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from umbel.rounds.coordinator import Coordinator, Rules, State
+from umbel.rounds.events import Event
 from umbel.rounds.messages import Publish
 from umbel.runtime.observers.history import History
 from umbel.runtime.replay import replay
 
 if TYPE_CHECKING:
-    from umbel.runtime.stores.sql import Stored
+    from umbel.runtime.stores.database import Stored
 
-__all__ = ["restored"]
+__all__ = ["Restored", "restored"]
 
 
-def restored(stored: Stored | None, rules: Rules, num_rounds: int) -> tuple[Coordinator, History, float]:
-    """The coordinator and the history, and the run time of the last entry; new ones where nothing is stored."""
-    history, at = History(), 0.0
+class Restored(NamedTuple):
+    """A run that goes on, or begins. `untold` is what has come to the History since the last snapshot."""
+
+    coordinator: Coordinator
+    history: History
+    untold: list[Event]
+    at: float  # run time of the last entry, s
+
+
+def restored(stored: Stored | None, rules: Rules, num_rounds: int) -> Restored:
+    """The run as it was stored; a new one where nothing is."""
+    history, at, untold = History(), 0.0, list[Event]()
     coordinator = Coordinator(rules, State(num_rounds=num_rounds))
     if stored is not None:
         if stored.state is not None:
             coordinator = Coordinator(rules, stored.state)
-            history, at = History.from_bytes(stored.history), stored.at
+            history, at = stored.history, stored.at
         for entry in replay(coordinator, stored.entries):
             at = entry.at
             for command in entry.commands:
-                if isinstance(command, Publish):
-                    history.observe(command.event)
-    return coordinator, history, at
+                if isinstance(command, Publish) and history.observe(command.event):
+                    untold.append(command.event)
+    return Restored(coordinator, history, untold, at)

@@ -72,6 +72,7 @@ def run(
     store: Store,
     transport: Transport,
     history: History,
+    untold: Sequence[Event] = (),
     observers: Sequence[Callable[[Event], None]],
     clock: Callable[[], float],
     first: Sequence[Input],
@@ -79,18 +80,22 @@ def run(
 ) -> None:
     """Runs until the coordinator is done. `first` begins with `Started`, or with `Resumed` for a run that goes on.
 
+    `untold` is what has come to the History since the last snapshot.
+
     Errors of the owner's code and of the store pass through; the journal then ends before them, and the run can be resumed.
     """
     by_input = store.unit is Unit.INPUT
     answers: deque[Input] = deque()
     unwritten: list[Entry] = []
+    told = list(untold)  # to the History, and not in a snapshot so far
     step_done, snapshot_at = True, 0.0  # of `time.monotonic`: the clock of a simulation may be its own
 
     def keep(entries: Sequence[Entry], at: float) -> None:
         """Puts entries into the journal, and a snapshot."""
         nonlocal snapshot_at
         began = time.monotonic()
-        store.write(entries, Snapshot(coordinator.state, history.to_bytes(), at))
+        store.write(entries, Snapshot(coordinator.state, tuple(told), at))
+        told.clear()
         now = time.monotonic()
         pause = min(SNAPSHOT_PAUSE * (now - began), SNAPSHOT_PAUSE_MOST)
         snapshot_at = now + (max(pause, SNAPSHOT_EVERY) if by_input else pause)
@@ -168,7 +173,9 @@ def run(
             step_done = step_done or isinstance(event, Stepped)
             for command in commands:
                 if isinstance(command, Publish):
-                    history.observe(command.event)  # at once: a snapshot has to have it
+                    traced = history.observe(command.event)
+                    if traced and store.unit is not Unit.NOTHING:  # at once: a snapshot has to have it
+                        told.append(command.event)
                     if isinstance(command.event, (CohortChosen, WaitingForClients)):
                         nag_at = at + nag_every
             if not by_input and coordinator.between_rounds:

@@ -35,7 +35,7 @@ from umbel.strategies.base import Strategy
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from umbel.runtime.stores.sql import Database, Stored
+    from umbel.runtime.stores.database import Database, Stored
 
 __all__ = ["DEFAULT_STORE", "RESUME", "OpenedRun", "fingerprint", "make_folder", "open_run", "places", "rules_of"]
 
@@ -105,7 +105,7 @@ def open_run(
         closing = contextlib.ExitStack()
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="umbel-")))
         return OpenedRun(_new_name(), MemoryStore(FileContents(folder)), None, _closing=closing)
-    from umbel.runtime.stores.sql import Database  # here: SQLAlchemy takes 0.35 s, and a client has no need of it
+    from umbel.runtime.stores.database import Database  # here: SQLAlchemy takes 0.35 s, and a client has no need of it
 
     url, folder = places(where)
     make_folder(folder)

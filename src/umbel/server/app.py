@@ -152,7 +152,7 @@ def _serve(
     max_examples: int,
     max_bytes: int,
 ) -> History:
-    coordinator, history, at = restored(opened.stored, rules, settings.num_rounds)
+    coordinator, history, untold, at = restored(opened.stored, rules, settings.num_rounds)
     begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
     store = opened.store
     by_itself = combines_by_itself(strategy)
@@ -199,6 +199,7 @@ def _serve(
                 store=store,
                 transport=transport,
                 history=history,
+                untold=untold,
                 observers=[outcome.observe, Console().observe],
                 clock=Clock(at),
                 first=[begin],

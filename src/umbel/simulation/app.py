@@ -208,7 +208,8 @@ class _Simulation:
             min_available=self.strategy.min_available_clients,
             pace=self.pace,
         )
-        coordinator, history, at = restored(None if opened is None else opened.stored, rules, self.num_rounds)
+        stored = None if opened is None else opened.stored
+        coordinator, history, untold, at = restored(stored, rules, self.num_rounds)
         slots = slots_of(self.strategy)
         states, store = _places(opened, contents, coordinator.state, slots)
         model = GlobalModel(
@@ -262,6 +263,7 @@ class _Simulation:
                 store=store,
                 transport=transport,
                 history=history,
+                untold=untold,
                 observers=[outcome.observe, observe, _no_parameters],
                 clock=clock,
                 first=[begin, self.clients],

@@ -7,6 +7,7 @@ import contextlib
 import json
 import sqlite3
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from umbel.common import ndarrays_to_parameters
 from umbel.rounds.coordinator import Coordinator, Rules, State
 from umbel.runtime.contents import FileContents
-from umbel.runtime.stores.sql import SCHEMA_VERSION, Database, SqlStore
+from umbel.runtime.stores.database import SCHEMA_VERSION, Database
+from umbel.runtime.stores.sql import SqlStore
 from umbel.server.strategy import FedAvg
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
@@ -38,7 +40,7 @@ class Dies(SqlStore):
             raise SystemExit
 
     def replies(self):
-        query = "SELECT count(*) FROM umbel_journal WHERE type = 'Replied'"
+        query = "SELECT count(*) FROM umbel_journal WHERE type IN ('Replied', 'Reported')"
         return self._connection.exec_driver_sql(query).scalar()
 
 
@@ -49,7 +51,8 @@ def main():
         database = Database(f"sqlite:///{folder}/runs.sqlite")
         strategy = FedAvg(initial_parameters=ndarrays_to_parameters([np.zeros(3, "float32")]))
         rules = Rules(run="old", min_available=2, pace=strategy.pace)
-        database.add("old", {"script": "/srv/server.py", "num_rounds": 3, "rules": f"2 clients, {strategy.pace}"})
+        kept = {"min_available": 2, "pace": asdict(strategy.pace)}
+        database.add("old", {"script": "/srv/server.py", "num_rounds": 3, "rules": kept})
         store = Dies(database, "old", FileContents(Path(folder) / "run"))
         coordinator = Coordinator(rules, State(num_rounds=3))
         with contextlib.suppress(SystemExit):

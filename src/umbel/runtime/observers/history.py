@@ -66,8 +66,8 @@ class History:
     def add_metrics_centralized(self, server_round: int, metrics: dict[str, object]) -> None:
         _extend(self.metrics_centralized, server_round, metrics)
 
-    def observe(self, event: Event) -> None:
-        """Takes in one event; most leave no trace here."""
+    def observe(self, event: Event) -> bool:
+        """Takes in one event; False for one that leaves no trace here, as most do."""
         match event:
             case events.ExchangeClosed():
                 self._close(event)
@@ -78,7 +78,8 @@ class History:
                 note = FailureNote(event.round, event.kind, event.client, event.reason, event.text, event.detail)
                 self.failures.append(note)
             case _:
-                pass
+                return False
+        return True
 
     def _close(self, event: events.ExchangeClosed) -> None:
         if event.kind == "fit":
@@ -169,12 +170,12 @@ class History:
             raise ValueError(f"this is not a History as to_json() writes it: {error}") from None
 
     def to_bytes(self) -> bytes:
-        """For a snapshot."""
+        """The same bytes for the same History."""
         return encode(self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> History:
-        """Raises `StoreError` for bytes that are no History."""
+        """A History as snapshots of older Umbels have it. Raises `StoreError` for bytes that are none."""
         try:
             return msgspec.msgpack.decode(data, type=cls)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:

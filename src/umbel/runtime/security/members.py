@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from umbel.errors import SecurityError
 from umbel.runtime.security.identity import new_token
 from umbel.runtime.security.signatures import fingerprint
+from umbel.runtime.stores.database import Database
 from umbel.runtime.stores.engine import refusal
-from umbel.runtime.stores.sql import Database
 
 __all__ = ["Member", "Members", "NotAdmitted"]
 

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Literal, NamedTuple, Protocol
 
 from umbel.rounds.coordinator import State
+from umbel.rounds.events import Event
 from umbel.rounds.messages import Command, Input, Replied, Settle, Verdict
 from umbel.runtime.contents import Contents
 from umbel.runtime.insist import PATIENCE
@@ -70,10 +71,10 @@ class Entry(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The coordinator's state and the history, at a run time."""
+    """The coordinator's state at a run time, and what has come to the History since the snapshot before."""
 
     state: State
-    history: bytes
+    told: Sequence[Event]
     at: float
 
 

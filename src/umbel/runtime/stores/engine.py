@@ -10,14 +10,21 @@ import sqlalchemy as sa
 from umbel.errors import RunLocked, StoreError, StoreUnavailable
 from umbel.runtime.stores.base import Durability
 
-__all__ = ["begin_alone", "cause_of", "lock_run", "make_engine", "refusal"]
+__all__ = ["REMEDY", "begin_alone", "cause_of", "lock_run", "make_engine", "refusal"]
 
 LOCK_WAIT = 5.0  # seconds: the server's end of a killed process's connection may outlive it for a moment
+
+REMEDY = "Put back a copy of it (of SQLite: the -wal file, too), or begin anew with another store="
+
+# SQLite's codes: a statement does not fit the tables, or the format is unknown; corrupt; another format; no database
+_DAMAGED = {1, 11, 24, 26}
 
 
 def refusal(what: str, error: sa.exc.DBAPIError) -> StoreError:
     """`StoreUnavailable` for what may pass by itself: no connection, no space, no free lock; else `StoreError`."""
     cause = cause_of(error)
+    if getattr(error.orig, "sqlite_errorcode", None) in _DAMAGED or "Could not decode" in cause:
+        return StoreError(f"{what}: it is damaged ({cause}). {REMEDY}")
     passing = isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)) or error.connection_invalidated
     wrong = any(words in cause for words in ("authentication failed", "does not exist", "no password supplied"))
     return (StoreUnavailable if passing and not wrong else StoreError)(f"{what}: {cause}")

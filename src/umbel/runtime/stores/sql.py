@@ -1,4 +1,4 @@
-"""Runs in a database: SQLite by default, PostgreSQL by its URL.
+"""The journal of a run in a database: SQLite by default, PostgreSQL by its URL.
 
 Knows rows; knows neither what an input means nor what a run does with it.
 
@@ -13,142 +13,25 @@ Knows rows; knows neither what an input means nor what a run does with it.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 
 import sqlalchemy as sa
 
 from umbel.errors import RunLocked, StoreError
-from umbel.rounds.coordinator import State
-from umbel.rounds.messages import Input
 from umbel.runtime.contents import Contents
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
+from umbel.runtime.observers.history import History
 from umbel.runtime.stores import tables
 from umbel.runtime.stores.audit import Auditor, Line
-from umbel.runtime.stores.base import Durability, Entry, Keeping, Snapshot, Unit
-from umbel.runtime.stores.codec import decode_input, decode_state, digest, encode
-from umbel.runtime.stores.engine import begin_alone, cause_of, lock_run, make_engine, refusal
-from umbel.runtime.stores.tables import SCHEMA_VERSION
+from umbel.runtime.stores.base import Entry, Keeping, Snapshot, Unit
+from umbel.runtime.stores.codec import check_of, decode_state, digest, encode, encode_events
+from umbel.runtime.stores.database import Database, Stored
+from umbel.runtime.stores.engine import cause_of, lock_run, refusal
 
-__all__ = ["Database", "Kept", "RunRow", "SqlStore", "Stored"]
-
-Row = dict[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run as it is listed."""
-
-    run: str
-    created: float
-    status: str
-    fingerprint: dict[str, object]
-
-
-class Kept(NamedTuple):
-    """A journal entry as it was kept. `said` is the digest of the commands that it caused; None where none was written."""
-
-    seq: int
-    event: Input
-    at: float
-    said: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A run as it was kept: a snapshot with its run time and the number of its last entry, and the journal after it."""
-
-    state: State | None
-    history: bytes
-    at: float
-    seq: int
-    entries: Iterator[Kept]
-
-
-class Database:
-    """All runs in one database.
-
-    One that an older Umbel wrote is migrated. Raises `StoreError` for one that a newer wrote, or that cannot be opened.
-    """
-
-    def __init__(self, url: str | sa.URL, *, durability: Durability = "process", patience: float = 0.0) -> None:
-        self.engine = make_engine(url, durability)
-        self.name = repr(self.engine.url)  # without its password
-        try:
-            insist(self._prepare, patience=patience)
-        except BaseException:
-            self.close()
-            raise
-
-    def _prepare(self) -> None:
-        try:
-            with self.engine.connect() as connection:
-                begin_alone(connection)
-                version = tables.version_of(connection)
-                if version is None:
-                    tables.create(connection)
-                elif version < SCHEMA_VERSION:
-                    tables.migrate(connection, version)
-                connection.commit()
-        except sa.exc.DBAPIError as error:
-            raise refusal(f"cannot open the run database {self.name}", error) from error
-        except sa.exc.SQLAlchemyError as error:
-            raise StoreError(f"cannot open the run database {self.name}: {cause_of(error)}") from error
-        if version is not None and version > SCHEMA_VERSION:
-            raise StoreError(
-                f"the run database {self.name} has schema version {version}, this Umbel writes "
-                f"{SCHEMA_VERSION}; use the Umbel that wrote it, or another store="
-            )
-
-    def runs(self) -> list[RunRow]:
-        """All runs, the newest first."""
-        with self._reading() as connection:
-            rows = connection.execute(tables.runs.select().order_by(tables.runs.c.created.desc())).all()
-        return [RunRow(row.run, row.created, row.status, json.loads(row.fingerprint)) for row in rows]
-
-    def add(self, run: str, fingerprint: Mapping[str, object]) -> None:
-        with self._reading() as connection:
-            text = json.dumps(fingerprint, default=repr)
-            values = {"run": run, "created": time.time(), "status": "running", "fingerprint": text}
-            connection.execute(tables.runs.insert().values(values))
-
-    def snapshots(self, run: str) -> list[Stored]:
-        """The snapshots that are kept, the oldest first, each with no entries."""
-        query = tables.snapshots.select().where(tables.snapshots.c.run == run).order_by(tables.snapshots.c.seq)
-        with self._reading() as connection:
-            rows = connection.execute(query).all()
-        return [Stored(decode_state(row.state), row.history, row.at, row.seq, iter(())) for row in rows]
-
-    def entries(self, run: str, *, after: int = 0) -> list[Kept]:
-        """The journal after the entry of this number."""
-        journal = tables.journal.c
-        query = tables.journal.select().where(journal.run == run, journal.seq > after).order_by(journal.seq)
-        with self._reading() as connection:
-            rows = connection.execute(query).all()
-        return [Kept(row.seq, decode_input(row.type, row.body), row.at, row.said) for row in rows]
-
-    def audit(self, run: str) -> Iterator[Line]:
-        """The audit's lines, in order."""
-        query = tables.audit.select().where(tables.audit.c.run == run).order_by(tables.audit.c.number)
-        with self._reading() as connection:
-            for row in connection.execution_options(yield_per=1000).execute(query).mappings():
-                yield Line(**{name: value for name, value in row.items() if name != "run"})
-
-    def close(self) -> None:
-        self.engine.dispose()
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        try:
-            with self.engine.begin() as connection:
-                yield connection
-        except sa.exc.DBAPIError as error:
-            raise refusal(f"cannot use the run database {self.name}", error) from error
-
+__all__ = ["SqlStore"]
 
 class SqlStore:
     """The journal of one run. The loop's thread writes; `accepted` may be asked from any thread.
@@ -166,6 +49,7 @@ class SqlStore:
         self._journal_insert = tables.journal.insert().compile(dialect=database.engine.dialect)
         self._connection: sa.Connection | None = None
         self._seq = 0
+        self._told = 0  # rows of the History
         self._marks: list[tuple[int, int]] = [(0, 0)]  # entries and rounds of the snapshots that bound what is trimmed
         self._auditor: Auditor | None = None
         insist(self._begin, patience=self._keeping.patience)
@@ -178,22 +62,12 @@ class SqlStore:
     ) -> None:
         """`states()` are what simulated clients keep, by name: they are part of the same transaction."""
         numbered = list(enumerate(entries, self._seq + 1))
-        rows: list[Row] = [
-            {
-                "run": self._run,
-                "seq": seq,
-                "at": entry.at,
-                "type": type(entry.event).__name__,
-                "task": entry.counted,
-                "body": encode(entry.event),
-                "said": digest(entry.commands),
-            }
-            for seq, entry in numbered
-        ]
+        rows = [self._journal_row(seq, entry) for seq, entry in numbered]
         lines = self._auditor.lines(numbered, time.time()) if self._auditor is not None else []
         last = self._seq + len(rows)
         marks = self._marks if snapshot is None else self._marked((last, snapshot.state.completed))
         frozen = snapshot is not None and marks[-1][0] == last > 0
+        told = self._told + (snapshot is not None and len(snapshot.told) > 0)
 
         def work(connection: sa.Connection) -> None:
             if rows:
@@ -207,14 +81,14 @@ class SqlStore:
                 replaced = sa.or_(tables.snapshots.c.frozen.is_(False), tables.snapshots.c.seq == last)
                 connection.execute(tables.snapshots.delete().where(mine, replaced))
                 failpoint("snapshot.inside-transaction")
-                kept = {"seq": last, "at": snapshot.at, "history": snapshot.history, "frozen": frozen}
-                connection.execute(
-                    tables.snapshots.insert(), {"run": self._run, "state": encode(snapshot.state), **kept}
-                )
+                if told > self._told:
+                    connection.execute(tables.history.insert(), self._history_row(told, snapshot))
+                connection.execute(tables.snapshots.insert(), self._snapshot_row(last, snapshot, told, frozen))
             for client, body in states():
                 theirs = tables.states.c.run == self._run, tables.states.c.client == client
                 connection.execute(tables.states.delete().where(*theirs))
-                connection.execute(tables.states.insert(), {"run": self._run, "client": client, "body": body})
+                values = {"run": self._run, "client": client, "body": body}
+                connection.execute(tables.states.insert(), {**values, "checked": check_of(*values.values())})
             if marks[0] != self._marks[0]:
                 base = marks[0][0]
                 old = tables.snapshots.c.run == self._run, tables.snapshots.c.seq < base
@@ -225,10 +99,26 @@ class SqlStore:
 
         failpoint("journal.before-append")
         self._transaction(work, last)
-        self._seq, self._marks = last, marks
+        self._seq, self._marks, self._told = last, marks, told
         if self._auditor is not None:
             self._auditor.written(lines)
         failpoint("journal.after-append")
+
+    def _journal_row(self, seq: int, entry: Entry) -> dict[str, object]:
+        event, said = entry.event, digest(entry.commands)
+        values = {
+            "run": self._run, "seq": seq, "at": entry.at, "type": type(event).__name__, "body": encode(event), "said": said
+        }
+        return {**values, "task": entry.counted, "checked": check_of(*values.values())}
+
+    def _history_row(self, number: int, snapshot: Snapshot) -> dict[str, object]:
+        values = {"run": self._run, "number": number, "whole": False, "body": encode_events(snapshot.told)}
+        return {**values, "checked": check_of(*values.values())}
+
+    def _snapshot_row(self, seq: int, snapshot: Snapshot, told: int, frozen: bool) -> dict[str, object]:
+        state = encode(snapshot.state)
+        values = {"run": self._run, "seq": seq, "at": snapshot.at, "state": state, "told": told, "frozen": frozen}
+        return {**values, "checked": check_of(*values.values())}
 
     def _marked(self, mark: tuple[int, int]) -> list[tuple[int, int]]:
         """The marks after a snapshot there. The journal begins at the first of them, `keep` to twice as many rounds ago."""
@@ -237,7 +127,7 @@ class SqlStore:
             return self._marks
         return [*self._marks, mark][-2:]
 
-    def _insert_journal(self, connection: sa.Connection, rows: list[Row]) -> None:
+    def _insert_journal(self, connection: sa.Connection, rows: list[dict[str, object]]) -> None:
         # The statement is compiled once and handed to the driver as it is: 0.1 ms less for each of a round's six.
         compiled = self._journal_insert
         if compiled.positional:
@@ -249,26 +139,30 @@ class SqlStore:
     def accepted(self, task: str) -> bool:
         """Whether a reply to this task has counted, as the journal says."""
         query = sa.select(tables.journal.c.seq).where(tables.journal.c.run == self._run, tables.journal.c.task == task)
-        with self._database._reading() as connection:
+        with self._database.reading() as connection:
             return connection.execute(query).first() is not None
 
     def with_state(self) -> frozenset[str]:
         """The simulated clients that have kept something."""
         query = sa.select(tables.states.c.client).where(tables.states.c.run == self._run)
-        with self._database._reading() as connection:
+        with self._database.reading() as connection:
             return frozenset(connection.execute(query).scalars())
 
     def state_of(self, client: str) -> bytes:
         """What a simulated client has kept, b"" for nothing."""
         mine = tables.states.c.run == self._run, tables.states.c.client == client
-        with self._database._reading() as connection:
-            body: bytes | None = connection.execute(sa.select(tables.states.c.body).where(*mine)).scalar()
-        return body or b""
+        with self._database.reading() as connection:
+            row = connection.execute(tables.states.select().where(*mine)).first()
+        if row is None:
+            return b""
+        self._database.check(row, f"the state of client {client} in run {self._run}", self._run, client, row.body)
+        body: bytes = row.body
+        return body
 
     def load(self) -> Stored:
         """The newest snapshot, and the journal after it."""
         kept = self._database.snapshots(self._run)
-        newest = kept[-1] if kept else Stored(None, b"", 0.0, 0, iter(()))
+        newest = kept[-1] if kept else Stored(None, History(), 0.0, 0, iter(()))
         entries = self._database.entries(self._run, after=newest.seq)
         return Stored(newest.state, newest.history, newest.at, newest.seq, iter(entries))
 
@@ -278,9 +172,16 @@ class SqlStore:
         return None if self._auditor is None else self._auditor.head
 
     def finish(self, status: str) -> None:
-        failpoint("run.before-finish")
         mine = tables.runs.c.run == self._run
-        self._transaction(lambda connection: connection.execute(tables.runs.update().where(mine).values(status=status)))
+
+        def work(connection: sa.Connection) -> None:
+            row = connection.execute(tables.runs.select().where(mine)).one_or_none()
+            if row is not None:
+                checked = check_of(row.run, row.created, status, row.fingerprint)
+                connection.execute(tables.runs.update().where(mine).values(status=status, checked=checked))
+
+        failpoint("run.before-finish")
+        self._transaction(work)
         failpoint("run.after-finish")
 
     def close(self) -> None:
@@ -294,8 +195,10 @@ class SqlStore:
         self._connected()
         marks = sa.select(tables.snapshots.c.seq, tables.snapshots.c.state)
         mine = tables.snapshots.c.run == self._run, tables.snapshots.c.frozen.is_(True)
-        with self._database._reading() as connection:
+        with self._database.reading() as connection:
             self._seq = self._last(connection)
+            told = sa.select(sa.func.max(tables.history.c.number)).where(tables.history.c.run == self._run)
+            self._told = connection.execute(told).scalar() or 0
             frozen = connection.execute(marks.where(*mine).order_by(tables.snapshots.c.seq)).all()
             self._marks = [(0, 0), *((row.seq, decode_state(row.state).completed) for row in frozen)][-2:]
         if self._keeping.audit:
@@ -303,7 +206,7 @@ class SqlStore:
 
     def _newest_line(self) -> Line | None:
         query = tables.audit.select().where(tables.audit.c.run == self._run).order_by(tables.audit.c.number.desc())
-        with self._database._reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(query.limit(1)).mappings().first()
         return None if row is None else Line(**{name: value for name, value in row.items() if name != "run"})
 
@@ -357,7 +260,7 @@ class SqlStore:
                 connection.commit()
             except sa.exc.IntegrityError as error:
                 self._drop()
-                with self._database._reading() as connection:
+                with self._database.reading() as connection:
                     if self._last(connection) > self._seq:
                         raise RunLocked(
                             f"another process has written to the journal of run {self._run}: it coordinates the run now, "

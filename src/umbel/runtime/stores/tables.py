@@ -5,6 +5,7 @@ Versions of the schema:
 1. the first
 2. a snapshot's pool is a population; a client manager's order has changed with it
 3. digests of commands in the journal, several snapshots per run, the audit; the rules of a run are values, not a text
+4. a History that grows by rows; checks of rows, and the sums of content files
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections import Counter
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -19,11 +22,31 @@ import sqlalchemy as sa
 from umbel.errors import StoreError
 from umbel.runtime.failpoints import failpoint
 
-__all__ = ["SCHEMA_VERSION", "audit", "create", "journal", "meta", "migrate", "runs", "snapshots", "states", "version_of"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "audit",
+    "contents",
+    "create",
+    "history",
+    "journal",
+    "meta",
+    "migrate",
+    "runs",
+    "snapshots",
+    "states",
+    "version_of",
+]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _all = sa.MetaData()
+
+
+def _check() -> sa.Column[int]:
+    """The crc32 of the rest of a row, as `codec.check_of` makes it; NULL in rows that an older Umbel wrote."""
+    return sa.Column("checked", sa.BigInteger)
+
+
 meta = sa.Table("umbel_meta", _all, sa.Column("schema_version", sa.Integer, nullable=False))
 runs = sa.Table(
     "umbel_runs",
@@ -32,6 +55,7 @@ runs = sa.Table(
     sa.Column("created", sa.Float, nullable=False),  # unix time, s
     sa.Column("status", sa.String(16), nullable=False),  # running, finished, stopped, failed, abandoned
     sa.Column("fingerprint", sa.Text, nullable=False),
+    _check(),
 )
 journal = sa.Table(
     "umbel_journal",
@@ -43,6 +67,7 @@ journal = sa.Table(
     sa.Column("task", sa.String(255)),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("said", sa.LargeBinary),  # digest of the commands that it caused
+    _check(),
 )
 # An update counts at most once, whatever the code above believes.
 sa.Index(
@@ -60,8 +85,26 @@ snapshots = sa.Table(
     sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),  # last journal row that is in it
     sa.Column("at", sa.Float, nullable=False),  # its run time, s
     sa.Column("state", sa.LargeBinary, nullable=False),
-    sa.Column("history", sa.LargeBinary, nullable=False),
+    sa.Column("told", sa.Integer, nullable=False),  # last row of the History that is in it
     sa.Column("frozen", sa.Boolean, nullable=False),  # stays when the next comes: the journal is trimmed up to it
+    _check(),
+)
+history = sa.Table(
+    "umbel_history",
+    _all,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("whole", sa.Boolean, nullable=False),  # a History, as older Umbels kept it; else what has come to it
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    _check(),
+)
+contents = sa.Table(
+    "umbel_contents",
+    _all,
+    sa.Column("run", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),  # bytes
+    sa.Column("crc32", sa.BigInteger, nullable=False),
 )
 states = sa.Table(
     "umbel_client_states",
@@ -69,6 +112,7 @@ states = sa.Table(
     sa.Column("run", sa.String(64), primary_key=True),
     sa.Column("client", sa.String(255), primary_key=True),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    _check(),
 )
 audit = sa.Table(
     "umbel_audit",
@@ -105,25 +149,48 @@ def migrate(connection: sa.Connection, version: int) -> None:
     """Brings the tables of an older version up to this one, in the transaction that is open."""
     if version < 1:
         raise StoreError(f"a run database of schema version {version} was never written by any Umbel")
-    connection.execute(sa.schema.CreateTable(audit))
-    connection.execute(sa.schema.CreateTable(states, if_not_exists=True))  # some of version 2 have it
-    connection.exec_driver_sql(f"ALTER TABLE {journal.name} ADD COLUMN said {_type(connection, journal.c.said)}")
-    rows = connection.exec_driver_sql(f"SELECT run, seq, at, state, history FROM {snapshots.name}").all()
-    connection.exec_driver_sql(f"DROP TABLE {snapshots.name}")
-    connection.execute(sa.schema.CreateTable(snapshots))
-    failpoint("migration.inside-transaction")
-    for run, seq, at, state, history in rows:
-        mended = _with_population(state) if version < 2 else state
-        values = {"run": run, "seq": seq, "at": at, "state": mended, "history": history, "frozen": False}
-        connection.execute(snapshots.insert().values(values))
-    for run, text in connection.execute(sa.select(runs.c.run, runs.c.fingerprint)).all():
-        changed = json.dumps(_with_rules(json.loads(text)))
-        connection.execute(runs.update().where(runs.c.run == run).values(fingerprint=changed))
+    if version < 3:
+        connection.execute(sa.schema.CreateTable(audit))
+        connection.execute(sa.schema.CreateTable(states, if_not_exists=True))  # some of version 2 have it
+        _add(connection, journal.c.said)
+    for table in (runs, journal, states):
+        if table.c.checked.name not in _columns(connection, table):
+            _add(connection, table.c.checked)
+    _move_histories(connection, version)
+    connection.execute(sa.schema.CreateTable(contents))
+    if version < 3:
+        for run, text in connection.execute(sa.select(runs.c.run, runs.c.fingerprint)).all():
+            changed = json.dumps(_with_rules(json.loads(text)))
+            connection.execute(runs.update().where(runs.c.run == run).values(fingerprint=changed))
     connection.execute(meta.update().values(schema_version=SCHEMA_VERSION))
 
 
-def _type(connection: sa.Connection, column: sa.Column[bytes]) -> str:
-    return str(column.type.compile(dialect=connection.dialect))
+def _move_histories(connection: sa.Connection, version: int) -> None:
+    """Until version 3 each snapshot had the whole History; each becomes a row of its own."""
+    frozen = "frozen" if version > 2 else "0"
+    rows = connection.exec_driver_sql(
+        f"SELECT run, seq, at, state, history, {frozen} FROM {snapshots.name} ORDER BY run, seq"
+    ).all()
+    connection.exec_driver_sql(f"DROP TABLE {snapshots.name}")
+    connection.execute(sa.schema.CreateTable(snapshots))
+    connection.execute(sa.schema.CreateTable(history))
+    failpoint("migration.inside-transaction")
+    told: Counter[str] = Counter()
+    for run, seq, at, state, body, kept in rows:
+        told[run] += 1
+        connection.execute(history.insert().values(run=run, number=told[run], whole=True, body=body))
+        mended = _with_population(state) if version < 2 else state
+        values = {"run": run, "seq": seq, "at": at, "state": mended, "told": told[run], "frozen": bool(kept)}
+        connection.execute(snapshots.insert().values(values))
+
+
+def _columns(connection: sa.Connection, table: sa.Table) -> set[str]:
+    return {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+
+
+def _add(connection: sa.Connection, column: sa.Column[Any]) -> None:
+    kind = column.type.compile(dialect=connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}")
 
 
 def _with_population(state: bytes) -> bytes:
