@@ -1,27 +1,47 @@
 # Every target does its own set-up: a machine with python3.11 or newer, pip and make is enough.
-# `make demo` trains on MNIST with four processes; `make test` runs all tests, the fast ones first, JOBS at a time.
+# `make demo` trains on MNIST with four processes; `make test` runs the tests, the fast ones first, JOBS at a time, and takes
+# at most 12 minutes on two cores; `make test-all` runs those marked `slow`, too.
+# `make test-fast PYTHON=python3.13` works in an environment of that Python's own, beside the others.
 
 SHELL := /bin/bash
-PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-VENV := .venv
-PY := $(VENV)/bin/python
 PORT ?= 8080
 FUZZ ?= 60
 JOBS ?= 2
+VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 
-.PHONY: demo test test-fast test-system test-tutorial check bench bench-simulation data more-data postgres proxies fuzz test-fuzz chaos soak load clean
+USUAL := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+ifdef PYTHON
+ASKED := $(PYTHON)
+override PYTHON := $(shell scripts/pythons $(ASKED))
+ifndef PYTHON
+$(error PYTHON=$(ASKED) is not here: name one of these: $(shell scripts/pythons))
+endif
+VENV := $(shell has=$$(.venv/bin/python $(VERSION) 2>/dev/null || $(USUAL) $(VERSION)); asked=$$($(PYTHON) $(VERSION)); \
+	[ "$$asked" = "$$has" ] && echo .venv || echo .venvs/$$asked)
+else
+PYTHON := $(USUAL)
+endif
+PY := $(VENV)/bin/python
+
+.PHONY: demo test test-all test-fast test-system test-slow test-tutorial check bench bench-simulation data more-data postgres proxies fuzz test-fuzz chaos soak load clean
 
 demo: $(VENV)/demo data  ## a server and three MLX clients on real MNIST, three rounds
 	PYTHON=$(CURDIR)/$(PY) PORT=$(PORT) bash examples/quickstart-mlx/run.sh
 
-test: data more-data postgres proxies test-fast test-system test-fuzz test-tutorial  ## everything
+test: $(VENV)/dev data more-data postgres proxies test-fast test-system test-fuzz test-tutorial  ## what a change is tried with
 
-test-fast: $(VENV)/dev  ## seconds
-	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not system and not tutorial"
+test-all: test test-slow  ## everything
+
+test-fast: $(VENV)/fast  ## seconds
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not system and not tutorial and not slow"
 
 test-system: $(VENV)/dev  ## real processes, real sockets, SIGKILL
-	$(PY) -m pytest -q -n $(JOBS) -m system
+	$(PY) -m pytest -q -n $(JOBS) -m "system and not slow"
+
+test-slow: $(VENV)/dev $(VENV)/demo data more-data postgres proxies  ## Ray, every failpoint, the floods, statistics: half an hour
+	$(PY) -m pytest -q -n $(JOBS) -m slow
 
 test-fuzz: $(VENV)/fuzz  ## each fuzzer, briefly
 	$(PY) tests/fuzz/run.py --seconds 3
@@ -30,7 +50,7 @@ fuzz: $(VENV)/fuzz  ## everything that reads foreign bytes, a minute each (FUZZ=
 	$(PY) tests/fuzz/run.py --seconds $(FUZZ)
 
 test-tutorial: $(VENV)/dev $(VENV)/demo data  ## MLX and MXNet on real MNIST
-	$(PY) -m pytest -q -n $(JOBS) -m tutorial
+	$(PY) -m pytest -q -n $(JOBS) -m "tutorial and not slow"
 
 check: $(VENV)/dev  ## style, types, and who may import whom
 	$(VENV)/bin/ruff check .
@@ -78,9 +98,22 @@ $(VENV)/demo: $(VENV)/base examples/quickstart-mlx/requirements.txt
 	$(PY) -m pip install --quiet -e '.[datasets]' -r examples/quickstart-mlx/requirements.txt
 	@touch $@
 
-$(VENV)/dev: $(VENV)/base
-	$(PY) -m pip install --quiet -e '.[compiled,datasets,plot,postgres,security,simulation]' --group test --group check polars scikit-learn torch==2.13.0 'xgboost-cpu; sys_platform == "linux"'
+# The fast tests run on every Python: a library that is not built for one is left out there, and its tests are skipped, and
+# say so. numba holds numpy back: beside the project's own environment the fast tests meet the newest numpy instead.
+$(VENV)/fast: $(VENV)/base
+	$(PY) -m pip install --quiet -e '.[datasets,security,simulation]' --group test
+	$(call welcome,$(if $(filter .venv,$(VENV)),numba) matplotlib pandas psycopg[binary] polars scikit-learn)
 	@touch $@
+
+$(VENV)/dev: $(VENV)/fast
+	$(PY) -m pip install --quiet --group check
+	$(call welcome,torch==2.13.0 $(if $(filter Linux,$(shell uname)),xgboost-cpu))
+	@touch $@
+
+define welcome
+$(PY) -m pip install --quiet $(1) || for need in $(1); do $(PY) -m pip install --quiet "$$need" \
+	|| echo "make: $$need cannot be had for $$($(PY) -V) here: what needs it is not tested" >&2; done
+endef
 
 # atheris has wheels for some Pythons and machines; where one of the two cannot be had, run.py says what takes its place
 $(VENV)/fuzz: $(VENV)/dev

@@ -141,7 +141,7 @@ def report(
     strategies = [name for name in STRATEGIES if any(result.trial.strategy == name for result in results)]
     lines = [
         f"{len(results):,} trials in {seconds / 60:.0f} minutes ({machine()}): {', '.join(strategies)}; "
-        f"{' and '.join(databases)}; of each failpoint the first {most} passes, and the one that `make test` takes.",
+        f"{' and '.join(databases)}; of each failpoint the first {most} passes, and the one that `make test-all` takes.",
         "",
         "| failpoint | what is true there | trials | lost | duplicated | different bits | otherwise wrong |",
         "|---|---|--:|--:|--:|--:|--:|",

@@ -30,6 +30,7 @@ def run(task, folder, env, port):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "name", "loss", "accuracy"), [("visits", "randhie", 0.60, 0.68), ("lines", "shakespeare", 2.1, 0.38)]
 )

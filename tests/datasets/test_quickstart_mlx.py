@@ -50,6 +50,7 @@ def test_without_data_it_says_what_to_run_and_ends(offline, tmp_path, port):
     assert left_over(port) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_four(mnist_files, offline, tmp_path, port):
     env = offline | {"PYTHON": sys.executable, "PORT": str(port)}
     with subprocess.Popen(["bash", RUN], cwd=tmp_path, env=env, stdout=-1, stderr=subprocess.STDOUT, text=True) as run:

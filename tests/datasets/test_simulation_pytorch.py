@@ -27,6 +27,7 @@ def rounds(said):
     return re.findall(r"^INFO    : +\d+ +(\d\.\d+) +(\d\.\d+)$", said, re.M)
 
 
+@pytest.mark.slow
 def test_a_hundred_uneven_clients_learn_to_read_digits(mnist_files, offline, tmp_path):
     done = run(tmp_path, offline, "--rounds", "6", "--backend", "inline")
     assert done.returncode == 0, done.stdout
@@ -41,6 +42,7 @@ def test_a_hundred_uneven_clients_learn_to_read_digits(mnist_files, offline, tmp
     assert rounds(elsewhere.stdout) == rounds(done.stdout)[:3]
 
 
+@pytest.mark.slow
 def test_other_owners_with_another_alpha(mnist_files, offline, tmp_path):
     done = run(tmp_path, offline, "--rounds", "1", "--backend", "inline", "--alpha", "100")
     assert done.returncode == 0, done.stdout

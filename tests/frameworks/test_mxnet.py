@@ -114,6 +114,7 @@ def test_the_tutorial_learns_mnist_over_three_rounds(good_accuracy, tutorial):
     assert accuracies[2] > accuracies[0]
 
 
+@pytest.mark.slow
 @pytest.mark.tutorial
 def test_ctrl_c_ends_the_tutorial_and_everything_it_started(good_accuracy, tutorial):
     for line in tutorial.stdout:

@@ -35,6 +35,7 @@ def best_of(capsys):
     return [float(line.rpartition(": ")[2]) for line in said.splitlines() if line.strip().startswith("round ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("iid", "at_least"), [(True, 0.93), (False, 0.75)], ids=["iid", "two-shards"])
 def test_fedavg_learns_digits_in_twenty_rounds(iid, at_least, capsys):
     options = argparse.Namespace(rate=0.1, part=1.0)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 NOT_HERE = 3  # exit code of scripts/separate-env
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_everything_about_ray_holds_in_its_own_environment():
     found = subprocess.run([sys.executable, ROOT / "scripts" / "separate-env", "ray"], capture_output=True, text=True)
