@@ -9,6 +9,7 @@ import math
 from itertools import pairwise
 
 import ml_dtypes
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from umbel.door import Door, ValueCheck
 from umbel.errors import Rejected
 from umbel.params import Params, schema_of
+from umbel.reports import Room
 from umbel.rounds.messages import Kind, Reply
 from umbel.wire import Schema
 
@@ -125,15 +127,32 @@ def test_the_largest_number_of_examples_is_settable():
     assert "from 0 to 5 " in refusal(door(max_examples=5).admit, Reply(6), MODEL)
 
 
-@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_no_number_is_refused(loss):
-    text = refusal(door(Kind.EVALUATE, None).admit, Reply(1, loss), NONE)
-    assert text == f"evaluate() returned the loss {loss}; return a finite number"
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_loss_or_a_metric_that_is_not_finite_is_the_strategy_s_affair(number):
+    door(Kind.EVALUATE, None).admit(Reply(1, number, {"accuracy": number}), NONE)
+    door().admit(Reply(1, 0.0, {"accuracy": number}), MODEL)
+    assert str(door().metrics({"accuracy": number, "f1": 0.5})) == str({"accuracy": number, "f1": 0.5})
 
 
-def test_a_metric_that_is_no_number_is_refused():
-    text = refusal(door().admit, Reply(1, 0.0, {"accuracy": math.nan}), MODEL)
-    assert text == "fit() returned the metric 'accuracy' = nan; leave it out or return a finite number"
+@pytest.mark.parametrize(
+    ("metrics", "room", "taken"),
+    [
+        ({f"m{i}": 1.0 for i in range(1001)}, Room(), [f"m{i}" for i in range(1000)]),
+        ({"a": 1.0, "b": 2.0, "c": 3.0}, Room(metrics=2), ["a", "b"]),
+        ({"mask": bytes(2**20), "accuracy": 0.5}, Room(), ["accuracy"]),
+        ({"text": "ü" * 2**19, "accuracy": 0.5}, Room(), ["accuracy"]),  # as it travels, not as it is counted
+        ({"mask": bytes(2**20), "accuracy": 0.5}, Room(size=2**21), ["mask", "accuracy"]),
+        ({f"{i:03}".ljust(1000, "x"): 1.0 for i in range(999)}, Room(), [f"{i:03}".ljust(1000, "x") for i in range(64)]),
+        ({"a": 1.0}, Room(metrics=0), []),
+    ],
+    ids=["too many", "more than two", "too large", "too large in its own letters", "room was made", "long names", "none"],
+)
+def test_of_more_metrics_than_there_is_room_for_the_first_that_fit_are_taken(metrics, room, taken):
+    assert [*Door(Kind.FIT, MODEL, 10**9, 10**6, room).metrics(metrics)] == taken
+    for _ in range(2):
+        metrics = room.take(metrics)
+        assert [*metrics] == taken
+    assert len(msgspec.msgpack.encode(metrics)) <= room.encoded
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ import numpy as np
 from msgspec import Struct
 
 from umbel.errors import Rejected, WireError
-from umbel.exchange import scalars
+from umbel.exchange import Scalar, scalars
 from umbel.params import NDArray
+from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.messages import Kind, Reply
 from umbel.wire import Schema, TensorSpec, dtype_of, short
 
@@ -24,21 +25,21 @@ __all__ = ["Door", "ValueCheck"]
 # A weighted float64 sum of this times the largest weight, over 10^8 clients, is still finite.
 LARGEST = 1e290
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-MAX_METRICS = 1000
-MAX_METRICS_SIZE = 2**20  # bytes of names, texts and numbers
 
 
 class Door(Struct, frozen=True):
     """What a reply to one task must be.
 
     `schema` None admits any names and shapes, and any values: a strategy that combines updates by its own
-    `aggregate_fit` gets what its clients sent. `max_bytes` bounds the data of one reply.
+    `aggregate_fit` gets what its clients sent. `max_bytes` bounds the data of one reply, and `room` is how much of its
+    metrics is taken.
     """
 
     kind: Kind
     schema: Schema | None
     max_examples: int
     max_bytes: int
+    room: Room = Room(MAX_METRICS, MAX_METRICS_SIZE)
 
     def admit(self, reply: Reply, schema: Schema) -> None:
         """Checks everything but the values. Raises `Rejected`."""
@@ -47,37 +48,24 @@ class Door(Struct, frozen=True):
                 f"{self.kind}() returned num_examples={reply.num_examples}; it must be from 0 to {self.max_examples:,} "
                 "(the server's max_examples)"
             )
-        if not math.isfinite(reply.loss):
-            raise Rejected(f"{self.kind}() returned the loss {reply.loss}; return a finite number")
         if reply.metrics:
-            self._admit_metrics(reply.metrics)
+            _admit_metrics(self.kind, reply.metrics)
         if self.kind in (Kind.FIT, Kind.PARAMETERS):
             self._admit_schema(schema)
         elif len(schema):
             raise Rejected(f"{self.kind}() does not take parameters, got {len(schema)} arrays")
 
+    def metrics(self, given: Mapping[str, object]) -> dict[str, Scalar]:
+        """As many of a reply's metrics as there is room for. Raises `Rejected` where one cannot travel at all.
+
+        A number that is not finite travels: it is the strategy's to leave out.
+        """
+        return self.room.take(_admit_metrics(self.kind, given))
+
     def value_check(self, schema: Schema) -> ValueCheck | None:
         """The check for the values of a reply with this schema; None where values are the strategy's own affair."""
         model = schema if self.kind is Kind.PARAMETERS else self.schema
         return None if model is None else ValueCheck(schema, model)
-
-    def _admit_metrics(self, given: Mapping[str, object]) -> None:
-        method = f"{self.kind}()"
-        try:
-            metrics = scalars(given)
-        except WireError as error:
-            raise Rejected(f"{method} returned metrics that cannot travel: {error}") from None
-        size = sum(len(name) + (len(value) if isinstance(value, (str, bytes)) else 8) for name, value in metrics.items())
-        if len(metrics) > MAX_METRICS or size > MAX_METRICS_SIZE:
-            raise Rejected(
-                f"{method} returned {len(metrics):,} metrics of {size:,} bytes; "
-                f"at most {MAX_METRICS:,} metrics and {MAX_METRICS_SIZE:,} bytes travel"
-            )
-        for name, value in metrics.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise Rejected(
-                    f"{method} returned the metric {short(name)} = {value}; leave it out or return a finite number"
-                )
 
     def _admit_schema(self, schema: Schema) -> None:
         if schema is self.schema and schema.nbytes <= self.max_bytes and len(schema):  # nearly always
@@ -108,6 +96,13 @@ class Door(Struct, frozen=True):
                     f"{method} returned array {position} with shape {short(got.shape)}, the model has {want.shape} there. "
                     "Return every array, in get_parameters order and with its own shape."
                 )
+
+
+def _admit_metrics(kind: Kind, given: Mapping[str, object]) -> dict[str, Scalar]:
+    try:
+        return scalars(given)
+    except WireError as error:
+        raise Rejected(f"{kind}() returned metrics that cannot travel: {error}") from None
 
 
 class ValueCheck:

@@ -17,8 +17,8 @@ class Until(metaclass=Spelled):
       it, otherwise of the clients' evaluation
     - `at_least`, `at_most`: the target that it reaches
     - `patience`: so many rounds in a row in which it was not better than the best before by more than `min_delta`. Less is
-      better for "loss" and where there is an `at_most`, more otherwise. The evaluation before the first round does not
-      count.
+      better for "loss" and where there is an `at_most`, more otherwise. An evaluation without a finite number for it is one
+      in which it was not better. The evaluation before the first round does not count.
     - `seconds`: run time, which stands still while no server runs
 
     >>> Until(metric="accuracy", at_least=0.97).reached(0.975)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from umbel.door import MAX_METRICS_SIZE, Door
+from umbel.door import Door
 from umbel.errors import Rejected, RunMismatch, StoreError, WireError
 from umbel.pace import Pace
 from umbel.params import Params
@@ -91,7 +91,7 @@ def offer(data: bytes) -> None:
     door = Door(Kind.FIT, MODEL.schema, 10**9, 2**40)
     with contextlib.suppress(WireError, Rejected):
         offered = protocol.decode(data, protocol.Offer)
-        metrics = protocol.metrics_of(offered, 2 * MAX_METRICS_SIZE)
+        metrics = protocol.metrics_of(offered, door.room.encoded)
         schema = parse_header(offered.header)
         if metrics is None or schema.nbytes != offered.size:
             return

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import http.client
+import math
 import socket
 import threading
 import zlib
 
+import msgspec
 import numpy as np
 import pytest
 
 from umbel.door import Door
 from umbel.params import Params
-from umbel.rounds.messages import Failed, Failure, FailureKind, Joined, Kind, Replied, Task, Verdict
+from umbel.reports import Room
+from umbel.rounds.messages import Failed, Failure, FailureKind, Joined, Kind, Replied, Reply, Task, Verdict
 from umbel.runtime.stores.memory import MemoryStore
+from umbel.runtime.transports.http.client import Patience, serve
 from umbel.runtime.transports.http.link import Link, Unreachable
 from umbel.runtime.transports.http.listener import Listener
-from umbel.runtime.transports.http.protocol import GO, SESSION, FailureHead, Offer, Outcome, decode
+from umbel.runtime.transports.http.protocol import GO, SESSION, FailureHead, Offer, Outcome, decode, encode
 from umbel.runtime.transports.http.server import HttpTransport
+from umbel.training import NumPyClient
 from umbel.wire import encode_header
 
 TASK = Task("run.1.evaluate.0.0", 1, Kind.EVALUATE, 0, 1, "a", None, {})
@@ -130,3 +135,67 @@ def test_an_upload_counts_once_though_a_part_of_it_comes_twice_at_the_same_time(
     server.settle(FIT.id, Verdict.ACCEPTED, "")
     committing.join(10)
     client.close()
+
+
+def test_numbers_that_are_not_finite_and_metrics_beyond_the_room_do_not_cost_an_update(transport, caplog):
+    """The large update is offered twice: a NaN is like no other, and yet it is the same offer."""
+    server, client = transport
+    client.register()
+    params = Params.of([np.arange(1000.0)])
+    data = params.buffer.tobytes()
+    server.dispatch(FIT, None, Door(Kind.FIT, params.schema, 10**9, 10**9, Room(metrics=2)))
+    metrics = {"auc": math.nan, "f1": 0.5, "third": 1.0, "fourth": 2.0}
+    offer = Offer(1, math.inf, msgspec.Raw(encode(metrics)), header=encode_header(params.schema), size=len(data), surplus=5)
+    assert client.offer(FIT.id, offer) == Outcome(GO)
+    assert client.send(FIT.id, 0, 4000, [memoryview(data[:4000])]) == Outcome(GO, offset=4000)
+    assert client.offer(FIT.id, offer) == Outcome(GO, offset=4000)
+    client.send(FIT.id, 4000, len(data) - 4000, [memoryview(data[4000:])])
+    committing = threading.Thread(target=lambda: client.commit(FIT.id, zlib.crc32(data), b""))
+    committing.start()
+    event = server.receive(10)
+    server.settle(FIT.id, Verdict.ACCEPTED, "")
+    committing.join(10)
+    assert isinstance(event, Replied)
+    assert str(event.reply.metrics) == "{'auc': nan, 'f1': 0.5}"
+    (line,) = [record.getMessage() for record in caplog.records if "room" in record.getMessage()]
+    assert line.startswith("fit: 7 metrics of client a are more than there is room for and do not count, the rest does")
+    client.close()
+
+
+@pytest.mark.parametrize("size", [2**20, 2**22])
+def test_metrics_that_are_too_long_to_be_read_do_not_cost_an_update(transport, size):
+    """`size` empty maps would take 70 times their bytes."""
+    server, client = transport
+    client.register()
+    server.dispatch(TASK, None, Door(Kind.EVALUATE, None, 10**9, 10**9, Room(size=2**16)))
+    bomb = b"\x81\xa1x\xdd" + size.to_bytes(4, "big") + b"\x80" * size
+    offering = threading.Thread(target=lambda: client.offer(TASK.id, Offer(3, 0.5, msgspec.Raw(bomb))))
+    offering.start()
+    event = server.receive(10)
+    assert event == Replied(TASK.id, Reply(3, 0.5))
+    server.settle(TASK.id, Verdict.ACCEPTED, "")
+    offering.join(10)
+    client.close()
+
+
+class Reports(NumPyClient):
+    def evaluate(self, parameters, config):
+        return math.nan, 3, {"big": bytes(5 * 2**20), "a": 1.0, "b": 2.0, "c": 3.0}
+
+
+def test_a_client_sends_what_there_is_room_for_and_says_what_is_left_out(transport, caplog):
+    server, client = transport
+    serving = threading.Thread(target=lambda: serve(client, Reports().to_client(), Patience("here", 3, 20.0)))
+    server.dispatch(TASK, None, Door(Kind.EVALUATE, None, 10**9, 10**9, Room(metrics=2)))
+    serving.start()
+    event = server.receive(20)
+    assert isinstance(event, Replied), event
+    assert event.reply.metrics == {"a": 1.0, "b": 2.0}
+    assert math.isnan(event.reply.loss)
+    server.settle(TASK.id, Verdict.ACCEPTED, "")
+    server.close("all done", over=True)
+    serving.join(20)
+    lines = [record.getMessage() for record in caplog.records]
+    room = "the server has room for 2 metrics of 1,048,576 bytes; 2 are left out, the first of them 'big'"
+    assert f"evaluate of round 1: {room}" in lines
+    assert any(line.startswith("evaluate: 2 metrics of client a are more than there is room for") for line in lines)

@@ -159,7 +159,7 @@ REFUSED = {
     "complex numbers": (lambda p: ([p[0] * 1j, *p[1:]], 1, {}), "dtype complex64 cannot travel"),
     "too large for float32": (lambda p: ([p[0] + np.float64(1e39), *p[1:]], 1, {}), "dtype there ends at 3.40282e+38"),
     "too large for int64": (lambda p: ([*p[:2], np.array([2**63], "uint64")], 1, {}), "dtype there ends at 9.22337e+18"),
-    "a negative count": (lambda p: (p, -15, {}), "num_examples=-15; it must be from 0 to 1,000,000,000"),
+    "a negative count": (lambda p: (p, -15, {}), "num_examples=-15; it must be from 0 to 10,000,000"),
     "a count above the cap": (lambda p: (p, 10**12, {}), "num_examples=1000000000000; it must be from 0"),
     "a NaN count": (lambda p: (p, math.nan, {}), "num_examples=nan; return a whole number"),
     "a pair": (lambda p: (p, 1), "returned a tuple of length 2; return the 3-tuple"),

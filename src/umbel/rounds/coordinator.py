@@ -115,7 +115,7 @@ class State:
     ahead: list[tuple[Task, Reply]] = field(default_factory=list)  # and the answers of those that are not
     refused: dict[str, None] = field(default_factory=dict)  # clients without parameters to give
     completed: int = 0  # rounds
-    measured: dict[str, float] = field(default_factory=dict)  # the watched metrics of this round
+    measured: dict[str, float | None] = field(default_factory=dict)  # the watched metrics of this round; None: no number
     progress: float | None = None  # the best of the metric that may end the run, and the round that had it
     progress_round: int = 0
     best: float | None = None  # the best of the metric by which a version is kept, its version and its round
@@ -626,7 +626,8 @@ class Coordinator:
         if s.kind is Kind.PARAMETERS:
             return [Publish(events.ModelInitialized(at, s.tasks[0].client)), *self._ask_evaluate()]
         s.void_rounds = s.void_rounds + 1 if event.void else 0
-        closed = self._closed_event(at, None, event.metrics, event.void or event.note)
+        note = "\n".join(text for text in (event.void, event.note) if text)
+        closed = self._closed_event(at, None, event.metrics, note)
         if s.void_rounds < MAX_VOID:
             return [closed, *self._ask_evaluate()]
         why = f"{MAX_VOID} rounds in a row were void, round {s.round} the last of them: {event.void}"
@@ -649,7 +650,7 @@ class Coordinator:
             commands.append(Publish(events.CentrallyEvaluated(at, s.round, event.loss, event.metrics)))
         if s.round == 0:
             return commands + self._begin_round(at)
-        s.measured = self._measured(event.loss, event.metrics)
+        s.measured = {} if event.loss is None else self._measured(event.loss, event.metrics)
         s.kind, s.attempt, s.needed = Kind.EVALUATE, 0, self.rules.min_available
         return commands + self._wait(at)
 
@@ -657,8 +658,10 @@ class Coordinator:
         return Summarize(self.state.round, self._results(), self._failures())
 
     def _summarized(self, event: Summarized, at: float) -> list[Command]:
-        self.state.measured = {**self._measured(event.loss, event.metrics), **self.state.measured}
-        note = self._unseen(event.loss, event.metrics)
+        central = {name: value for name, value in self.state.measured.items() if value is not None}
+        self.state.measured = {**self._measured(event.loss, event.metrics), **central}
+        notes = (event.note, self._unseen(event.loss, event.metrics))
+        note = "\n".join(text for text in notes if text)
         return [self._closed_event(at, event.loss, event.metrics, note), *self._end_round(at)]
 
     def _unseen(self, loss: object, metrics: Mapping[str, object]) -> str:
@@ -670,14 +673,17 @@ class Coordinator:
         said = [
             f"{keyword} watches {name!r}, which no evaluation has reported so far; they report {', '.join(reported)}"
             for keyword, name in (("until", until), ("keep_best", best))
-            if name is not None and name not in s.measured and reported
+            if name is not None and s.measured.get(name) is None and reported
         ]
         return "; ".join(said)
 
-    def _measured(self, loss: object, metrics: Mapping[str, object]) -> dict[str, float]:
-        """The watched metrics among these, as finite numbers."""
+    def _measured(self, loss: object, metrics: Mapping[str, object]) -> dict[str, float | None]:
+        """What an evaluation has found of the watched metrics; None for what is no finite number."""
         found = {name: loss if name == "loss" else metrics.get(name) for name in self.rules.pace.watched}
-        return {name: float(v) for name, v in found.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+        return {
+            name: float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+            for name, value in found.items()
+        }
 
     # ---- the end
 
@@ -696,15 +702,17 @@ class Coordinator:
         s, until = self.state, self.rules.pace.until
         if until is None:
             return ""
-        value = s.measured.get(until.metric)
-        if value is not None:
-            if improves(value, s.progress, highest=until.highest, by=until.min_delta):
+        if until.metric in s.measured:  # there was an evaluation in this round
+            value = s.measured[until.metric]
+            if value is not None and improves(value, s.progress, highest=until.highest, by=until.min_delta):
                 s.progress, s.progress_round = value, s.round
-            why = until.reached(value)
+            why = "" if value is None else until.reached(value)
             if why:
                 return why
             waited = s.round - s.progress_round
             if until.patience is not None and waited >= until.patience:
+                if s.progress is None:
+                    return f"{until.metric} has been no finite number for {waited} rounds"
                 return f"{until.metric} has not become better than {s.progress:g} for {waited} rounds"
         return f"{until.seconds:g} s have passed" if until.seconds is not None and at >= until.seconds else ""
 

@@ -211,6 +211,7 @@ class Summarized(Struct, frozen=True):
 
     loss: object = None
     metrics: dict[str, object] = {}
+    note: str = ""
 
 
 class Stopped(Struct, frozen=True):

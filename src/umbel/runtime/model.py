@@ -13,6 +13,7 @@ from umbel.door import Door
 from umbel.errors import StoreError, StrategyError
 from umbel.exchange import Parameters
 from umbel.params import NDArrays, Params
+from umbel.reports import Room
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Kind, Task
 from umbel.runtime.contents import Content, Contents, Writer, as_parameters, write_content
@@ -32,13 +33,21 @@ class GlobalModel:
     """
 
     def __init__(
-        self, contents: Contents, *, free_form: bool, max_examples: int, max_bytes: int, slots: Sequence[str] = ()
+        self,
+        contents: Contents,
+        *,
+        free_form: bool,
+        max_examples: int,
+        max_bytes: int,
+        slots: Sequence[str] = (),
+        room: Room = Room(),  # noqa: B008  # a value
     ) -> None:
         self.contents = contents
         self._free_form = free_form
         self._door: tuple[tuple[Kind, int | None], Door] | None = None
         self._max_examples = max_examples
         self._max_bytes = max_bytes
+        self._room = room
         self._slots = tuple(slots)
         self._open: dict[int, Content] = {}
         self._spent: list[str] = []
@@ -121,7 +130,7 @@ class GlobalModel:
             schema: Schema | None = None
             if task.kind is Kind.FIT and not self._free_form and task.version is not None:
                 schema = self.at(task.version).schema
-            self._door = (task.kind, task.version), Door(task.kind, schema, self._max_examples, self._max_bytes)
+            self._door = (task.kind, task.version), Door(task.kind, schema, self._max_examples, self._max_bytes, self._room)
         return self._door[1]
 
     def write(self, version: int, parameters: Parameters) -> None:

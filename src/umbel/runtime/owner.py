@@ -7,13 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from msgspec import UNSET
 
 from umbel.distance import distance
-from umbel.errors import ClientFailed, NotFinite, StrategyError, TooFewUpdates, WireError
-from umbel.exchange import Code, EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters, Place, Status, as_text, scalars
+from umbel.errors import ClientFailed, NotFinite, StoreError, StrategyError, TooFewUpdates, WireError
+from umbel.exchange import (
+    Code,
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    Parameters,
+    Place,
+    Status,
+    as_text,
+    plain_scalar,
+    scalars,
+)
 from umbel.folding import PartialSum
 from umbel.population import Clients
+from umbel.remarks import listening, remark
 from umbel.rng import frozen_stream
 from umbel.rounds.messages import (
     Choose,
@@ -35,14 +49,17 @@ from umbel.rounds.messages import (
     Task,
 )
 from umbel.runtime.contents import as_parameters, write_content
+from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
+from umbel.runtime.notes import Notes
 from umbel.runtime.seeding import seed_generators
 from umbel.runtime.spread import spread
 from umbel.runtime.stores.codec import writable
 from umbel.runtime.void import why_void
 from umbel.strategies.base import FailedResult, Strategy
+from umbel.strategies.blame import blame
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
-from umbel.wire import Schema
+from umbel.wire import Schema, short
 
 __all__ = ["Owner", "Question"]
 
@@ -64,9 +81,10 @@ class Owner:
         proxy: Callable[[str], ClientProxy],
         population: int | None = None,
         summed: Callable[[str], PartialSum] | None = None,
+        remedy: str = "",
     ) -> None:
         """`summed` gives the sum of an exchange, where workers fold updates. `population` is how many clients there can ever
-        be, where that is known.
+        be, where that is known. `remedy` says how a run goes on whose owner's code has raised.
         """
         self._strategy = strategy
         self._manager = manager
@@ -77,14 +95,24 @@ class Owner:
         self._available: Clients | None = None
         self._population = population
         self._summed = summed
+        self._remedy = remedy
+        self._notes = Notes()
         self.busy = False  # user code may be running
 
     def answer(self, question: Question) -> Input:
-        """The input that answers a question. What the user's code raises passes through."""
+        """The input that answers a question. What the user's code raises passes through, with a line about how to go on."""
         self.busy = True
         try:
             seed_generators(self._seed, "server", type(question).__name__, getattr(question, "round", 0))
-            return self._ask(question)
+            with listening() as heard:
+                answered = self._ask(question)
+            return self._notes.noted(answered, heard)
+        except StoreError:
+            raise
+        except Exception as error:
+            if self._remedy:
+                logger.error("%s has raised %s. %s", _asked(question), type(error).__name__, self._remedy)
+            raise
         finally:
             self.busy = False
 
@@ -103,10 +131,20 @@ class Owner:
                 evaluated = self._strategy.evaluate(number, self._model.parameters(version))
                 return Evaluated() if evaluated is None else Evaluated(*_loss_and_metrics("evaluate", evaluated))
             case Summarize():
-                results = [(self._client(task.client), _evaluate_res(reply)) for task, reply in question.results]
-                summary = self._strategy.aggregate_evaluate(question.round, results, _failed(question.failures))
+                summary = self._summarize(question)
                 self._model.spend(*_own_contents(question))
                 return Summarized(*_loss_and_metrics("aggregate_evaluate", summary))
+
+    def _summarize(self, question: Summarize) -> object:
+        """What the clients' evaluations say together; nothing where the strategy's method raises: they may be why."""
+        self._notes.not_finite(Kind.EVALUATE, question.results)
+        results = [(self._client(task.client), _evaluate_res(reply)) for task, reply in question.results]
+        try:
+            return self._strategy.aggregate_evaluate(question.round, results, _failed(question.failures))
+        except Exception as error:
+            sent = [(task.client, reply.num_examples, reply.metrics) for task, reply in question.results]
+            remark(blame("aggregate_evaluate()", error, sent))
+            return None, {}
 
     def _initialize(self) -> Initialized:
         try:
@@ -166,6 +204,7 @@ class Owner:
             assert reply.content is not None
             self._model.adopt(0, reply.content)
             return Stepped(0)
+        self._notes.not_finite(Kind.FIT, question.results)
         try:
             return self._combine(question, question.version)
         except NotFinite as error:
@@ -299,10 +338,34 @@ def _parameters(method: str, given: object) -> Parameters:
     return given
 
 
+def _asked(question: Question) -> str:
+    """What a question is called in the strategy."""
+    match question:
+        case Initialize():
+            return "initialize_parameters()"
+        case Choose(kind=kind, round=number):
+            return f"configure_{kind}() of round {number}"
+        case Step(round=number):
+            return f"aggregate_fit() of round {number}"
+        case Evaluate(round=number):
+            return f"evaluate() after round {number}"
+        case Summarize(round=number):
+            return f"aggregate_evaluate() of round {number}"
+
+
 def _loss_and_metrics(method: str, returned: object) -> tuple[object, dict[str, object]]:
     if not isinstance(returned, (tuple, list)) or len(returned) != 2:
         raise StrategyError(f"{method}() returned {returned!r}; return (loss, metrics)")
-    return writable(returned[0]), _named(returned[1])
+    return _number(method, returned[0]), _named(returned[1])
+
+
+def _number(method: str, loss: object) -> object:
+    """A loss as a plain number, None for none. Raises `StrategyError` for anything else."""
+    one = loss.reshape(()) if isinstance(loss, np.ndarray) and loss.size == 1 else loss
+    plain = plain_scalar(one)
+    if plain is not None and not isinstance(plain, (bool, int, float)):
+        raise StrategyError(f"{method}() returned the loss {short(loss)}, a {type(loss).__name__}; return a number, or None")
+    return writable(plain)
 
 
 def _named(metrics: object) -> dict[str, object]:

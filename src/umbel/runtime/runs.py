@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import os
 import secrets
+import shlex
 import sys
 import tempfile
 import time
@@ -37,7 +38,17 @@ if TYPE_CHECKING:
 
     from umbel.runtime.stores.database import Database, Stored
 
-__all__ = ["DEFAULT_STORE", "RESUME", "OpenedRun", "fingerprint", "make_folder", "open_run", "places", "rules_of"]
+__all__ = [
+    "DEFAULT_STORE",
+    "RESUME",
+    "OpenedRun",
+    "fingerprint",
+    "how_to_go_on",
+    "make_folder",
+    "open_run",
+    "places",
+    "rules_of",
+]
 
 DEFAULT_STORE = "umbel-runs"
 RESUME = "UMBEL_RESUME"  # names the run that `umbel resume` wants to go on
@@ -51,12 +62,16 @@ Fingerprint = dict[str, object]
 
 @dataclass(slots=True)
 class OpenedRun:
-    """A run whose lock this process holds. `stored` is what it goes on from; None: it has just begun."""
+    """A run whose lock this process holds. `stored` is what it goes on from; None: it has just begun.
+
+    `where` is the store= that it was opened with; None: nothing is kept.
+    """
 
     run: str
     store: Store
     folder: Path | None
     stored: Stored | None = None
+    where: str | None = None
     _closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def close(self) -> None:
@@ -85,6 +100,14 @@ def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, p
     }
 
 
+def how_to_go_on(opened: OpenedRun | None) -> str:
+    """What to do where the owner's code has raised: a question that was not answered is asked again."""
+    if opened is None or opened.where is None:
+        return "Nothing of this run is kept (store=None); mend the script and start it again"
+    option = "" if opened.where == DEFAULT_STORE else f" --store {shlex.quote(opened.where)}"
+    return f"The run is kept as it was before: mend the script, then go on with: umbel resume {opened.run}{option}"
+
+
 def rules_of(run: str, stored: Mapping[str, object]) -> Rules:
     """The rules that a run was made under. Raises `RunMismatch` for rules that this Umbel does not know."""
     rules = stored.get("rules")
@@ -105,6 +128,12 @@ def open_run(
         closing = contextlib.ExitStack()
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="umbel-")))
         return OpenedRun(_new_name(), MemoryStore(FileContents(folder)), None, _closing=closing)
+    opened = _open(where, mine, fresh=fresh, keeping=keeping)
+    opened.where = str(where)
+    return opened
+
+
+def _open(where: str | Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping) -> OpenedRun:
     from umbel.runtime.stores.database import Database  # here: SQLAlchemy takes 0.35 s, and a client has no need of it
 
     url, folder = places(where)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from umbel.config import ServerConfig
 from umbel.errors import RunLocked, RunMismatch, SecurityError, StoreError
+from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Phase, Rules
 from umbel.rounds.messages import Input, Resumed, Started, Stopped
 from umbel.runtime.failpoints import failpoint
@@ -28,7 +29,7 @@ from umbel.runtime.owner import Owner
 from umbel.runtime.process import prepare, spare_files
 from umbel.runtime.resume import restored
 from umbel.runtime.run import Clock, run
-from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, fingerprint, open_run, places
+from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, fingerprint, how_to_go_on, open_run, places
 from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Durability, Keeping
@@ -80,8 +81,10 @@ def start_server(
     keep_rounds: int | None = 100,
     store_patience: float = 60.0,
     audit: bool = False,
-    max_examples: int = 10**9,
+    max_examples: int = 10**7,
     max_bytes: int = 2**40,
+    max_metrics: int = MAX_METRICS,
+    max_metrics_size: int = MAX_METRICS_SIZE,
     grpc_max_message_length: int | None = None,
 ) -> History:
     """Runs `config.num_rounds` rounds of `strategy` (FedAvg where none is given) with the clients that connect.
@@ -101,6 +104,8 @@ def start_server(
     - `audit`: also keeps a chained record of who sent what and what became of it, for `umbel audit verify`; a run that has
       begun with one goes on with it.
     - `max_examples`: the largest `num_examples` that is believed; `max_bytes`: the largest update.
+    - `max_metrics`, `max_metrics_size`: how many metrics an answer may bring, and how many bytes of names, texts and
+      numbers; what is more is left out, in the order of the client's dict, and the rest counts.
 
     Works in a script, a thread and a notebook. A port in use ends a script with exit code 1; Ctrl-C tells the clients,
     prints the History and exits with 130; SIGTERM leaves a run that can go on, and exits with 143. Raises `QuorumNotMet`
@@ -135,7 +140,8 @@ def start_server(
     try:
         with _said(), exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
             rules = Rules(run=opened.run, min_available=chosen.min_available_clients, pace=pace)
-            return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, max_examples, max_bytes)
+            room = Room(max_metrics, max_metrics_size)
+            return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, max_examples, max_bytes, room)
     finally:
         opened.close()
 
@@ -151,13 +157,19 @@ def _serve(
     seed: int,
     max_examples: int,
     max_bytes: int,
+    room: Room,
 ) -> History:
     coordinator, history, untold, at = restored(opened.stored, rules, settings.num_rounds)
     begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
     store = opened.store
     by_itself = combines_by_itself(strategy)
     model = GlobalModel(
-        store.contents, free_form=by_itself, max_examples=max_examples, max_bytes=max_bytes, slots=slots_of(strategy)
+        store.contents,
+        free_form=by_itself,
+        max_examples=max_examples,
+        max_bytes=max_bytes,
+        slots=slots_of(strategy),
+        room=room,
     )
     failpoint("resume.before-sweep")
     model.keep_only(coordinator.state)
@@ -171,8 +183,11 @@ def _serve(
         seed=seed,
         limits=Limits(connections=min(Limits().connections, spare_files())),
         gate=gate,
+        room=room,
     )
-    owner = Owner(strategy, manager, model, seed=seed, proxy=lambda name: Proxy(name, transport))
+    owner = Owner(
+        strategy, manager, model, seed=seed, proxy=lambda name: Proxy(name, transport), remedy=how_to_go_on(opened)
+    )
     outcome = Outcome()
 
     logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, settings)

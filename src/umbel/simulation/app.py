@@ -17,6 +17,7 @@ from umbel.config import ServerConfig
 from umbel.errors import SimulationError
 from umbel.exchange import as_text
 from umbel.pace import Pace
+from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds import events
 from umbel.rounds.coordinator import Phase, Rules, State
 from umbel.rounds.events import Event
@@ -35,7 +36,7 @@ from umbel.runtime.owner import Owner
 from umbel.runtime.process import prepare
 from umbel.runtime.resume import restored
 from umbel.runtime.run import NAG_EVERY, Clock, run
-from umbel.runtime.runs import OpenedRun, fingerprint, open_run
+from umbel.runtime.runs import OpenedRun, fingerprint, how_to_go_on, open_run
 from umbel.runtime.seeding import kept_generators
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Store
@@ -80,8 +81,10 @@ def start_simulation(
     fresh: bool = False,
     progress: bool | None = None,
     durations: Durations | None = None,
-    max_examples: int = 10**9,
+    max_examples: int = 10**7,
     max_bytes: int = 2**40,
+    max_metrics: int = MAX_METRICS,
+    max_metrics_size: int = MAX_METRICS_SIZE,
     ray_init_args: Mapping[str, object] | None = None,
     server: object = None,
     keep_initialised: bool | None = None,
@@ -107,6 +110,7 @@ def start_simulation(
       ends in the same bits. None keeps nothing.
     - `durations(client, round)`: how many seconds a client takes for a task, as simulated. Nobody waits for them: answers
       come in the order of their times, and `round_timeout`, over-selection and asynchronous strategies go by them.
+    - `max_examples`, `max_bytes`, `max_metrics`, `max_metrics_size`: as in `start_server`.
     - `progress`: a bar instead of lines; None shows it on a terminal and in notebooks.
 
     Returns the `History`, also after Ctrl-C: then of the rounds so far. Raises `SimulationError` before the first round for
@@ -172,6 +176,7 @@ def start_simulation(
             durations=durations,
             max_examples=whole("max_examples", max_examples, 1),
             max_bytes=whole("max_bytes", max_bytes, 1),
+            room=Room(whole("max_metrics", max_metrics, 0), whole("max_metrics_size", max_metrics_size, 0)),
         )
         by_bar = somebody_watches() if progress is None else progress
         try:
@@ -199,6 +204,7 @@ class _Simulation:
     durations: Durations | None
     max_examples: int
     max_bytes: int
+    room: Room
 
     def run(
         self, opened: OpenedRun | None, crew: Crew, contents: Contents, *, by_bar: bool, ended: Callable[[], None]
@@ -218,6 +224,7 @@ class _Simulation:
             max_examples=self.max_examples,
             max_bytes=self.max_bytes,
             slots=slots,
+            room=self.room,
         )
         inside = SimulatedTransport(
             self.clients,
@@ -228,6 +235,7 @@ class _Simulation:
             singly=self.singly,
             deadline=self.pace.deadline if self.durations is None else None,
             defers=self.durations is not None,
+            room=self.room,
         )
         transport: SimulatedTransport | VirtualTime = inside
         clock: Callable[[], float] = Clock(at)
@@ -241,6 +249,7 @@ class _Simulation:
             proxy=lambda name: Proxy(name, transport),
             summed=inside.sums.take,
             population=_size(self.clients),
+            remedy=how_to_go_on(opened),
         )
         outcome = Outcome()
         begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(self.num_rounds)

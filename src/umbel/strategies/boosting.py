@@ -22,7 +22,7 @@ from umbel.params import Blob, Params
 from umbel.strategies.base import FailedResult
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.strategies.combining import Results, started_from
-from umbel.strategies.fedavg import Classic, FedAvg, aggregate_metrics
+from umbel.strategies.fedavg import Classic, FedAvg
 from umbel.transforms import identity
 
 __all__ = ["FedXgbBagging", "FedXgbCyclic", "FedXgbNnAvg"]
@@ -51,8 +51,8 @@ class _Boosting(FedAvg):
             if not _blobs(started_from(results, self._alone)):
                 raise StrategyError(said)
             return None, {"left_out": said}
-        sent = [(res.num_examples, res.metrics) for place, (_, res) in enumerate(results) if place not in left_out]
-        metrics = aggregate_metrics(self.fit_metrics_aggregation_fn, sent)
+        kept = [result for place, result in enumerate(results) if place not in left_out]
+        metrics = self._reported("fit_metrics_aggregation_fn", kept)
         return made, {**metrics, "left_out": said} if left_out else metrics
 
     def _combined(self, results: Results) -> tuple[Parameters | None, _LeftOut]:

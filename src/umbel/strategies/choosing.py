@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from umbel.errors import ClientFailed
 from umbel.exchange import EvaluateIns, Parameters
 from umbel.strategies.around import Around
@@ -17,7 +19,8 @@ class PowerOfChoice(Around):
 
     Cho, Wang, Joshi 2022, "Towards Understanding Biased Client Selection in Federated Learning", section 4.1, π_pow-d. It
     differs in that candidates are drawn as the strategy draws its cohort, uniformly or as its `select=` says, not by their
-    numbers of examples, which nobody knows beforehand. A candidate that fails to evaluate is passed over.
+    numbers of examples, which nobody knows beforehand. A candidate that fails to evaluate, or whose loss is not finite, is
+    passed over. Who lies about its loss is chosen: with a robust strategy more liars may train than were drawn.
     `PowerOfChoice(FedAvg(fraction_fit=0.1), candidates=30)`.
 
     It is that strategy in everything else, with the attributes that it has now. A `configure_fit` of somebody's own that
@@ -46,7 +49,9 @@ class PowerOfChoice(Around):
         losses = []
         for position, client in enumerate(asked):
             try:
-                losses.append((client.evaluate(EvaluateIns(parameters, dict(config))).loss, position))
+                loss = client.evaluate(EvaluateIns(parameters, dict(config))).loss
             except ClientFailed:
                 continue
+            if math.isfinite(loss):
+                losses.append((loss, position))
         return losses

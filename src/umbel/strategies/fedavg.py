@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypedDict
 
@@ -26,13 +26,15 @@ from umbel.pace import Pace
 from umbel.params import NDArrays
 from umbel.population import Clients
 from umbel.selectors import Selector, uniform
+from umbel.strategies.averages import average_metrics
 from umbel.strategies.base import FailedResult, Parts, Strategy
+from umbel.strategies.blame import by_function
 from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
 from umbel.strategies.combining import Alone, Results, combined
 from umbel.transforms import Transform, identity
 from umbel.until import Until
 
-__all__ = ["Classic", "Common", "FedAvg", "Sized", "aggregate_metrics", "average_metrics", "config_of"]
+__all__ = ["Classic", "Common", "FedAvg", "Sized", "average_metrics", "config_of"]
 
 EvaluateFn = Callable[[int, NDArrays, dict[str, Scalar]], tuple[float, Metrics] | None]
 ConfigFn = Callable[[int], Config]
@@ -88,7 +90,8 @@ class FedAvg(Strategy):
     - `accept_failures=False`: a round in which any client fails keeps the model.
     - `initial_parameters`: where to start; None asks one client.
     - `fit_metrics_aggregation_fn`, `evaluate_metrics_aggregation_fn`: from `[(num_examples, metrics), ...]`, in task order,
-      to metrics; may return any dict. Without one, numbers are averaged by number of examples.
+      to metrics; may return any dict. Without one, finite numbers are averaged by number of examples. Where one raises, the
+      round counts without these metrics, and a line says why.
     - `select`, `transform`, `pace`: other parts than its own, on this and any of its relatives: who takes part, what happens
       to an update on its way, when a round closes. `FedAdam(..., pace=Pace(goal=80, quorum=50))` over-selects.
     - `until`: what ends the run before its last round: `Until(metric="accuracy", at_least=0.97)`, `Until(patience=10)`.
@@ -269,8 +272,7 @@ class FedAvg(Strategy):
                 shares=self._shares(results),
                 mixes=self._mixes,
             )
-        metrics = [(res.num_examples, res.metrics) for _, res in results]
-        return made, aggregate_metrics(self.fit_metrics_aggregation_fn, metrics)
+        return made, self._reported("fit_metrics_aggregation_fn", results)
 
     def _weights(self, server_round: int, results: Results) -> list[float]:
         """What each update weighs."""
@@ -294,9 +296,21 @@ class FedAvg(Strategy):
     ) -> tuple[object, dict[str, object]]:
         if not results or (failures and not self.accept_failures):
             return None, {}
-        metrics = [(res.num_examples, res.metrics) for _, res in results]
-        loss = average_metrics([(res.num_examples, {"loss": res.loss}) for _, res in results])["loss"]
-        return loss, aggregate_metrics(self.evaluate_metrics_aggregation_fn, metrics)
+        loss = self._together([(res.num_examples, {"loss": res.loss}) for _, res in results]).get("loss")
+        return loss, self._reported("evaluate_metrics_aggregation_fn", results)
+
+    def _reported(
+        self, keyword: str, results: Sequence[tuple[ClientProxy, FitRes | EvaluateRes]]
+    ) -> dict[str, object]:
+        """The clients' metrics as one: by the owner's function, where the keyword has one."""
+        function: MetricsAggregationFn | None = getattr(self, keyword)
+        if function is None:
+            return self._together([(res.num_examples, res.metrics) for _, res in results])
+        return by_function(keyword, function, lambda: [(c.cid, res.num_examples, res.metrics) for c, res in results])
+
+    def _together(self, numbers: Sequence[tuple[int, Metrics]]) -> dict[str, object]:
+        """Clients' numbers as one, from their numbers of examples and what they measured."""
+        return average_metrics(numbers)
 
 
 def config_of(name: str, function: ConfigFn | None, server_round: int) -> Config:
@@ -305,31 +319,3 @@ def config_of(name: str, function: ConfigFn | None, server_round: int) -> Config
     if not isinstance(config, Mapping):
         raise StrategyError(f"{name}() returned {config!r}; return a dict, {{}} for none")
     return config
-
-
-def average_metrics(metrics: list[tuple[int, Metrics]]) -> dict[str, object]:
-    """Each numeric metric averaged by number of examples over the clients that sent it; equally where all counts are 0.
-
-    Booleans count as 0 and 1. Strings and bytes have no mean and are left out.
-
-    >>> average_metrics([(1, {"accuracy": 1.0}), (3, {"accuracy": 0.5, "site": "A"})])
-    {'accuracy': 0.625}
-    """
-    sums: dict[str, list[float]] = {}
-    for count, values in metrics:
-        for name, value in values.items():
-            if isinstance(value, (bool, int, float)):
-                entry = sums.setdefault(name, [0.0, 0.0, 0.0, 0.0])
-                for position, term in enumerate((count * value, count, value, 1)):
-                    entry[position] += term
-    return {name: (s[0] / s[1] if s[1] else s[2] / s[3]) for name, s in sums.items()}
-
-
-def aggregate_metrics(function: MetricsAggregationFn | None, metrics: list[tuple[int, Metrics]]) -> dict[str, object]:
-    """What the owner's function makes of the clients' metrics; their averages without one."""
-    if function is None:
-        return average_metrics(metrics)
-    returned: object = function(metrics)
-    if isinstance(returned, dict):
-        return dict(returned)
-    return {} if returned is None else {"value": returned}

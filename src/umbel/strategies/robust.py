@@ -7,8 +7,9 @@ goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import median_low
 from typing import Unpack
 
 from umbel.aggregators import (
@@ -24,8 +25,11 @@ from umbel.aggregators import (
     trimmed_mean,
 )
 from umbel.errors import StrategyError
+from umbel.exchange import Metrics
 from umbel.params import NDArrays
+from umbel.remarks import Remark, remark
 from umbel.strategies.around import Around
+from umbel.strategies.averages import median_metrics
 from umbel.strategies.base import Parts
 from umbel.strategies.combining import Results, started_from
 from umbel.strategies.fedavg import Classic, FedAvg
@@ -45,7 +49,11 @@ __all__ = [
 
 
 class _Robust(FedAvg):
-    """FedAvg with a rule."""
+    """FedAvg with a rule.
+
+    What clients report is not averaged either: of losses and metrics it is the median, each client once, and nothing is
+    believed that too few have sent (`senders_needed`). The clients that evaluate are 2f + 1 at least, where f is known.
+    """
 
     def _rule(self) -> Rule:
         raise NotImplementedError
@@ -53,6 +61,25 @@ class _Robust(FedAvg):
     @property
     def parts(self) -> Parts:
         return replace(super().parts, aggregator=self._rule())
+
+    @property
+    def _liars(self) -> int | None:
+        """How many clients may lie, as the owner has said; None where nothing was said."""
+        said = [getattr(self, name, 0) for name in ("num_malicious_clients", "num_left_out")]
+        return max(said) or None
+
+    def num_evaluation_clients(self, num_available_clients: int) -> tuple[int, int]:
+        size, needed = super().num_evaluation_clients(num_available_clients)
+        least = 2 * (self._liars or 0) + 1
+        return max(size, least), max(needed, least)
+
+    def _together(self, numbers: Sequence[tuple[int, Metrics]]) -> dict[str, object]:
+        liars = self._liars
+        if liars is not None and len(numbers) < 2 * liars + 1:
+            needed = 2 * liars + 1
+            text = f"{len(numbers)} clients answered, of whom {liars} may lie: to believe a number, {needed} are needed"
+            remark(Remark(("too few to believe",), f"{text}. There is neither a loss nor a metric", text))
+        return median_metrics([values for _, values in numbers], liars)
 
 
 def _check(strategy: FedAvg) -> None:
@@ -179,7 +206,8 @@ class GeometricMedian(_Robust):
 
     - `iterations`: of the algorithm; the paper finds 3 enough without attackers
     - `smoothing`: ν, the least distance that counts
-    - `by_examples`: whether clients count by their numbers of examples, as in the paper
+    - `by_examples`: whether clients count by their numbers of examples, as in the paper. None counts by more than the median
+      of what all claim: who claims 10⁷ examples would otherwise be the result.
     """
 
     def __init__(
@@ -198,6 +226,13 @@ class GeometricMedian(_Robust):
 
     def _rule(self) -> Rule:
         return geometric_median(self.iterations, self.smoothing, by_examples=self.by_examples)
+
+    def _weights(self, server_round: int, results: Results) -> list[float]:
+        claimed = super()._weights(server_round, results)
+        if not self.by_examples:
+            return claimed
+        most = max(median_low(claimed), 1)
+        return [min(count, most) for count in claimed] if any(claimed) else [1.0] * len(claimed)
 
 
 class CenteredClipping(_Robust):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from umbel.exchange import Context
 from umbel.params import NDArrays
+from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
 from umbel.rounds.events import Event
 from umbel.rounds.messages import Populated, Resumed, Started
@@ -49,8 +50,10 @@ def run_locally(
     store: Store | None = None,
     client_manager: ClientManager | None = None,
     coordinator: Coordinator | None = None,
-    max_examples: int = 10**9,
+    max_examples: int = 10**7,
     max_bytes: int = 2**40,
+    max_metrics: int = MAX_METRICS,
+    max_metrics_size: int = MAX_METRICS_SIZE,
 ) -> LocalRun:
     """Runs `num_rounds` of `strategy` with these clients, one task after another; raises what the strategy raises.
 
@@ -69,6 +72,7 @@ def run_locally(
         max_examples=max_examples,
         max_bytes=max_bytes,
         slots=slots_of(strategy),
+        room=Room(max_metrics, max_metrics_size),
     )
     made = {name: make_client(source, Context(node_id=name)) for name, source in clients.items()}
     work = Work(lambda context: made[context.node_id], seed, len(made), None)

@@ -55,8 +55,8 @@ class Console:
                 said = measured(event.loss, event.metrics)
                 if said:
                     logger.info("%s: %s", event.kind, said)
-                if event.note:
-                    logger.warning("%s: %s", event.kind, event.note)
+                for line in event.note.splitlines():
+                    logger.warning("%s: %s", event.kind, printable(line, 2000))
             case events.CentrallyEvaluated():
                 logger.info("central evaluation after round %d: %s", event.round, measured(event.loss, event.metrics))
             case events.RunFinished():

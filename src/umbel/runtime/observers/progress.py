@@ -62,8 +62,9 @@ class Progress:
                 self._show(event.kind)
             case events.ExchangeClosed() | events.CentrallyEvaluated():
                 self._said = measured(event.loss, event.metrics, most=4) or self._said
-                if isinstance(event, events.ExchangeClosed) and event.note:
-                    logger.warning("%s: %s", event.kind, event.note)
+                if isinstance(event, events.ExchangeClosed):
+                    for line in event.note.splitlines():
+                        logger.warning("%s: %s", event.kind, printable(line, 2000))
             case events.RoundStarted():
                 self._bar.update(event.round - 1 - self._bar.n)
             case events.RunFinished():

@@ -20,6 +20,7 @@ import numpy as np
 
 from umbel.errors import ServerRefused, ServerUnreachable, WireError
 from umbel.params import Params, gather, schema_of
+from umbel.reports import Room
 from umbel.rounds.messages import Failure, FailureKind, Kind, Verdict
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.log import logger
@@ -39,7 +40,7 @@ from umbel.runtime.transports.http.protocol import (
     encode,
 )
 from umbel.training import Answer, Client, run_task
-from umbel.wire import encode_header
+from umbel.wire import encode_header, short
 
 __all__ = ["Patience", "serve"]
 
@@ -217,6 +218,8 @@ class _Life:
                 logger.error("%s failed: %s", _readable(head.id), answer.text)
                 if answer.detail:
                     logger.error("%s", answer.detail.rstrip())
+            else:
+                self._say_what_is_left_out(head, answer)
             if head.id in self._have:
                 self._have[head.id] = True
             seconds = time.monotonic() - started
@@ -226,6 +229,20 @@ class _Life:
             logger.info("%s %s, which took %.1f s: %s", said, _readable(head.id), seconds, verdict)
         finally:
             self._have.pop(head.id, None)
+
+    def _say_what_is_left_out(self, head: TaskHead, answer: Answer) -> None:
+        room = _room(head)
+        taken = room.take(answer.metrics)
+        surplus = [name for name in answer.metrics if name not in taken]
+        if surplus:
+            logger.warning(
+                "%s: the server has room for %s metrics of %s bytes; %d are left out, the first of them %s",
+                _readable(head.id),
+                f"{room.metrics:,}",
+                f"{room.size:,}",
+                len(surplus),
+                short(surplus[0]),
+            )
 
     def _seed(self, seed: int, number: int) -> None:
         seed_generators(seed, "client", self._link.name, number)
@@ -285,9 +302,9 @@ class _Life:
         if isinstance(answer, Failure):
             report = FailureHead(answer.kind, answer.text, answer.detail)
             return self._link.offer(head.id, Offer(failure=report, have=[*self._have]))
-        schema = schema_of(answer.arrays)
+        schema, taken = schema_of(answer.arrays), _room(head).take(answer.metrics)
         carries = head.kind in (Kind.FIT, Kind.PARAMETERS)
-        header, metrics = encode_header(schema) if carries else b"", encode({**answer.metrics})
+        header, metrics = encode_header(schema) if carries else b"", encode({**taken})
         room = self._link.fits - len(header) - len(metrics) - ENVELOPE
         small = carries and schema.nbytes <= min(INLINE, room)
         data = b"".join(gather(schema, answer.arrays, 0, schema.nbytes)) if small else None
@@ -302,6 +319,7 @@ class _Life:
                 data=data,
                 crc32=zlib.crc32(data or b""),
                 have=[*self._have] if small or not carries else None,  # who sends much is not in a hurry
+                surplus=len(answer.metrics) - len(taken),
             ),
         )
         if small and outcome.verdict == GO:  # damaged on its way
@@ -333,6 +351,11 @@ class _Life:
             while not isinstance(news := self._news.get(), BaseException):
                 pass  # a task that nobody will do any more
             raise news
+
+
+def _room(head: TaskHead) -> Room:
+    """How much of an answer's metrics the server takes."""
+    return Room(head.max_metrics, head.max_metrics_size)
 
 
 def _readable(task_id: str) -> str:

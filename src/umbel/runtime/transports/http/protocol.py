@@ -21,6 +21,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from umbel.errors import WireError
+from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE
 from umbel.rounds.messages import Kind
 
 __all__ = [
@@ -95,6 +96,8 @@ class TaskHead(msgspec.Struct):
     config: dict[str, object]
     content: ContentHead | None = None
     seed: int | None = None  # of the run: a client with a lasting name seeds its draws from it
+    max_metrics: int = MAX_METRICS  # of the answer; what there is more the client leaves out, in the order of its metrics
+    max_metrics_size: int = MAX_METRICS_SIZE  # bytes of their names, texts and numbers
 
 
 class Next(msgspec.Struct):
@@ -122,6 +125,7 @@ class Offer(msgspec.Struct, forbid_unknown_fields=True):
     failure: FailureHead | None = None
     have: list[str] | None = None  # as in Poll, where the answer may wait for the next task and bring it
     pieces: int = 0  # bytes of the offer, where it has come in pieces before: this one brings their crc32, and `have`
+    surplus: int = 0  # metrics that the client has left out
 
 
 class Commit(msgspec.Struct, forbid_unknown_fields=True):

@@ -21,14 +21,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
-from umbel.door import MAX_METRICS_SIZE, Door
+from umbel.door import Door
 from umbel.errors import Rejected, StoreError, WireError
 from umbel.exchange import Parameters, scalars
 from umbel.params import Params
+from umbel.reports import Room
 from umbel.rounds.messages import (
     Failed,
     Failure,
@@ -46,6 +48,7 @@ from umbel.runtime.contents import Content, write_content
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.stores.base import Store
+from umbel.runtime.surplus import Surplus
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Limits
 from umbel.runtime.transports.http.draft import Draft
@@ -122,8 +125,11 @@ class HttpTransport:
         seed: int = 0,
         limits: Limits = Limits(),  # noqa: B008  # frozen
         gate: Gate | None = None,
+        room: Room = Room(),  # noqa: B008  # a value
     ) -> None:
         self._run = run
+        self._room = room
+        self._surplus = Surplus()
         self._seed = seed
         self._store = store
         self._contents = store.contents
@@ -185,7 +191,7 @@ class HttpTransport:
             write_content(self._contents, name, *parameters.stream())
         answered: concurrent.futures.Future[Answer | Failure] = concurrent.futures.Future()
         self._asked[task.id] = answered
-        self.dispatch(task, task.content, Door(kind, None, 2**63, 2**40))
+        self.dispatch(task, task.content, Door(kind, None, 2**63, 2**40, self._room))
         try:
             return answered.result(timeout)
         except TimeoutError:
@@ -367,7 +373,7 @@ class HttpTransport:
     def _head(self, owed: _Owed) -> TaskHead:
         task = owed.task
         content = None if owed.content is None else self._content_head(owed.content)
-        return TaskHead(task.id, task.kind, task.round, {**task.config}, content, self._seed)
+        return TaskHead(task.id, task.kind, task.round, {**task.config}, content, self._seed, *owed.door.room)
 
     def _content_head(self, name: str) -> ContentHead:
         if name not in self._heads:
@@ -430,7 +436,7 @@ class HttpTransport:
                 owed.upload.abort()
                 owed.upload = None
             return await self._submit(owed, Failed(name, _failure(offer.failure)))
-        metrics = metrics_of(offer, 2 * MAX_METRICS_SIZE)
+        metrics = metrics_of(offer, owed.door.room.encoded)
         return await self._checked(owed, lambda: self._take(owed, offer, metrics))
 
     async def _take(self, owed: _Owed, offer: Offer, metrics: dict[str, object] | None) -> Outcome:
@@ -441,9 +447,12 @@ class HttpTransport:
             raise WireError(f"the offer is of {offer.size} bytes, its header describes {schema.nbytes}")
         carries = task.kind in (Kind.FIT, Kind.PARAMETERS)
         content = f"{task.id}-{secrets.token_hex(4)}" if carries else None
-        if metrics is None:
-            raise Rejected(f"{task.kind}() returned metrics of {len(offer.metrics):,} bytes; {MAX_METRICS_SIZE:,} travel")
-        reply = Reply(offer.num_examples, offer.loss, metrics, content)
+        taken = owed.door.metrics(metrics or {})
+        left_out = max(offer.surplus, 0) + len(metrics or {}) - len(taken)
+        if left_out or metrics is None:
+            all_of_them = f"all {len(offer.metrics):,} bytes of metrics"
+            self._surplus.say(task.client, task.kind, all_of_them if metrics is None else f"{left_out:,} metrics")
+        reply = Reply(offer.num_examples, offer.loss, {**taken}, content)
         owed.door.admit(reply, schema)
         if content is None:
             return await self._submit(owed, Replied(task.id, reply))
@@ -630,7 +639,8 @@ def _give_up(owed: _Owed) -> None:
 
 
 def _same(one: Reply, other: Reply) -> bool:
-    return (one.num_examples, one.loss, one.metrics) == (other.num_examples, other.loss, other.metrics)
+    # as bytes: a NaN is like no other
+    return encode(replace(one, content=None)) == encode(replace(other, content=None))
 
 
 def _failure(told: FailureHead) -> Failure:

@@ -65,6 +65,7 @@ class Done(Struct):
     answers: dict[int, Reply | Failure]
     states: dict[int, bytes] = {}  # of those whose state has changed
     total: PartialSum | None = None
+    surplus: dict[int, int] = {}  # how many metrics more than there was room for came with which answer
 
 
 class Lost(Struct, frozen=True):

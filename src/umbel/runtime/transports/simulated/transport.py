@@ -19,6 +19,7 @@ from umbel.aggregators import chunk_size
 from umbel.door import Door
 from umbel.exchange import Parameters
 from umbel.folding import PartialSum
+from umbel.reports import Room
 from umbel.rounds.messages import (
     Failed,
     Failure,
@@ -33,6 +34,7 @@ from umbel.rounds.messages import (
     Verdict,
 )
 from umbel.runtime.contents import Contents, as_parameters, write_content
+from umbel.runtime.surplus import Surplus
 from umbel.runtime.transports.simulated.pieces import Asked, Crew, Done, Lost, Piece
 from umbel.runtime.transports.simulated.states import States
 from umbel.training import Answer
@@ -104,6 +106,7 @@ class SimulatedTransport:
         singly: bool,
         deadline: float | None = None,
         defers: bool = False,
+        room: Room = Room(),  # noqa: B008  # a value
     ) -> None:
         self._positions = {name: i for i, name in enumerate(clients.names)}
         self._crew = crew
@@ -113,6 +116,8 @@ class SimulatedTransport:
         self._singly = singly
         self._deadline = deadline
         self._defers = defers
+        self._room = room
+        self._surplus = Surplus()
         self._deferred: dict[str, tuple[str, bytes]] = {}  # task → client and state
         self._closes: float | None = None
         self.in_user_code = False
@@ -183,7 +188,7 @@ class SimulatedTransport:
             write_content(self._contents, given, *parameters.stream())
         asked = Asked(0, client, self._position(client), 0, {**config}, into, self._states.get(client))
         crew = self._crew
-        crew.start(Piece(number, kind, (asked,), given, Door(kind, None, 2**63, 2**62)))
+        crew.start(Piece(number, kind, (asked,), given, Door(kind, None, 2**63, 2**62, self._room)))
         while True:
             outcome = crew.wait(None)
             if outcome is not None and outcome.number == number:
@@ -286,6 +291,8 @@ class SimulatedTransport:
                 self._deferred[task.id] = task.client, outcome.states[index]
                 if not self._defers:
                     self.keep(task.id)
+            if index in outcome.surplus:
+                self._surplus.say(task.client, task.kind, f"{outcome.surplus[index]:,} metrics")
             replies.append((task.id, answer))
         if job.chunk is not None:
             self.sums.put(job.chunk, outcome.total)

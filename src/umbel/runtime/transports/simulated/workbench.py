@@ -79,7 +79,8 @@ class Workbench:
         try:
             kept = encode_state(state) if state or asked.state else b""
             schema = _schema(answer.arrays, piece.door.schema)
-            reply = Reply(answer.num_examples, answer.loss, {**answer.metrics}, asked.into, piece.partial)
+            metrics = piece.door.room.take(answer.metrics)
+            reply = Reply(answer.num_examples, answer.loss, {**metrics}, asked.into, piece.partial)
             piece.door.admit(reply, schema)
             if piece.kind in (Kind.FIT, Kind.PARAMETERS):
                 in_place = schema is piece.door.schema and all(map(operator.is_, answer.arrays, views))
@@ -89,6 +90,8 @@ class Workbench:
             return Failure(FailureKind.REJECTED, str(error))
         if kept != asked.state:
             done.states[asked.index] = kept
+        if len(metrics) < len(answer.metrics):
+            done.surplus[asked.index] = len(answer.metrics) - len(metrics)
         return reply
 
     def _take(
