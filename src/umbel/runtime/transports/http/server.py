@@ -129,6 +129,7 @@ class HttpTransport:
     ) -> None:
         self._run = run
         self._room = room
+        self._longest = MAX_MESSAGE + max(room.encoded - INLINE, 0)  # bytes of an offer
         self._surplus = Surplus()
         self._seed = seed
         self._store = store
@@ -220,7 +221,7 @@ class HttpTransport:
             ("/v1/register", "POST", MAX_SMALL, self._register),
             ("/v1/next", "POST", MAX_POLL, self._next),
             ("/v1/contents/{name}", "GET", 0, self._content),
-            ("/v1/tasks/{task}/reply", "POST", MAX_MESSAGE, self._reply),
+            ("/v1/tasks/{task}/reply", "POST", self._longest, self._reply),
             ("/v1/tasks/{task}/offer/{offset}", "PUT", None, self._piece),
             ("/v1/tasks/{task}/data/{offset}", "PUT", None, self._data),
             ("/v1/tasks/{task}/commit", "POST", MAX_SMALL, self._commit),
@@ -403,10 +404,10 @@ class HttpTransport:
 
     async def _reply(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
-        offer = decode(await self._reception.body(request, MAX_MESSAGE), Offer)
+        offer = decode(await self._reception.body(request, self._longest), Offer)
         owed = self._owed_to(client).get(name)
         if offer.pieces and owed is not None and not owed.submitted:
-            self._reception.hold(request, min(offer.pieces, MAX_MESSAGE))
+            self._reception.hold(request, min(offer.pieces, self._longest))
             whole = None if owed.draft is None else owed.draft.complete(offer.pieces, offer.crc32)
             owed.draft = None
             if whole is None:
@@ -478,8 +479,8 @@ class HttpTransport:
             await self._reception.drain(request)
             return self._told(client, name, self._unwanted(name) if owed is None else await self._decision(name))
         data = await self._reception.body(request, PART)
-        if offset + len(data) > MAX_MESSAGE:
-            raise Refused(413, f"an offer has at most {MAX_MESSAGE:,} bytes")
+        if offset + len(data) > self._longest:
+            raise Refused(413, f"an offer has at most {self._longest:,} bytes")
         if offset == 0:
             if owed.draft is not None:
                 owed.draft.abort()
