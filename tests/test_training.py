@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
+import signal
+import sys
+from asyncio import CancelledError
+from bdb import BdbQuit
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from umbel.accidents import Interruption
 from umbel.exchange import Code, Context, EvaluateRes, FitRes, Parameters, Status, as_text
 from umbel.rounds.messages import Failure, FailureKind, Kind
 from umbel.runtime.stores.codec import encode
@@ -28,6 +36,9 @@ def client(**answers):
         return call
 
     return type("Fake", (NumPyClient,), {name: method(answer) for name, answer in answers.items()})().to_client()
+
+
+RAISES = f"test_training.py:{client.__code__.co_firstlineno + 6}"  # the place of the line above that raises
 
 
 def answer_of(**answers) -> Answer | Failure:
@@ -132,11 +143,22 @@ def test_arrays_that_cannot_travel_are_refused(array, words):
         assert failure.text.startswith(f"{next(iter(answers))}() returned parameters that cannot travel")
 
 
-@pytest.mark.parametrize("count", [math.nan, math.inf, 1.5, "10", None, [10], np.array([10]), 1j])
-def test_a_number_of_examples_that_is_no_whole_number_is_refused(count):
-    failure = answer_of(fit=(MODEL, count, {}))
+COUNTS = [math.nan, math.inf, 1.5, "10", None, [10], np.array([10]), 1j, True, np.bool_(True), Decimal(10), Fraction(10)]
+
+
+@pytest.mark.parametrize("count", [*COUNTS, 10**30, -(10**30), 1e30, np.float64(1e19), np.uint64(2**64 - 1)])
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_a_number_of_examples_that_is_no_whole_number_is_refused(method, count):
+    failure = answer_of(**{method: (MODEL if method == "fit" else 0.5, count, {})})
     assert failure.kind is FailureKind.REJECTED
-    assert failure.text == f"fit() returned num_examples={count!r}; return a whole number of examples, 0 or more"
+    assert failure.text == f"{method}() returned num_examples={count!r}; return a whole number of examples, 0 or more"
+
+
+def test_a_number_that_python_itself_does_not_write_is_refused():
+    for answers in ({"fit": (MODEL, 10**5000, {})}, {"evaluate": (0.5, 10**5000, {})}, {"evaluate": (10**5000, 1, {})}):
+        failure = answer_of(**answers)
+        assert failure.kind is FailureKind.REJECTED
+        assert "<int>" in failure.text
 
 
 @pytest.mark.parametrize("loss", ["low", None, [0.5], np.zeros(2)])
@@ -161,7 +183,7 @@ def test_metrics_that_cannot_travel_are_refused(metrics):
 def test_an_exception_is_reported_with_type_message_and_traceback():
     failure = answer_of(fit=ZeroDivisionError("no data"))
     assert failure.kind is FailureKind.RAISED
-    assert failure.text == "fit raised ZeroDivisionError: no data"
+    assert failure.text == f"fit raised ZeroDivisionError: no data ({RAISES})"
     assert failure.detail.startswith("Traceback")
     assert "in call" in failure.detail
 
@@ -169,13 +191,14 @@ def test_an_exception_is_reported_with_type_message_and_traceback():
 def test_a_traceback_is_cut_and_a_message_too():
     failure = answer_of(fit=ValueError("x" * 100_000))
     assert len(failure.text) == 2000
+    assert failure.text.endswith(f"xxx ({RAISES})")  # where it was is never cut off
     assert len(failure.detail) <= 20_000
 
 
 def test_a_file_name_that_is_not_unicode_can_be_reported():
     failure = answer_of(fit=FileNotFoundError("caf\udce9.csv"))
     assert encode(failure)
-    assert failure.text == "fit raised FileNotFoundError: caf\\udce9.csv"
+    assert failure.text == f"fit raised FileNotFoundError: caf\\udce9.csv ({RAISES})"
 
 
 def test_an_exception_that_cannot_be_printed_is_reported_all_the_same():
@@ -184,13 +207,73 @@ def test_an_exception_that_cannot_be_printed_is_reported_all_the_same():
             raise RuntimeError("no words")
 
     failure = answer_of(fit=Mute())
-    assert failure.text == "fit raised Mute: (it cannot say why: its __str__ raises)"
+    assert failure.text == f"fit raised Mute: (it cannot say why: its __str__ raises) ({RAISES})"
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
-def test_the_end_of_the_process_passes_through(error):
-    with pytest.raises(type(error)):
-        answer_of(fit=error)
+def test_ctrl_c_and_umbels_own_interruption_pass_through():
+    for error in (KeyboardInterrupt(), Interruption()):
+        with pytest.raises(type(error)):
+            answer_of(fit=error)
+
+
+@pytest.mark.parametrize("method", list(KINDS))
+@pytest.mark.parametrize("error", [SystemExit(3), CancelledError(), GeneratorExit(), BaseExceptionGroup("", [SystemExit()])])
+def test_what_is_no_exception_proper_is_reported_by_every_method(method, error):
+    failure = answer_of(**{method: error})
+    assert failure.kind is FailureKind.RAISED
+    assert failure.text.startswith(f"{KINDS[method]} raised {type(error).__name__}")
+    assert failure.text.endswith(f" ({RAISES})")
+
+
+def test_what_is_raised_around_a_method_is_reported_with_its_place():
+    class Leaves(NumPyClient):
+        def __init__(self, where=""):
+            self.where = where
+            self.leave_at("constructor")
+
+        def leave_at(self, here):
+            if self.where == here:
+                sys.exit(f"left at {here}")
+
+        def to_client(self):
+            self.leave_at("to_client")
+            return super().to_client()
+
+        def evaluate(self, parameters, config):
+            class Number:
+                ndim = 0
+
+                def item(inner):
+                    self.leave_at("item")
+
+            return 0.5, 1, {"metric": Number()}
+
+    for where in ("constructor", "to_client", "item"):
+        failure = run_task(lambda where=where: make_client(lambda _: Leaves(where), Context("a")), Kind.EVALUATE, [], {})
+        line = Leaves.leave_at.__code__.co_firstlineno + 2
+        assert failure.text == f"evaluate raised SystemExit: left at {where} (test_training.py:{line})"
+
+
+def test_the_place_is_the_users_own_line_not_the_librarys():
+    class Parses(NumPyClient):
+        def fit(self, parameters, config):
+            json.loads("{")
+
+    failure = run_task(Parses().to_client(), Kind.FIT, [], {})
+    assert failure.text.endswith(f" (test_training.py:{Parses.fit.__code__.co_firstlineno + 1})")
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_keyboard_interrupt_is_ctrl_c_only_where_ctrl_c_can_be_pressed(ignored):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ignored else signal.getsignal(signal.SIGINT)
+    try:
+        if ignored:
+            assert answer_of(fit=KeyboardInterrupt()).text == f"fit raised KeyboardInterrupt ({RAISES})"
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                answer_of(fit=BdbQuit())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("name", list(KINDS))

@@ -5,14 +5,16 @@ Knows arrays and user code; knows no sockets and no rounds.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import operator
-import traceback
+import os
 from bdb import BdbQuit
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
 
+from umbel.accidents import describe, format_traceback, is_an_end
 from umbel.errors import ClientFailed, Rejected, WireError
 from umbel.exchange import (
     Code,
@@ -36,6 +38,7 @@ from umbel.exchange import (
 )
 from umbel.params import NDArrays, as_arrays
 from umbel.rounds.messages import Failure, FailureKind, Kind
+from umbel.wire import short
 
 __all__ = ["Answer", "Client", "ClientFn", "NumPyClient", "client_maker", "make_client", "run_task"]
 
@@ -197,28 +200,22 @@ def run_task(
 ) -> Answer | Failure:
     """Does one task. Whatever the user's code does wrong comes back as a `Failure`; nothing is raised.
 
-    `client` may be made for the task; making it is part of it. `arrays` become the client's own. KeyboardInterrupt and
-    SystemExit pass through.
+    `client` may be made for the task; making it is part of it. `arrays` become the client's own. Only what is to end more
+    than the task passes through: Ctrl-C, and what `umbel.accidents` names beside it.
     """
+    process = os.getpid()
     try:
         return _run(client if isinstance(client, Client) else client(), kind, arrays, scalars(config))
     except Rejected as error:
         return Failure(FailureKind.REJECTED, str(error))
     except ClientFailed as error:
         return Failure(FailureKind.RAISED, as_text(error))
-    except BdbQuit:  # somebody at a debugger's prompt has had enough
-        raise KeyboardInterrupt from None
-    except Exception as error:  # user code raises what it likes; all of it is reported to the server
-        text = f"{kind} raised {type(error).__name__}: {_said(error)}"
-        return Failure(FailureKind.RAISED, text[:2000], as_text(_traceback(error))[-20_000:])
-
-
-def _traceback(error: BaseException) -> str:
-    """The traceback from the user's first line on: how it was called is not what went wrong."""
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None and at.tb_frame.f_code.co_filename == __file__:
-        at = at.tb_next
-    return "".join(traceback.format_exception(type(error), error, at, limit=-20))
+    except BaseException as error:  # user code raises what it likes; all of it is reported to the server
+        if is_an_end(error, process):
+            if isinstance(error, BdbQuit):  # somebody at a debugger's prompt has had enough
+                raise KeyboardInterrupt from None
+            raise
+        return Failure(FailureKind.RAISED, describe(kind, error), format_traceback(error))
 
 
 def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer:
@@ -256,13 +253,6 @@ def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer
 _OK = Status(Code.OK, "Success")
 
 
-def _said(error: Exception) -> str:
-    try:
-        return as_text(error)
-    except Exception:  # its __str__ is user code, too
-        return "(it cannot say why: its __str__ raises)"
-
-
 def _missing(code: Code, method: str) -> Status:
     return Status(code, f"the client does not implement {method}()")
 
@@ -289,18 +279,21 @@ def _travelling(method: str, arrays: object) -> NDArrays:
 def _count(method: str, value: object) -> int:
     plain = plain_scalar(value)
     if isinstance(plain, float) and plain.is_integer():
-        return int(plain)
-    try:
-        return operator.index(plain)  # type: ignore[arg-type]  # that is the question
-    except TypeError:
-        raise Rejected(f"{method}() returned num_examples={value!r}; return a whole number of examples, 0 or more") from None
+        plain = int(plain)
+    if not isinstance(plain, bool) and hasattr(plain, "__index__"):
+        with contextlib.suppress(TypeError):  # an array has the method, but is no number
+            count = operator.index(plain)
+            if -(2**63) <= count < 2**63:
+                return count
+    raise Rejected(f"{method}() returned num_examples={short(value)}; return a whole number of examples, 0 or more")
 
 
 def _loss(value: object) -> float:
     plain = plain_scalar(value)
     if isinstance(plain, (int, float)):
-        return float(plain)
-    raise Rejected(f"evaluate() returned the loss {value!r}, a {type(value).__name__}; return a float")
+        with contextlib.suppress(OverflowError):  # an integer of more than 1024 bits
+            return float(plain)
+    raise Rejected(f"evaluate() returned the loss {short(value)}, a {type(value).__name__}; return a float")
 
 
 def _scalars(method: str, metrics: object) -> Metrics:

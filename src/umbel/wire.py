@@ -274,5 +274,8 @@ def _no_constant(text: str) -> object:
 
 def short(value: object, limit: int = 80) -> str:
     """`repr(value)`, cut off where a stranger could make it long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # an integer of more digits than Python writes, or a class of the user's own
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[:limit] + "…"

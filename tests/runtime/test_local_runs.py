@@ -180,7 +180,8 @@ def test_a_refused_reply_is_told_why_and_leaves_no_trace_in_the_model(answer, wo
 def test_a_client_that_raises_stays_for_the_next_round():
     run = run_locally(fedavg(), {**two(), "c": Learner(9.0, fails_in=(1,))}, num_rounds=2)
     (note,) = run.history.failures
-    assert (note.round, note.client, note.reason, note.text) == (1, "c", "raised", "fit raised RuntimeError: out of memory")
+    assert (note.round, note.client, note.reason) == (1, "c", "raised")
+    assert note.text.startswith("fit raised RuntimeError: out of memory (test_local_runs.py:")
     assert "Traceback" in note.detail
     assert run.arrays[0][0, 0] != run_locally(fedavg(), two(), num_rounds=2).arrays[0][0, 0]
 

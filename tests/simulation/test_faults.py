@@ -9,6 +9,8 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -254,7 +256,7 @@ def test_what_a_failed_task_did_to_its_state_is_forgotten():
         return Forgetful(context)
 
     history = simulate(forgetful, backend="inline", rounds=3)
-    assert {note.text for note in history.failures} == {"fit raised RuntimeError: tries: 1"}
+    assert {note.text.partition(" (")[0] for note in history.failures} == {"fit raised RuntimeError: tries: 1"}
     assert history.metrics_distributed_fit["tries"] == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
@@ -310,6 +312,7 @@ BAD = {
     "returns None": ({"client_fn": nothing}, "client_fn returned a NoneType; return a NumPyClient or a Client, made"),
     "returns a class": ({"client_fn": lambda c: Member}, "client_fn returned the class Member"),
     "raises": ({"client_fn": raising}, "client_fn raised FileNotFoundError"),
+    "exits": ({"client_fn": lambda context: sys.exit("no data")}, "client_fn raised SystemExit"),
     "no function": ({"client_fn": 7}, "a function that makes one; got int"),
     "a client": ({"client_fn": fl.client.NumPyClient()}, "give a function that makes one, such as lambda context"),
     "no argument": ({"client_fn": lambda: None}, "client_fn takes no argument"),
@@ -358,6 +361,35 @@ def test_a_partial_of_a_function_that_cannot_be_imported_is_sent_to_workers():
         return Member(context, fails=fails)
 
     assert simulate(functools.partial(client_fn, False)) == simulate(client_that_never_fails)
+
+
+@pytest.mark.parametrize("backend", ["inline", "processes"])
+def test_the_place_of_a_failure_is_known_where_the_code_travels_by_value(tmp_path, backend):
+    """That of a script does: `__main__` of a worker is another."""
+    script = tmp_path / "my_script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, script, backend], capture_output=True, text=True, timeout=120, check=True)
+    assert "client 1 failed (raised): fit raised SystemExit: 2 (my_script.py:9)" in done.stderr
+    assert "sys.exit(2)  # nothing here" in done.stdout  # the traceback shows the line itself
+
+
+SCRIPT = """
+import sys, numpy as np, umbel as fl
+class C(fl.client.NumPyClient):
+    def __init__(self, name): self.name = name
+    def get_parameters(self, config): return [np.zeros(1)]
+    def evaluate(self, parameters, config): return 0.0, 1, {}
+    def fit(self, parameters, config):
+        if self.name == "1":
+            sys.exit(2)  # nothing here
+        return parameters, 1, {}
+
+if __name__ == "__main__":
+    history = fl.simulation.start_simulation(
+        client_fn=lambda cid: C(cid), num_clients=2, config=fl.server.ServerConfig(num_rounds=1), backend=sys.argv[1]
+    )
+    print(history.failures[0].detail)
+"""
 
 
 def test_what_cannot_be_pickled_is_named_with_the_remedy():

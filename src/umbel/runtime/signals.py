@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from umbel.accidents import Interruption
+
 __all__ = ["Terminated", "signals"]
 
 
-class Terminated(BaseException):
+class Terminated(Interruption):
     """SIGTERM: the process must go, and the run is to be continued."""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from umbel.accidents import is_an_end, message_of
 from umbel.errors import SimulationError
 from umbel.runtime.contents import Contents, MemoryContents
 from umbel.runtime.transports.simulated.auto import AutoCrew
@@ -63,7 +65,9 @@ def _inline(wishes: Wishes, work: Work, contents: Contents) -> InlineCrew:
         if str(error).startswith("client_fn returned"):
             raise SimulationError(str(error)) from None
         raise SimulationError(_raised(wishes.first, error)) from error
-    except Exception as error:  # user code raises what it likes
+    except BaseException as error:  # user code raises what it likes
+        if is_an_end(error, os.getpid()):
+            raise
         raise SimulationError(_raised(wishes.first, error)) from error
     return crew
 
@@ -127,5 +131,5 @@ def _ray(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
     return crew, contents
 
 
-def _raised(client: str, error: Exception) -> str:
-    return f"client_fn raised {type(error).__name__} for client {client}: {error}"
+def _raised(client: str, error: BaseException) -> str:
+    return f"client_fn raised {type(error).__name__} for client {client}: {message_of(error)}"

@@ -6,6 +6,7 @@ import ctypes
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 
@@ -212,9 +213,11 @@ def test_a_death_in_a_chunk_of_many_fails_only_the_guilty(simulate):
     assert [(note.client, note.reason) for note in history.failures] == [("2", "died")]
 
 
-def test_a_client_that_ends_its_process_politely_is_a_death_too(simulate):
-    history = simulate(dying(lambda: exit(3)), rounds=1)
-    assert [(note.client, note.reason) for note in history.failures] == [("2", "died")]
+def test_a_client_that_exits_politely_is_a_failed_task_with_its_place(simulate):
+    history = simulate(dying(lambda: sys.exit(3)), rounds=1)
+    ((client, reason, text),) = [(note.client, note.reason, note.text) for note in history.failures]
+    assert (client, reason) == ("2", "raised")
+    assert text.startswith("fit raised SystemExit: 3 (test_cluster.py:")
 
 
 def test_a_hung_client_hits_the_round_timeout_and_the_run_goes_on(simulate):
@@ -232,6 +235,7 @@ def test_a_hung_client_hits_the_round_timeout_and_the_run_goes_on(simulate):
 BAD = {
     "returns None": ({"client_fn": nothing}, "client_fn returned a NoneType; return a NumPyClient or a Client, made"),
     "raises": ({"client_fn": raising}, "client_fn raised FileNotFoundError: no such data: /data/site-7 in a Ray worker"),
+    "exits": ({"client_fn": lambda context: sys.exit("no data")}, "client_fn raised SystemExit: no data in a Ray worker"),
     "dies": ({"client_fn": lambda context: os._exit(1)}, "died without a word: killed, out of memory, or crashed when"),
     "too many processors": (
         {"client_resources": {"num_cpus": 3}},

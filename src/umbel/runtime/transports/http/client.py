@@ -168,7 +168,7 @@ class _Life:
                 if news.over is not None:
                     self._stop.set()
                     self._news.put(_Over(news.over))
-        except Exception as error:  # whatever ends this thread ends the client
+        except BaseException as error:  # whatever ends this thread ends the client
             self._stop.set()
             self._news.put(error)
 

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 from msgspec import Struct
 
+from umbel.accidents import is_an_end
 from umbel.params import NDArray, NDArrays, Params, gather
 from umbel.runtime.threads import capped_threads
 from umbel.runtime.transports.simulated.complaints import Broken
@@ -61,7 +62,9 @@ class Worker:
             loaded = pickle.loads(work.data)
             assert isinstance(loaded, Work)
             self._bench = Workbench(loaded, self._keep)
-        except Exception as error:  # user code: whatever it says is for its author
+        except BaseException as error:  # user code: whatever it says is for its author
+            if is_an_end(error, os.getpid()):
+                raise
             return Broken.by(error)
         self._cap(threads)  # what it has imported is capped, whatever it has read
         return os.getpid()
@@ -70,7 +73,9 @@ class Worker:
         """Makes a client for nothing."""
         try:
             self._bench.try_client(client)
-        except Exception as error:  # user code
+        except BaseException as error:  # user code
+            if is_an_end(error, os.getpid()):
+                raise
             return Broken.by(error)
         self._cap(threads)  # what making it has imported, too
         return None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from umbel.accidents import message_of
 from umbel.errors import SimulationError
 
 __all__ = ["Broken", "sendable", "unusable"]
@@ -22,9 +23,9 @@ class Broken(Struct, frozen=True):
     type_error: bool
 
     @classmethod
-    def by(cls, error: Exception) -> Broken:
+    def by(cls, error: BaseException) -> Broken:
         """What the exception says that is just being handled."""
-        return cls(f"{type(error).__name__}: {error}", traceback.format_exc(), isinstance(error, TypeError))
+        return cls(f"{type(error).__name__}: {message_of(error)}", traceback.format_exc(), isinstance(error, TypeError))
 
 
 @contextlib.contextmanager

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
+import pickle
 import sys
-from collections.abc import Iterator
+from collections import ChainMap
+from collections.abc import Callable, Iterator
 from importlib.machinery import PathFinder
+from types import CodeType
+from typing import ClassVar
 
 import cloudpickle
 
-__all__ = ["by_value"]
+__all__ = ["by_value", "dump_code"]
 
 
 @contextlib.contextmanager
@@ -43,3 +48,28 @@ def _importable(name: str) -> bool:
             return found in sys.builtin_module_names
         path = None if spec.submodule_search_locations is None else [*spec.submodule_search_locations]
     return True
+
+
+def dump_code(value: object, aside: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
+    """Bytes of which `pickle.loads` makes the value again, its functions and classes too. `aside` is a `buffer_callback`."""
+    file = io.BytesIO()
+    _Pickler(file, protocol=5, buffer_callback=aside).dump(value)
+    return file.getvalue()
+
+
+def _reduce_code(code: CodeType) -> tuple[Callable[..., CodeType], tuple[object, ...]]:
+    make, arguments = _PLAIN[CodeType](code)
+    return _make_code, (code.co_filename, make, *arguments)
+
+
+def _make_code(file: str, make: Callable[..., CodeType], *arguments: object) -> CodeType:
+    return make(*arguments).replace(co_filename=file)
+
+
+_PLAIN = cloudpickle.Pickler.dispatch_table
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Keeps the names of files, which cloudpickle replaces by "<dynamic-code>": a traceback is to show them."""
+
+    dispatch_table: ClassVar = ChainMap({CodeType: _reduce_code}, _PLAIN)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from umbel.accidents import Interruption
 from umbel.params import NDArrays, Params, gather
 from umbel.runtime.contents import Contents, write_content
 from umbel.runtime.transports.simulated.pieces import Done, Lost, Piece, Work
@@ -19,8 +20,8 @@ from umbel.wire import Schema
 __all__ = ["InlineCrew"]
 
 
-class _Hung(BaseException):
-    """The time of a piece is over. Not an `Exception`: user code must let it pass."""
+class _Hung(Interruption):
+    """The time of a piece is over."""
 
 
 class InlineCrew:

@@ -22,7 +22,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-import cloudpickle
 import numpy as np
 from msgspec import Struct
 
@@ -32,7 +31,7 @@ from umbel.folding import PartialSum, plan
 from umbel.runtime.log import logger
 from umbel.runtime.transports.simulated.actor import Result, Worker
 from umbel.runtime.transports.simulated.complaints import Broken, sendable, unusable
-from umbel.runtime.transports.simulated.importable import by_value
+from umbel.runtime.transports.simulated.importable import by_value, dump_code
 from umbel.runtime.transports.simulated.pieces import Done, Lost, Piece, Work
 from umbel.runtime.transports.simulated.shared import SharedContents, anonymous_file, map_file, write_all
 
@@ -123,7 +122,7 @@ class RayCrew:
         self._failed_starts = 0
         self._actors: list[_Actor] = []
         with sendable("Ray workers"), by_value(work.client_fn):
-            pickled = cloudpickle.dumps(work, protocol=5)
+            pickled = dump_code(work)
         self._ours = not ray.is_initialized()
         try:
             if self._ours:

@@ -37,7 +37,7 @@ def encode_state(state: dict[str, object]) -> bytes:
                 raise TypeError(f"the key {name!r} is a {type(name).__name__}, not text")
             _check(value, f"[{name!r}]")
         return _encoder.encode(state)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except Exception as error:  # a list or a dict of the user's own class raises what it likes
         raise WireError(
             f"context.state holds what cannot be kept: {error}; it takes arrays, numbers, text, bytes, "
             "and lists and dicts of them"

@@ -15,13 +15,14 @@ import traceback
 from io import TextIOWrapper
 from mmap import mmap
 
-import cloudpickle
 from msgspec import Struct
 
+from umbel.accidents import is_an_end
 from umbel.params import NDArrays, Params, gather
 from umbel.runtime.threads import capped_threads
 from umbel.runtime.transports.simulated.channel import Channel, Closed
 from umbel.runtime.transports.simulated.complaints import Broken
+from umbel.runtime.transports.simulated.importable import dump_code
 from umbel.runtime.transports.simulated.pieces import Done, Piece, Work
 from umbel.runtime.transports.simulated.shared import anonymous_file, dump_shared, load_shared, map_file, write_all
 from umbel.runtime.transports.simulated.workbench import Workbench
@@ -75,7 +76,7 @@ def dump(value: object) -> int:
         buffers.append(buffer)
         return False
 
-    return dump_shared(cloudpickle.dumps(value, protocol=5, buffer_callback=aside), buffers)
+    return dump_shared(dump_code(value, aside), buffers)
 
 
 def main(fd: int) -> None:
@@ -104,7 +105,9 @@ def main(fd: int) -> None:
             with capped_threads(begin.threads):  # after the user's imports: what they loaded is capped, too
                 if begin.tries is not None:
                     bench.try_client(begin.tries)
-        except Exception as error:  # user code: whatever it says is for its author
+        except BaseException as error:  # user code: whatever it says is for its author
+            if is_an_end(error, os.getpid()):
+                raise
             channel.send(Broken.by(error))
             return
         channel.send(Ready())
