@@ -68,6 +68,17 @@ class _Proxy:
         self._process.wait(20)
         self._process = None
 
+    def change(self, *changes: tuple[str, str]) -> None:
+        """Makes changes to its configuration and starts it again."""
+        path = self.folder / "config"
+        text = path.read_text()
+        for old, new in changes:
+            assert old in text, f"the configuration has no {old!r}:\n{text}"
+            text = text.replace(old, new)
+        path.write_text(text)
+        self.stop()
+        self.start()
+
     def close(self) -> None:
         if self._process is not None:
             self.stop()

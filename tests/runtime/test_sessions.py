@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from umbel.runtime.transports.http import sessions
-from umbel.runtime.transports.http.sessions import GRACE, Sessions
+from umbel.runtime.transports.http.sessions import GRACE, RELAYED_GRACE, Sessions
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def clock(monkeypatch):
 
 def test_a_connection_that_a_proxy_uses_for_another_client_keeps_nobody_present(clock):
     left = []
-    present = Sessions(joined=lambda name: None, left=lambda name, why: left.append((name, why)), most=10)
+    present = Sessions(joined=lambda name: None, left=lambda name, why: left.append((name, why)), most=10, lease=60.0)
     upstream, other = ("10.0.0.1", 4711), ("10.0.0.1", 4712)
     present.register("a", upstream)
     b = present.register("b", upstream)  # the proxy's next request on it is another client's
@@ -26,3 +26,32 @@ def test_a_connection_that_a_proxy_uses_for_another_client_keeps_nobody_present(
     clock[0] += GRACE + 1
     present.sweep()
     assert left == [("a", "its connection broke")]
+
+
+def silent(clock, seconds, *, relayed, ends):
+    """Why a client has left after so many seconds without a request; `ends` says how its connection ended, if it did."""
+    left, peer = [], ("10.0.0.1", 4711)
+    present = Sessions(joined=lambda name: None, left=lambda name, why: left.append(why), most=10, lease=60.0)
+    present.register("a", peer, relayed=relayed)
+    if ends is not None:
+        present.disconnected(peer, ends == "idle")
+    clock[0] += seconds
+    present.sweep()
+    return left[0] if left else None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "relayed", "ends", "why"),
+    [
+        (59, False, None, None),
+        (61, False, None, "nothing heard for 61 s"),
+        (GRACE + 1, False, "idle", "its connection broke"),  # its process has gone, which closes what it has open
+        (GRACE + 1, False, "busy", "its connection broke"),
+        (GRACE + 1, True, "busy", None),  # the proxy may be about to come back
+        (RELAYED_GRACE + 1, True, "busy", "its connection broke"),
+        (59, True, "idle", None),  # a proxy ends connections when it likes
+        (61, True, "idle", "nothing heard for 61 s"),
+    ],
+)
+def test_a_client_is_gone_when_its_connection_is_or_its_lease_is_over(clock, seconds, relayed, ends, why):
+    assert silent(clock, seconds, relayed=relayed, ends=ends) == why

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,9 @@ from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Durability, Keeping
 from umbel.runtime.transports.base import Proxy
 from umbel.runtime.transports.http.connections import Limits
+from umbel.runtime.transports.http.forwarded import TrustedProxies
 from umbel.runtime.transports.http.listener import AddressInUse, Listener
+from umbel.runtime.transports.http.proxy_header import read_header
 from umbel.runtime.transports.http.server import HttpTransport
 from umbel.strategies.base import Strategy
 from umbel.strategies.classic import combines_by_itself, slots_of
@@ -74,12 +76,14 @@ def start_server(
     certificates: tuple[Pem, Pem, Pem] | None = None,
     require_client_certificate: bool = False,
     require_identity: bool = False,
+    trusted_proxies: str | Sequence[str] = (),
     seed: int = 0,
     store: str | Path | None = DEFAULT_STORE,
     fresh: bool = False,
     durability: Durability = "process",
     keep_rounds: int | None = 100,
     store_patience: float = 60.0,
+    lease: float = 180.0,
     audit: bool = False,
     max_examples: int = 10**7,
     max_bytes: int = 2**40,
@@ -94,6 +98,9 @@ def start_server(
       are then TLS. `require_client_certificate`: clients must have a certificate of that CA, too (mutual TLS).
     - `require_identity`: only clients with a key that has joined take part (`umbel server token`), and every request of
       theirs is signed. Plain HTTP beyond this machine is refused then.
+    - `trusted_proxies`: addresses and networks of reverse proxies whose word about a client's address is believed, by
+      `Forwarded`, `X-Forwarded-For` or the PROXY protocol: so that limits do not hit everybody behind one
+      (docs/behind-a-proxy.md).
     - `seed`: who is sampled follows from it, the round and the clients' names.
     - `store`: the folder (or SQLAlchemy URL) that keeps the run; a run that ended uncleanly goes on when the same server is
       started again, unless `fresh`. None keeps nothing.
@@ -101,6 +108,8 @@ def start_server(
       of a flush per file and per commit.
     - `keep_rounds`: how many rounds the journal goes back at least, for `umbel replay`; None keeps all of it.
     - `store_patience`: seconds that a full disk or an absent database is tried again, before the server stops.
+    - `lease`: seconds that a client may be silent while its connection stays open, as one is whose `fit` holds the
+      interpreter's lock, before it counts as gone; its answer is taken all the same if its round is still open then.
     - `audit`: also keeps a chained record of who sent what and what became of it, for `umbel audit verify`; a run that has
       begun with one goes on with it.
     - `max_examples`: the largest `num_examples` that is believed; `max_bytes`: the largest update.
@@ -115,14 +124,17 @@ def start_server(
     named_once("start_server", grpc_max_message_length=grpc_max_message_length)
     if server is not None and strategy is not None:
         logger.warning("server= and strategy= were both given; the server's strategy is used")
+    if not isinstance(lease, (int, float)) or not lease > 0:
+        raise ValueError(f"lease={lease!r} is not a number of seconds above 0, such as 180.0; math.inf waits for ever")
     chosen = (server.strategy if server is not None else None) or strategy or FedAvg()
     manager = client_manager or (server.client_manager if server is not None else None) or SimpleClientManager()
     settings = config or ServerConfig()
     keeping = Keeping(durability=durability, rounds=keep_rounds, audit=audit, patience=store_patience)
     prepare()
+    limits = Limits(connections=min(Limits().connections, spare_files()), lease=lease)
     if require_identity and store is None:
         raise SecurityError("require_identity=True keeps its members in the store; leave out store=None")
-    listener = _listen(server_address, certificates, require_client_certificate)
+    listener = _listen(server_address, certificates, require_client_certificate, TrustedProxies(trusted_proxies))
     try:
         if require_identity and listener.open_to_all:
             raise SecurityError(
@@ -141,7 +153,8 @@ def start_server(
         with _said(), exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
             rules = Rules(run=opened.run, min_available=chosen.min_available_clients, pace=pace)
             room = Room(max_metrics, max_metrics_size)
-            return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, max_examples, max_bytes, room)
+            most = (max_examples, max_bytes)
+            return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, *most, room, limits)
     finally:
         opened.close()
 
@@ -158,6 +171,7 @@ def _serve(
     max_examples: int,
     max_bytes: int,
     room: Room,
+    limits: Limits,
 ) -> History:
     coordinator, history, untold, at = restored(opened.stored, rules, settings.num_rounds)
     begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
@@ -181,7 +195,7 @@ def _serve(
         known=coordinator.state.pool,
         pending=[task.id for task in coordinator.pending],
         seed=seed,
-        limits=Limits(connections=min(Limits().connections, spare_files())),
+        limits=limits,
         gate=gate,
         room=room,
     )
@@ -258,14 +272,17 @@ def _said() -> Iterator[None]:
         sys.exit(f"umbel: {error}")
 
 
-def _listen(address: str, certificates: tuple[Pem, Pem, Pem] | None, client_certificates: bool) -> Listener:
+def _listen(
+    address: str, certificates: tuple[Pem, Pem, Pem] | None, client_certificates: bool, trusted: TrustedProxies
+) -> Listener:
     if client_certificates and certificates is None:
         raise SecurityError("require_client_certificate=True needs TLS: give certificates=(ca, certificate, key)")
     tls = None
     if certificates is not None:
-        tls = server_context(certificates, client_certificates=client_certificates, failed=_HandshakeLog())
+        header = read_header if trusted else None
+        tls = server_context(certificates, client_certificates=client_certificates, failed=_HandshakeLog(), header=header)
     try:
-        return Listener(address, tls=tls)
+        return Listener(address, tls=tls, trusted=trusted)
     except AddressInUse as error:
         if not is_script():
             raise

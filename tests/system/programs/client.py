@@ -8,8 +8,11 @@ from member import Gates, Member
 import umbel as fl
 
 
-def main(name, address, gates, hold=(), form="numpy", anonymous=False, size=1000, raises=(), spoils=(), **options):
-    member = Member(name, Gates(gates, name, list(hold)), size=size, raises=list(raises), spoils=list(spoils))
+def main(
+    name, address, gates, hold=(), form="numpy", anonymous=False, size=1000, raises=(), spoils=(), locks=None, **options
+):
+    points = Gates(gates, name, list(hold))
+    member = Member(name, points, size=size, raises=list(raises), spoils=list(spoils), locks=locks)
     client = {
         "numpy": lambda: {"client": member},
         "client": lambda: {"client": member.to_client()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from pathlib import Path
 from zlib import crc32
@@ -44,8 +45,16 @@ class Member(fl.client.NumPyClient):
     """What it returns follows from what it got, from its name and from the round: no seed, no data."""
 
     def __init__(
-        self, name: str, gates: Gates, *, size: int = 1000, raises: list[str] | None = None, spoils: list[str] | None = None
+        self,
+        name: str,
+        gates: Gates,
+        *,
+        size: int = 1000,
+        raises: list[str] | None = None,
+        spoils: list[str] | None = None,
+        locks: dict[str, float] | None = None,
     ) -> None:
+        self.locks = locks or {}
         self.name, self.gates, self.size, self.raises, self.spoils = name, gates, size, raises or [], spoils or []
         self.examples = 10 + crc32(name.encode()) % 90
 
@@ -77,5 +86,7 @@ class Member(fl.client.NumPyClient):
 
     def _step(self, point: str) -> None:
         self.gates.arrive(point)
+        if point in self.locks:  # a C call that keeps the interpreter's lock: no other thread runs
+            ctypes.PyDLL(None).poll(None, 0, int(1000 * self.locks[point]))
         if point in self.raises or point.split(".")[0] in self.raises:
             raise RuntimeError(f"no data for {point} today")

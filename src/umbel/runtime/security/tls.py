@@ -17,16 +17,25 @@ __all__ = ["Pem", "client_context", "server_context", "why_tls_failed"]
 Pem = bytes | str | Path  # PEM, also as text, or the path of a file that has it
 
 
+Header = Callable[[bytes], tuple[int, str] | None]  # reads a PROXY header: size and address; None: more has to come
+
+
 def server_context(
-    certificates: tuple[Pem, Pem, Pem], *, client_certificates: bool, failed: Callable[[str], None]
+    certificates: tuple[Pem, Pem, Pem],
+    *,
+    client_certificates: bool,
+    failed: Callable[[str], None],
+    header: Header | None = None,
 ) -> ssl.SSLContext:
     """For a listener: CA certificate, the server's certificate and its private key.
 
     With `client_certificates` a client's certificate is checked against the CA. One that has none is told so in HTTP, where
-    it can read it. `failed` hears why a handshake did not come about. Raises `SecurityError`.
+    it can read it. `failed` hears why a handshake did not come about. `header` reads what a proxy may say before the
+    handshake, which is then `told` of the session. Raises `SecurityError`.
     """
     authority, certificate, key = certificates
     context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.header = header
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.failed, context.shaking = failed, weakref.WeakSet()
     context.sslobject_class = _Told
@@ -42,6 +51,7 @@ HANDSHAKES = 2_048  # under way at the same time, of 50 KiB each
 
 class _ServerContext(ssl.SSLContext):
     failed: Callable[[str], None]
+    header: Header | None
     shaking: weakref.WeakSet[_Told]
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *arguments: Any, **options: Any) -> ssl.SSLObject:
@@ -51,7 +61,7 @@ class _ServerContext(ssl.SSLContext):
             raise ssl.SSLError(why)
         told = super().wrap_bio(incoming, outgoing, *arguments, **options)
         assert isinstance(told, _Told)
-        told.outgoing, told.context_of = outgoing, self
+        told.incoming, told.outgoing, told.context_of = incoming, outgoing, self
         self.shaking.add(told)
         return told
 
@@ -59,13 +69,17 @@ class _ServerContext(ssl.SSLContext):
 class _Told(ssl.SSLObject):
     """The event loop keeps the error of a handshake to itself, and hangs up before the peer has heard of it. Not so here."""
 
+    incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
     context_of: _ServerContext
+    told: str | None = None  # by a proxy; None where there was no header
+    _first: bytes | None = b""  # what has come, while that may be a part of a header
     _error: ssl.SSLError | None = None
 
     def do_handshake(self) -> None:
         if self._error is not None:
             raise self._error
+        self._read_header()
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -79,6 +93,20 @@ class _Told(ssl.SSLObject):
             self._error = error
             raise ssl.SSLWantReadError from None  # then what is outgoing is sent; whatever comes in ends it
         self.context_of.shaking.discard(self)
+
+
+    def _read_header(self) -> None:
+        """Takes off what a proxy says before the handshake. Raises `SSLWantReadError` while more of it has to come."""
+        if self.context_of.header is None or self._first is None:
+            return
+        self._first += self.incoming.read()
+        found = self.context_of.header(self._first)
+        if found is None:
+            raise ssl.SSLWantReadError
+        size, told = found
+        self.told = told if size else None
+        self.incoming.write(self._first[size:])
+        self._first = None
 
 
 _SPEAK_TLS_WHY = b"this port speaks TLS; connect by https, and give an Umbel client root_certificates=\n"

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from umbel.runtime.transports.http.protocol import Refused
+from umbel.runtime.transports.http.forwarded import plain
+from umbel.runtime.transports.http.protocol import OURS, Refused
 
 __all__ = ["Connection", "Connections", "Limits", "Peer"]
 
@@ -31,6 +32,7 @@ class Limits:
     per_client: int = 32  # open ones of one client; its own Umbel opens three or four
     head: float = 10.0  # until a request's head, or a stranger's whole request, must be there
     pause: float = 30.0  # without a byte, in the middle of a body or of an answer
+    lease: float = 180.0  # of a client without a request, or with an answer unread: it may hold its interpreter's lock
     unread: int = 64 * 2**20  # of a body that has been refused, before the connection is cut
     clients: int = 20_000  # present at the same time
     registrations: tuple[float, int] = (100.0, 5_000)  # of one address: a second, and at once
@@ -46,11 +48,14 @@ class Connection:
 
     __slots__ = (
         *("owner", "peer", "pending", "receiving", "requests", "since", "stuck", "transport", "unsent", "first_byte"),
-        *("certified", "heard"),
+        *("certified", "heard", "address", "shared"),
     )
 
-    def __init__(self, peer: Peer, transport: asyncio.Transport) -> None:
+    def __init__(self, peer: Peer, transport: asyncio.Transport, sender: str = "", *, shared: bool = False) -> None:
+        """`sender` has the address that a trusted proxy has told; a `shared` connection is such a proxy's own."""
         self.peer = peer
+        self.address = sender or plain(peer[0])
+        self.shared = shared
         self.transport = transport
         self.owner = ""  # the client whose session a request on it has named
         self.certified = bool(transport.get_extra_info("peercert"))  # TLS has checked it
@@ -78,10 +83,9 @@ class Connections:
 
     def opened(self, connection: Connection) -> None:
         """A new connection; an older stranger goes where there are too many."""
-        address = connection.peer[0]
         self._all[connection.peer] = connection
         self._estrange(connection)
-        mine = self._strangers[address]
+        mine = self._strangers.get(connection.address, {})
         if len(mine) > self.limits.strangers:
             self._close(next(iter(mine.values())), f"more than {self.limits.strangers:,} connections that no client uses")
         elif len(self._all) > self.limits.connections and self._order:
@@ -106,7 +110,7 @@ class Connections:
     def refused(self, connection: Connection | None, why: str) -> None:
         """Bytes on it were not even a request."""
         if connection is not None:
-            self._say(connection.owner or connection.peer[0], why)
+            self._say(connection.owner or connection.address, why)
 
     @contextmanager
     def request(self, peer: Peer | None) -> Iterator[Connection | None]:
@@ -164,18 +168,19 @@ class Connections:
             unsent = connection.transport.get_write_buffer_size()
             if not unsent or unsent != connection.unsent:
                 connection.unsent, connection.stuck = unsent, now
-            elif now - connection.stuck > limits.pause:
-                self._close(connection, f"an answer that nobody has read for {limits.pause:g} s")
+            elif now - connection.stuck > (most := max(limits.pause, limits.lease) if connection.owner else limits.pause):
+                self._close(connection, f"an answer that nobody has read for {most:g} s")
 
     def _estrange(self, connection: Connection) -> None:
         self._order[connection.peer] = connection
-        self._strangers.setdefault(connection.peer[0], {})[connection.peer] = connection
+        if not connection.shared:  # a proxy's connections are many clients', and the proxy counts theirs
+            self._strangers.setdefault(connection.address, {})[connection.peer] = connection
 
     def _befriend(self, connection: Connection) -> None:
         self._order.pop(connection.peer, None)
-        mine = self._strangers.get(connection.peer[0], {})
+        mine = self._strangers.get(connection.address, {})
         if mine.pop(connection.peer, None) is not None and not mine:
-            del self._strangers[connection.peer[0]]
+            del self._strangers[connection.address]
 
     def _disown(self, connection: Connection) -> None:
         owned = self._owned.get(connection.owner)
@@ -185,11 +190,11 @@ class Connections:
                 del self._owned[connection.owner]
 
     def _close(self, connection: Connection, why: str, status: bytes = b"") -> None:
-        self._say(connection.owner or connection.peer[0], why)
+        self._say(connection.owner or connection.address, why)
         if status:  # no answer has begun: its peer hears why
             text = f"{why}\n".encode()
-            head = b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
-            connection.transport.write(head % (status, len(text)) + text)
+            head = b"HTTP/1.1 %s\r\nconnection: close\r\n%s: 1\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
+            connection.transport.write(head % (status, OURS.encode(), len(text)) + text)
             connection.transport.close()
         else:
             connection.transport.abort()

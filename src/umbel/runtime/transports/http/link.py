@@ -268,7 +268,8 @@ class Link:
             )
         except (HTTPError, OSError) as error:
             unreachable = self._unreachable(error, size)
-            unreachable.waited = max(time.monotonic() - began - due, 0.0)
+            if isinstance(error, urllib3.exceptions.TimeoutError):  # and not whoever keeps this thread from running
+                unreachable.waited = min(max(time.monotonic() - began - due, 0.0), OVERDUE)
             raise unreachable from None
         if response.status == 413 and not is_the_servers(response.headers, 413):
             if self._sizes.refused(size):

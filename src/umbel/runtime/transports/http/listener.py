@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import socket
 import ssl
 import threading
@@ -16,13 +17,16 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from umbel.runtime.transports.http.address import parse_address
+from umbel.runtime.transports.http.behind import behind
 from umbel.runtime.transports.http.connections import Connection, Connections, Peer
+from umbel.runtime.transports.http.forwarded import TrustedProxies
 
 __all__ = ["AddressInUse", "Listener"]
 
 _http_logger = logging.getLogger("umbel.http")
 _http_logger.setLevel(logging.ERROR)  # what strangers send is said where it is refused; what breaks here is said here
 HANDSHAKE = 10.0  # seconds for TLS
+NOBODY = TrustedProxies()
 MAX_HEAD = 2**17  # bytes of a request's line and headers
 
 
@@ -36,8 +40,9 @@ class Listener:
     Raises `AddressInUse`, or another `OSError` for an address that this machine does not have.
     """
 
-    def __init__(self, address: str, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, address: str, *, tls: ssl.SSLContext | None = None, trusted: TrustedProxies = NOBODY) -> None:
         self.host, port = parse_address(address)
+        self.trusted = trusted
         self._tls = tls
         self.certificate_needed = tls is not None and tls.verify_mode is not ssl.CERT_NONE
         self._socket = _bind(self.host, port)
@@ -60,20 +65,24 @@ class Listener:
         self,
         app: ASGIApp,
         connections: Connections,
-        disconnected: Callable[[Peer], None],
+        disconnected: Callable[[Peer, bool], None],
         watch: Callable[[], Awaitable[None]],
+        lease: float,
     ) -> None:
-        """Serves `app` on `connections`; tells of each closed one by its peer, and runs `watch` beside it."""
+        """Serves `app` on `connections`; tells of each closed one by its peer, and runs `watch` beside it.
+
+        A connection may be idle for `lease` seconds; whose it may be, `connections` knows.
+        """
         config = uvicorn.Config(
             app,
-            http=_protocol(connections, disconnected),
+            http=behind(_protocol(connections, disconnected), self.trusted),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # a connection is known by its peer, whatever a header says
-            timeout_keep_alive=75,
+            proxy_headers=False,  # what a header says is believed request by request, and not of everybody
+            timeout_keep_alive=math.ceil(min(max(lease, 75.0), 1e6)),
             timeout_graceful_shutdown=1,
             backlog=4096,
         )
@@ -165,6 +174,7 @@ def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.soc
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _notice_dead_machines(sock)
         if family is socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
@@ -175,7 +185,18 @@ def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.soc
     return sock
 
 
-def _protocol(connections: Connections, disconnected: Callable[[Peer], None]) -> type[asyncio.Protocol]:
+def _notice_dead_machines(sock: socket.socket) -> None:
+    """Has the system ask, on every connection that is idle, whether the other machine is still there.
+
+    It answers for a client that is busy, too: so half a minute without an answer is a machine that is gone.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):  # not on every platform
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def _protocol(connections: Connections, disconnected: Callable[[Peer, bool], None]) -> type[asyncio.Protocol]:
     """uvicorn's protocol class, telling of connections and of their bytes: so a killed client is seen at once."""
     base: Any
     try:
@@ -186,6 +207,7 @@ def _protocol(connections: Connections, disconnected: Callable[[Peer], None]) ->
     class Protocol(base):  # type: ignore[misc]  # one of two classes
         _head = -1  # bytes of a request's head so far; -1 where none is under way
         _connection: Connection | None = None
+        sender, shared = "", False  # where a trusted proxy may stand between: see behind.py
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             self.logger = _http_logger
@@ -193,7 +215,7 @@ def _protocol(connections: Connections, disconnected: Callable[[Peer], None]) ->
             if self.client is None:  # it has gone already
                 transport.abort()
                 return
-            self._connection = Connection(self.client, transport)
+            self._connection = Connection(self.client, transport, self.sender, shared=self.shared)
             connections.opened(self._connection)
 
         # httptools tells when a head begins and ends, and takes one of any length; h11 has a limit of its own.
@@ -231,6 +253,6 @@ def _protocol(connections: Connections, disconnected: Callable[[Peer], None]) ->
             super().connection_lost(exc)
             if self._connection is not None:
                 connections.closed(self._connection.peer)
-                disconnected(self._connection.peer)
+                disconnected(self._connection.peer, not self._connection.requests)
 
     return Protocol

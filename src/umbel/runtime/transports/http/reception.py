@@ -22,6 +22,7 @@ from umbel.runtime.log import logger
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Connections, Limits, Peer
+from umbel.runtime.transports.http.forwarded import TrustedProxies, plain
 from umbel.runtime.transports.http.protocol import PART, SESSION, Problem, Refused, Register, check_name, encode
 from umbel.runtime.transports.http.sessions import Present, Sessions
 from umbel.wire import short
@@ -46,6 +47,7 @@ class Reception:
         limits: Limits,
         conduct: Conduct,
         certificate_needed: bool,
+        trusted: TrustedProxies,
         gate: Gate | None,
         failed: Callable[[StoreError], None],
     ) -> None:
@@ -53,6 +55,7 @@ class Reception:
         self._limits = limits
         self._conduct = conduct
         self._certificate_needed = certificate_needed
+        self._trusted = trusted
         self._gate = gate
         self._failed = failed
         self._buffered: dict[str, int] = {}  # bytes of messages that are being received or answered, by client
@@ -124,8 +127,7 @@ class Reception:
     ) -> Response:
         """The answer to a request that is refused, with its line in the log."""
         client: Present | None = request.scope.get("umbel.client")
-        peer = peer_of(request)
-        source = client.name if client is not None else peer[0] if peer is not None else "somebody"
+        source = client.name if client is not None else self.address(request) or "somebody"
         self._conduct.say(source, f"refused {request.method} {short(request.url.path)} with {status}: {why}")
         if offence and client is not None and status in OFFENCES:
             quarantine = self._conduct.offends(client.name, why)
@@ -133,6 +135,13 @@ class Reception:
                 why = f"{why}. {client.name} is {quarantine}"
                 self._sessions.leave(client, quarantine)
         return _problem(request, status, why, headers)
+
+    def address(self, request: Request) -> str:
+        """The address of whoever has sent this request, as far as whoever says so is trusted; "" where it has gone."""
+        connection = _connection(request)
+        if connection is None:
+            return "" if request.client is None else plain(request.client.host)
+        return self._trusted.sender(connection.address, request.headers) if connection.shared else connection.address
 
     # ---- for the handlers
 
@@ -143,7 +152,7 @@ class Reception:
             request.scope["umbel.digest"] = self._gate.check(request, client.holder)
         self._conduct.asks(client.name)
         peer = peer_of(request)
-        self._sessions.seen(client, peer)
+        self._sessions.seen(client, peer, relayed=_is_relayed(request))
         self.connections.trust(peer, client.name)
         request.scope["umbel.client"] = client
         return client
@@ -152,14 +161,14 @@ class Reception:
         """A new session for the name in the message. Raises `Refused`."""
         peer, name = peer_of(request), message.client_id
         if peer is not None:
-            self._conduct.registers(peer[0])
+            self._conduct.registers(self.address(request))
         try:
             check_name(name)
         except ValueError as error:
             raise Refused(400, str(error)) from None
         self._conduct.admit(name)
         holder = None if self._gate is None else await self._gate.admit(request, message, body)
-        client = self._sessions.register(name, peer)
+        client = self._sessions.register(name, peer, relayed=_is_relayed(request))
         client.holder = holder
         self.connections.release(name)  # those of the process that is fenced by this one
         self.connections.trust(peer, name)
@@ -242,6 +251,13 @@ def _strip_prefix(scope: Scope) -> None:
     if start > 0:
         scope["raw_path"] = raw[start:]
         scope["path"] = unquote(raw[start:].decode("ascii", "replace"))
+
+
+def _is_relayed(request: Request) -> bool:
+    """Whether a reverse proxy has passed it on. Whoever only says so gains patience, and nothing else."""
+    connection = _connection(request)
+    told = connection is not None and (connection.shared or connection.address != plain(connection.peer[0]))
+    return told or any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via"))
 
 
 def peer_of(request: Request) -> Peer | None:

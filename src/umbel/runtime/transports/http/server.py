@@ -145,19 +145,20 @@ class HttpTransport:
         self._over: str | None = None
         self._away = False
         joined = lambda name: self.put(Joined(name))  # noqa: E731
-        self._sessions = Sessions(joined=joined, left=self._left, known=known, most=limits.clients)
+        self._sessions = Sessions(joined=joined, left=self._left, known=known, most=limits.clients, lease=limits.lease)
         self._conduct = Conduct(limits)
         self._reception = Reception(
             self._sessions,
             limits=limits,
             conduct=self._conduct,
             certificate_needed=listener.certificate_needed,
+            trusted=listener.trusted,
             gate=gate,
             failed=self.put,
         )
         self._gate = gate
         self._listener = listener
-        listener.start(self._app(), self._reception.connections, self._sessions.disconnected, self._watch)
+        listener.start(self._app(), self._reception.connections, self._sessions.disconnected, self._watch, limits.lease)
 
     # ---- for the run's loop
 

@@ -1,7 +1,9 @@
 """Who is there: clients by name, their sessions and their connections. Knows no tasks.
 
-A client is present from its first request until it says goodbye, has had no open connection for the grace period, or has
-kept one open and been silent for long. One process at a time plays a client: the newer fences the older.
+A client is present from its first request until it says goodbye, its connection has ended and the grace period is over, or
+nothing is heard of it for its lease: a training that holds the interpreter's lock keeps it from asking for anything, and its
+connection open. Where proxies stand between, a connection is theirs: they end it when a request is answered, and all at once
+when they are restarted. One process at a time plays a client: the newer fences the older.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["SWEEP", "Present", "Sessions"]
 
 GRACE = 7.0  # seconds a client may be without a connection: longer than a client's longest back-off, 5 s
-RESUME_GRACE = 12.0  # the same, for the clients of a run that is resumed
-SILENCE = 60.0  # seconds a client may keep its connection open without asking for anything
+RESUME_GRACE = 12.0  # the same, for the clients of a run that is resumed,
+RELAYED_GRACE = 30.0  # and for one behind a proxy, which may be restarted
 SWEEP = 0.5  # seconds between two looks at who is still there
 MAX_FENCED = 10_000  # sessions remembered as fenced; older ones are merely unknown
 
@@ -39,6 +41,8 @@ class Present:
     grace: float = GRACE
     polls: int = 0  # open ones
     following: int = 0  # replies of its that wait for the next task
+    relayed: bool = False  # it comes through a proxy
+    resting: bool = False  # which has ended its last connection with nothing under way: that says nothing of the client
     holder: Holder | None = None  # of the key that its requests are signed with
     connections: set[Peer] = field(default_factory=set)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,13 +51,19 @@ class Present:
 class Sessions:
     """Calls `joined(name)` and `left(name, why)` as clients come and go. `known` ones have `RESUME_GRACE` to return.
 
-    `most` bounds how many are present at the same time.
+    `most` bounds how many are present at the same time; `lease` is in seconds.
     """
 
     def __init__(
-        self, *, joined: Callable[[str], None], left: Callable[[str, str], None], known: Iterable[str] = (), most: int
+        self,
+        *,
+        joined: Callable[[str], None],
+        left: Callable[[str, str], None],
+        known: Iterable[str] = (),
+        most: int,
+        lease: float,
     ) -> None:
-        self._joined, self._left, self._most = joined, left, most
+        self._joined, self._left, self._most, self._lease = joined, left, most, lease
         self._present = {name: Present(name, seen_at=time.monotonic(), grace=RESUME_GRACE) for name in known}
         self._sessions: dict[str, Present] = {}
         self._fenced: OrderedDict[str, None] = OrderedDict()
@@ -68,7 +78,7 @@ class Sessions:
     def get(self, name: str) -> Present | None:
         return self._present.get(name)
 
-    def register(self, name: str, peer: Peer | None) -> Present:
+    def register(self, name: str, peer: Peer | None, *, relayed: bool = False) -> Present:
         """A new session for this name, which has been checked. Raises `Refused` where there are too many clients."""
         client = self._present.get(name)
         if client is None:
@@ -80,7 +90,7 @@ class Sessions:
         client.session = secrets.token_hex(16)
         self._sessions[client.session] = client
         client.connections.clear()
-        self.seen(client, peer)
+        self.seen(client, peer, relayed=relayed)
         return client
 
     def of(self, session: str) -> Present:
@@ -96,9 +106,10 @@ class Sessions:
             raise Refused(401, "unknown session; register again")
         return client
 
-    def seen(self, client: Present, peer: Peer | None) -> None:
-        """A request of this client has come, on this connection."""
-        client.seen_at, client.grace = time.monotonic(), GRACE
+    def seen(self, client: Present, peer: Peer | None, *, relayed: bool = False) -> None:
+        """A request of this client has come, on this connection, which is a proxy's where it is `relayed`."""
+        client.relayed, client.resting = relayed, False
+        client.seen_at, client.grace = time.monotonic(), min(RELAYED_GRACE, max(self._lease, GRACE)) if relayed else GRACE
         if peer is not None:
             before = self._peers.get(peer)  # a proxy uses one connection for several clients, one after another
             if before is not None and before is not client:
@@ -114,11 +125,12 @@ class Sessions:
             client.news.set()
             self._left(client.name, why)
 
-    def disconnected(self, peer: Peer) -> None:
-        """A connection has closed, for whatever reason."""
+    def disconnected(self, peer: Peer, idle: bool) -> None:
+        """A connection has closed, for whatever reason; `idle` if no request was under way on it."""
         client = self._peers.pop(peer, None)
         if client is not None and peer in client.connections:
             client.connections.discard(peer)
+            client.resting = idle and client.relayed
             client.seen_at = time.monotonic()
 
     def sweep(self) -> None:
@@ -126,9 +138,9 @@ class Sessions:
         now = time.monotonic()
         for client in self:
             quiet = now - client.seen_at
-            if not client.connections and quiet > client.grace:
+            if not client.connections and not client.resting and quiet > client.grace:
                 self.leave(client, "its connection broke")
-            elif not client.polls and quiet > SILENCE:
+            elif not client.polls and quiet > self._lease:
                 self.leave(client, f"nothing heard for {quiet:.0f} s")
 
     def _end(self, client: Present) -> None:
