@@ -132,6 +132,7 @@ def test_fedavg_takes_every_classic_keyword_with_its_classic_default():
     from umbel.server.strategy import FedAvg
 
     ours = {"select": None, "transform": None, "pace": None, "until": None, "keep_best": None, "evaluate_every": 1}
+    ours |= {"max_update_norm": None}
     assert keywords(FedAvg.__init__) == ours | {
         "fraction_fit": 1.0,
         "fraction_evaluate": 1.0,

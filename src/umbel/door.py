@@ -11,13 +11,15 @@ from functools import lru_cache
 
 import ml_dtypes
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from umbel.distance import Distance, differs
 from umbel.errors import Rejected, WireError
 from umbel.exchange import Scalar, scalars
 from umbel.params import NDArray
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.messages import Kind, Reply
+from umbel.stepping import Source
 from umbel.wire import Schema, TensorSpec, dtype_of, short
 
 __all__ = ["Door", "ValueCheck"]
@@ -32,7 +34,8 @@ class Door(Struct, frozen=True):
 
     `schema` None admits any names and shapes, and any values: a strategy that combines updates by its own
     `aggregate_fit` gets what its clients sent. `max_bytes` bounds the data of one reply, and `room` is how much of its
-    metrics is taken.
+    metrics is taken. `max_norm` bounds how far an update may be from what its client was given; None does not work that out,
+    and infinity works it out without a bound.
     """
 
     kind: Kind
@@ -40,6 +43,7 @@ class Door(Struct, frozen=True):
     max_examples: int
     max_bytes: int
     room: Room = Room(MAX_METRICS, MAX_METRICS_SIZE)
+    max_norm: float | None = None
 
     def admit(self, reply: Reply, schema: Schema) -> None:
         """Checks everything but the values. Raises `Rejected`."""
@@ -62,10 +66,16 @@ class Door(Struct, frozen=True):
         """
         return self.room.take(_admit_metrics(self.kind, given))
 
-    def value_check(self, schema: Schema) -> ValueCheck | None:
-        """The check for the values of a reply with this schema; None where values are the strategy's own affair."""
+    def value_check(self, schema: Schema, given: tuple[Schema, Source] | None = None) -> ValueCheck | None:
+        """The check for the values of a reply with this schema; None where values are the strategy's own affair.
+
+        `given` reads what the client was given. An update of other shapes than that has no norm.
+        """
         model = schema if self.kind is Kind.PARAMETERS else self.schema
-        return None if model is None else ValueCheck(schema, model)
+        measured = self.max_norm is not None and given is not None and _shapes(schema) == _shapes(given[0])
+        if model is None and not measured:
+            return None
+        return ValueCheck(schema, model, given if measured else None, self.max_norm)
 
     def _admit_schema(self, schema: Schema) -> None:
         if schema is self.schema and schema.nbytes <= self.max_bytes and len(schema):  # nearly always
@@ -106,25 +116,68 @@ def _admit_metrics(kind: Kind, given: Mapping[str, object]) -> dict[str, Scalar]
 
 
 class ValueCheck:
-    """Checks values block by block, as they arrive: finite, and within the model's dtype."""
+    """Checks values block by block, as they arrive: finite, within the dtype of `model` (None admits any), and together not
+    further than `limit` from `given`, where that is there.
+    """
 
-    def __init__(self, schema: Schema, model: Schema) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        model: Schema | None,
+        given: tuple[Schema, Source] | None = None,
+        limit: float | None = None,
+    ) -> None:
         self._tensors = [
-            (schema.specs[i], schema.offsets[i], _bounds(schema.specs[i], model.specs[i])) for i in schema.layout
+            (i, schema.specs[i], schema.offsets[i], None if model is None else _bounds(schema.specs[i], model.specs[i]))
+            for i in schema.layout
         ]
+        self._schema = schema
+        self._given = given
+        self._limit = limit
+        self._distance = None if given is None else Distance()
         self._next = 0  # first tensor that is not yet checked to its end
 
     def feed(self, offset: int, data: memoryview) -> None:
         """Checks the data bytes from `offset` on; offsets ascend and are multiples of 8. Raises `Rejected`."""
         end = offset + len(data)
         while self._next < len(self._tensors):
-            spec, begin, bounds = self._tensors[self._next]
+            position, spec, begin, bounds = self._tensors[self._next]
             low, high = max(begin, offset), min(begin + spec.nbytes, end)
-            if low < high and bounds is not None:
-                _check_block(spec, bounds, np.frombuffer(data[low - offset : high - offset], dtype_of(spec.dtype)))
+            if low < high and (bounds is not None or self._distance is not None):
+                block = np.frombuffer(data[low - offset : high - offset], dtype_of(spec.dtype))
+                if bounds is not None:
+                    _check_block(spec, bounds, block)
+                self._measure(position, (low - begin) // block.dtype.itemsize, block)
             if begin + spec.nbytes > end:
                 return
             self._next += 1
+
+    def norm(self) -> float | UnsetType:
+        """How far the whole update is from what its client was given, where that is worked out; asked once, at the end.
+
+        Raises `Rejected` where that is too far.
+        """
+        if self._distance is None:
+            return UNSET
+        norm = self._distance.norm()
+        if self._limit is not None and not norm <= self._limit:
+            raise Rejected(
+                f"fit() returned an update whose norm is {norm:.6g}; the limit is {self._limit:.6g} (the server's "
+                "max_update_norm). Check the data and the learning rate."
+            )
+        return norm
+
+    def _measure(self, position: int, start: int, block: NDArray) -> None:
+        if self._distance is None or self._given is None or not differs(self._schema, self._given[0], position):
+            return
+        schema, source = self._given
+        base = np.empty(block.size, dtype_of(schema.specs[position].dtype))
+        source(schema.offsets[position] + start * base.dtype.itemsize, base.view(np.uint8).data)
+        self._distance.add(block, base)
+
+
+def _shapes(schema: Schema) -> list[tuple[int, ...]]:
+    return [spec.shape for spec in schema.specs]
 
 
 @lru_cache(maxsize=4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from umbel.spelling import Spelled
@@ -26,6 +27,8 @@ class Pace(metaclass=Spelled):
     - `until`: what ends the run before its last round; None for nothing.
     - `keep_best`: the metric, or "loss", whose best version of the model is kept to the end beside the newest; None keeps
       none. Less is better for "loss", more for a metric. The version before the first round is not one of them.
+    - `max_update_norm`: the largest norm that an update may have (the L2 norm of all that it changes); "auto" for ten times
+      the median of the norms that were accepted before this round; None for no limit.
     """
 
     goal: int | None = None
@@ -36,6 +39,7 @@ class Pace(metaclass=Spelled):
     max_staleness: int | None = None
     until: Until | None = None
     keep_best: str | None = None
+    max_update_norm: float | str | None = None
 
     def within(self, seconds: float | None) -> Pace:
         """The same pace with this deadline, unless it has one of its own."""
@@ -54,6 +58,9 @@ class Pace(metaclass=Spelled):
     def __post_init__(self) -> None:
         if isinstance(self.until, dict):  # as a store has written it
             object.__setattr__(self, "until", Until(**self.until))
+        norm = self.max_update_norm
+        if norm is not None and norm != "auto" and not _is_norm(norm):
+            raise ValueError(f"max_update_norm={norm!r}; it is a number above 0, 'auto', or None for no limit")
         if self.goal is not None and self.goal < max(self.quorum, 1):
             raise ValueError(f"goal={self.goal} is below quorum={self.quorum}: the round would close too early")
         if self.carry_over and self.goal is None:
@@ -64,3 +71,7 @@ class Pace(metaclass=Spelled):
             raise ValueError(f"deadline={self.deadline} seconds; it must be above 0, or None for no deadline")
         if self.quorum < 0 or self.retries < 0:
             raise ValueError(f"quorum={self.quorum} and retries={self.retries} must not be negative")
+
+
+def _is_norm(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf

@@ -56,7 +56,17 @@ class Grower(fl.client.NumPyClient):
         return float(len(parameters[-1])), 10, {}
 
 
+class Liar(Member):
+    """Tells the truth once; then what it sends is finite, and far away."""
+
+    def fit(self, parameters, config):
+        trained, count, metrics = super().fit(parameters, config)
+        return [(a * 1000).astype(a.dtype) for a in trained] if config["round"] > 1 else trained, count, metrics
+
+
 def client_of(name, cid):
+    if name == "bounded" and cid == "3":
+        return Liar(cid)
     return (Grower if name in BOOSTING else Member)(cid)
 
 
@@ -92,6 +102,9 @@ def made(name):
         "min_fit_clients": CLIENTS,
         "min_available_clients": CLIENTS,
     }
+    if name == "bounded":
+        rounds = {"on_fit_config_fn": lambda number: {"round": number}}
+        return strategies.FedAvgM(server_momentum=0.5, max_update_norm="auto", **rounds, **common)
     if name in BOOSTING:
         network = [np.zeros(3, "float32")] if name == "FedXgbNnAvg" else []
         empty = ndarrays_to_parameters(network) if network else Parameters([], tensor_type="")
@@ -159,6 +172,13 @@ def test_over_http_and_simulated_it_makes_the_same_versions(name):
     versions = [crc for _, crc in history.losses_centralized]
     assert len(set(versions)) == len(versions) == ROUNDS + (name != "FedXgbBagging")  # which judges no empty model
     assert simulated(name, "inline") == history
+
+
+def test_over_http_and_simulated_the_same_updates_are_too_large():
+    history = over_http("bounded")
+    assert [(note.round, note.client) for note in history.failures] == [(2, "3"), (3, "3")]
+    assert all("norm" in note.text and "the limit is" in note.text for note in history.failures)
+    assert simulated("bounded", "inline") == history
 
 
 @pytest.mark.parametrize("name", ["FedAdam", "FedAvgM", "CenteredClipping", "Bucketing"])

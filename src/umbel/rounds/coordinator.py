@@ -19,7 +19,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import median
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from umbel.pace import Pace
@@ -66,6 +68,8 @@ from umbel.until import improves
 __all__ = ["TRANSITIONS", "Coordinator", "Phase", "Rules", "State"]
 
 RESUME_TIME = 15.0  # seconds that clients have at least, after a resume, to come back with an answer
+NORMS = 1000  # of accepted updates, the newest, whose median is the measure for those to come
+FAR = 10.0  # times that median
 MAX_VOID = 3  # rounds in a row whose step was given up, before the run ends
 SEED_RETRY = 10.0  # seconds before clients that could not give parameters are asked again
 
@@ -123,6 +127,7 @@ class State:
     best_round: int = 0
     ended: events.RunFinished | None = None  # how, once it is
     void_rounds: int = 0  # in a row, up to now
+    norms: list[float] = field(default_factory=list)  # of accepted updates, where the limit is made from them
 
     @property
     def contents(self) -> frozenset[str]:
@@ -401,6 +406,7 @@ class Coordinator:
     def _open(self, kind: Kind, members: tuple[Member, ...], at: float) -> list[Command]:
         s = self.state
         carried = self._taken_up() if kind is Kind.FIT else []
+        limit = self._max_norm() if kind is Kind.FIT else UNSET
         exchange = f"{self.rules.run}.{s.round}.{kind}.{s.attempt}"
         new = [
             Task(
@@ -414,6 +420,7 @@ class Coordinator:
                 config=member.config,
                 content=member.content,
                 at=at,
+                max_norm=limit,
             )
             for index, member in enumerate(members)
         ]
@@ -425,6 +432,15 @@ class Coordinator:
         clients = tuple(member.client for member in members)
         chosen = events.CohortChosen(at, s.round, kind, s.attempt, clients, len(s.pool))
         return [Publish(chosen), *(Dispatch(task) for task in new), *self._progress(at)]
+
+    def _max_norm(self) -> float | UnsetType:
+        """The largest norm for updates of this round, infinite before there is anything to compare with; unset for none."""
+        limit = self.rules.pace.max_update_norm
+        if limit is None:
+            return UNSET
+        if isinstance(limit, str):
+            return FAR * median(self.state.norms) if self.state.norms else math.inf
+        return float(limit)
 
     def _taken_up(self) -> list[tuple[Task, Reply | None]]:
         """The carried tasks, with the answers of those that have one; they are the open exchange's from now on."""
@@ -626,6 +642,9 @@ class Coordinator:
         if s.kind is Kind.PARAMETERS:
             return [Publish(events.ModelInitialized(at, s.tasks[0].client)), *self._ask_evaluate()]
         s.void_rounds = s.void_rounds + 1 if event.void else 0
+        if self.rules.pace.max_update_norm == "auto" and not event.void:
+            norms = [reply.norm for _, reply in self._results() if reply.norm is not UNSET and reply.norm > 0]
+            s.norms = [*s.norms, *norms][-NORMS:]
         note = "\n".join(text for text in (event.void, event.note) if text)
         closed = self._closed_event(at, None, event.metrics, note)
         if s.void_rounds < MAX_VOID:

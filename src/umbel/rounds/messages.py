@@ -99,6 +99,7 @@ class Task(Struct, frozen=True):
     config: dict[str, object]
     content: str | None = None  # parameters of its own that travel instead of the model
     at: float = 0.0  # run time at which it was sent, s
+    max_norm: float | UnsetType = UNSET  # of its update; unset where no norm is worked out, and then it is not written
 
 
 class Reply(Struct, frozen=True):

@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import UNSET
+
 from umbel.door import Door
 from umbel.errors import StoreError, StrategyError
 from umbel.exchange import Parameters
@@ -44,7 +46,7 @@ class GlobalModel:
     ) -> None:
         self.contents = contents
         self._free_form = free_form
-        self._door: tuple[tuple[Kind, int | None], Door] | None = None
+        self._door: tuple[tuple[Kind, int | None, float | None], Door] | None = None
         self._max_examples = max_examples
         self._max_bytes = max_bytes
         self._room = room
@@ -126,11 +128,13 @@ class GlobalModel:
 
     def door(self, task: Task) -> Door:
         """What a reply to this task must be."""
-        if self._door is None or self._door[0] != (task.kind, task.version):  # one for each exchange: 2 µs a task
+        limit = None if task.max_norm is UNSET else task.max_norm
+        if self._door is None or self._door[0] != (task.kind, task.version, limit):  # one for each exchange: 2 µs a task
             schema: Schema | None = None
             if task.kind is Kind.FIT and not self._free_form and task.version is not None:
                 schema = self.at(task.version).schema
-            self._door = (task.kind, task.version), Door(task.kind, schema, self._max_examples, self._max_bytes, self._room)
+            door = Door(task.kind, schema, self._max_examples, self._max_bytes, self._room, limit)
+            self._door = (task.kind, task.version, limit), door
         return self._door[1]
 
     def write(self, version: int, parameters: Parameters) -> None:

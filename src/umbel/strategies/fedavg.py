@@ -58,6 +58,7 @@ class Common(TypedDict, total=False):
     until: Until | None
     keep_best: str | None
     evaluate_every: int
+    max_update_norm: float | str | None
 
 
 class Sized(Common, total=False):
@@ -97,6 +98,8 @@ class FedAvg(Strategy):
     - `until`: what ends the run before its last round: `Until(metric="accuracy", at_least=0.97)`, `Until(patience=10)`.
     - `keep_best`: the name of a metric, or "loss": the best version by it is kept to the end beside the newest.
     - `evaluate_every`: evaluation, by clients and on the server, after each k-th round only.
+    - `max_update_norm`: an update that changes more than this is refused, and its client told so: a number, or "auto", ten
+      times the median of the norms that were accepted in earlier rounds. A norm is the L2 norm of the whole difference.
     """
 
     free_form = False  # whether updates may have names and shapes of their own
@@ -123,6 +126,7 @@ class FedAvg(Strategy):
         until: Until | None = None,
         keep_best: str | None = None,
         evaluate_every: int = 1,
+        max_update_norm: float | str | None = None,
     ) -> None:
         if not hasattr(evaluate_every, "__index__") or evaluate_every < 1:
             raise ValueError(f"evaluate_every={evaluate_every!r}; it is a number of rounds, 1 or more")
@@ -157,6 +161,8 @@ class FedAvg(Strategy):
         self._until = until
         self.keep_best = keep_best
         self.evaluate_every = evaluate_every
+        self.max_update_norm = max_update_norm
+        Pace(max_update_norm=max_update_norm)  # a wrong one is said here
         self._alone = Alone(initial_parameters)
 
     @property
@@ -176,7 +182,12 @@ class FedAvg(Strategy):
     @property
     def pace(self) -> Pace:
         pace = self.parts.pace
-        return replace(pace, until=self._until or pace.until, keep_best=self.keep_best or pace.keep_best)
+        return replace(
+            pace,
+            until=self._until or pace.until,
+            keep_best=self.keep_best or pace.keep_best,
+            max_update_norm=pace.max_update_norm if self.max_update_norm is None else self.max_update_norm,
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(accept_failures={self.accept_failures})"

@@ -79,6 +79,7 @@ from umbel.runtime.transports.http.protocol import (
 from umbel.runtime.transports.http.reception import Handler, Reception, declared_length
 from umbel.runtime.transports.http.sessions import SWEEP, Present, Sessions
 from umbel.runtime.transports.http.upload import Upload
+from umbel.stepping import Source
 from umbel.training import Answer
 from umbel.wire import MAX_HEADER, Schema, parse_header, short
 
@@ -463,7 +464,7 @@ class HttpTransport:
         if upload is None or upload.schema != schema or not _same(upload.reply, reply) or again:
             if upload is not None:
                 upload.abort()
-            check = owed.door.value_check(schema)
+            check = owed.door.value_check(schema, self._given(owed))
             digest = hasher() if self._gate is not None and offer.data is None else None
             upload = owed.upload = Upload(self._contents, content, schema, reply, check, digest)
         if offer.data is None and schema.nbytes:
@@ -491,6 +492,13 @@ class HttpTransport:
             return self._told(client, name, Outcome(GO, "not the next piece of the offer; begin it anew", 0))
         draft.feed(bytes(data))
         return self._told(client, name, Outcome(GO, offset=draft.received))
+
+    def _given(self, owed: _Owed) -> tuple[Schema, Source] | None:
+        """What the client of a task was given, where its update is measured against it."""
+        if owed.content is None or owed.door.max_norm is None:
+            return None
+        content = self._contents.open(owed.content)
+        return content.schema, content.source
 
     async def _data(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]

@@ -6,6 +6,8 @@ import hmac
 import zlib
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from umbel.door import ValueCheck
 from umbel.errors import Rejected
 from umbel.rounds.messages import Reply
@@ -71,13 +73,19 @@ class Upload:
         self._rest += view[whole:]
 
     def commit(self, crc32: int, digest: bytes = b"") -> bool:
-        """Makes the content complete; False, and nothing kept, where the data was damaged, or changed, on its way."""
+        """Makes the content complete, and puts the norm of the update into the reply, where that is worked out.
+
+        False, and nothing kept, where the data was damaged, or changed, on its way. Raises `Rejected` as `feed` does, and
+        for a norm that is too large.
+        """
         if self.received != self.schema.nbytes:
             raise Rejected(f"{self.received} bytes of data came, {self.schema.nbytes} were offered")
         if self._crc != crc32 or (self._digest is not None and not hmac.compare_digest(self._digest.digest(), digest)):
             self.abort()
             return False
         self._write(memoryview(bytes(self._rest)))  # a last number may be shorter
+        if self._check is not None:
+            self.reply = replace(self.reply, norm=self._check.norm())
         self._writer.commit()
         return True
 

@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from umbel.combine import in_memory
 from umbel.distance import Distance
 from umbel.door import Door
 from umbel.errors import Rejected, WireError
@@ -112,10 +113,11 @@ class Workbench:
         blocks = None
         if total is not None:
             blocks = total.blocks_of(answer.arrays) if data is None else total.blocks_in(data)
-            if model is not None and model.schema == piece.door.schema:
+            if model is not None and model.schema == piece.door.schema and piece.door.max_norm is None:
                 norm = _norm(blocks, total.blocks_in(model.buffer))
         if blocks is None or schema is not piece.door.schema or not _surely_finite(blocks, norm):
-            _check_values(piece.door, schema, answer.arrays)
+            checked = _check_values(piece.door, schema, answer.arrays, model)
+            norm = norm if checked is UNSET else checked
         if total is not None and blocks is not None:
             total.add(blocks, answer.num_examples)
         elif asked.into is not None:
@@ -156,11 +158,13 @@ def _surely_finite(blocks: list[NDArray], norm: float | UnsetType) -> bool:
     return norm is not UNSET and math.isfinite(norm) and all(block.dtype == np.float32 for block in blocks)
 
 
-def _check_values(door: Door, schema: Schema, arrays: NDArrays) -> None:
-    """Raises `Rejected`, naming the array."""
-    check = door.value_check(schema)
-    if check is not None:
-        begin = 0
-        for view in gather(schema, arrays, 0, schema.nbytes):
-            check.feed(begin, view)
-            begin += len(view)
+def _check_values(door: Door, schema: Schema, arrays: NDArrays, model: Params | None) -> float | UnsetType:
+    """The norm of an update, where the door wants it measured against the model. Raises `Rejected`, naming the array."""
+    check = door.value_check(schema, None if model is None else (model.schema, in_memory(model)))
+    if check is None:
+        return UNSET
+    begin = 0
+    for view in gather(schema, arrays, 0, schema.nbytes):
+        check.feed(begin, view)
+        begin += len(view)
+    return check.norm()
