@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from umbel.rounds import events
 from umbel.rounds.events import Event
-from umbel.runtime.log import logger
+from umbel.runtime.log import configure, logger
 
 __all__ = ["Console", "measured", "printable", "shorten"]
 
@@ -14,6 +14,8 @@ class Console:
 
     def observe(self, event: Event) -> None:
         """Writes the lines for one event."""
+        if not isinstance(event, events.TaskSucceeded):
+            configure()  # user code may have set up its own logs since
         match event:
             case events.TaskSucceeded():  # first: there are as many as of all others together
                 logger.debug("%s: client %s answered (%d examples)", event.kind, event.client, event.num_examples)

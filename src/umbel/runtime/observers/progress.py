@@ -10,7 +10,7 @@ from typing import Self
 from umbel.rounds import events
 from umbel.rounds.events import Event
 from umbel.runtime.interactive import in_notebook
-from umbel.runtime.log import logger
+from umbel.runtime.log import lines, logger
 from umbel.runtime.observers.console import measured, printable
 
 __all__ = ["Progress", "somebody_watches"]
@@ -18,7 +18,7 @@ __all__ = ["Progress", "somebody_watches"]
 
 def somebody_watches() -> bool:
     """Whether there is somebody to show a bar to: at a terminal, or in a notebook."""
-    return sys.stderr.isatty() or in_notebook()
+    return (sys.stderr is not None and sys.stderr.isatty()) or in_notebook()
 
 
 class Progress:
@@ -35,14 +35,17 @@ class Progress:
     def __enter__(self) -> Self:
         from tqdm.contrib.logging import logging_redirect_tqdm
 
-        self._lines = logging_redirect_tqdm([logger, logging.getLogger()])  # lines of a log go above the bar
+        # Lines of a log go above the bar. A logger without a handler would be given one, and say each line once more.
+        self._lines = logging_redirect_tqdm([each for each in (logger, logging.getLogger()) if _at_terminal(each)])
         self._lines.__enter__()
+        lines.through = self._write
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
+        lines.through = None
         self._lines.__exit__(kind, error, trace)
 
     def observe(self, event: Event) -> None:
@@ -73,7 +76,15 @@ class Progress:
             case _:
                 pass
 
+    def _write(self, text: str) -> None:
+        self._bar.write(text, file=sys.stderr)
+
     def _show(self, kind: str) -> None:
         # not refreshed here: the bar draws itself ten times a second at most
         self._bar.set_postfix_str(f"{kind} {self._answered}/{self._cohort} {self._said}".rstrip(), refresh=False)
         self._bar.update(0)
+
+
+def _at_terminal(each: logging.Logger) -> bool:
+    streams = (getattr(handler, "stream", None) for handler in each.handlers)
+    return any(stream is not None and stream in (sys.stdout, sys.stderr) for stream in streams)

@@ -23,7 +23,7 @@ from umbel.params import Params, gather, schema_of
 from umbel.reports import Room
 from umbel.rounds.messages import Failure, FailureKind, Kind, Verdict
 from umbel.runtime.failpoints import failpoint
-from umbel.runtime.log import logger
+from umbel.runtime.log import configure, logger
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.seeding import seed_generators
 from umbel.runtime.transports.http.link import Foreign, Link, RequestRefused, TooLarge, Unknown, Unreachable, whole
@@ -201,6 +201,7 @@ class _Life:
     def _do(self, head: TaskHead) -> None:
         if head.id not in self._have:
             return  # cancelled while it waited here
+        configure()  # user code may have set up its logs since
         logger.info("Received %s", _readable(head.id))
         failpoint("client.task-received")
         started = time.monotonic()
