@@ -165,6 +165,11 @@ class Parameters:
             self._lazy = written._lazy
 
     @property
+    def is_recipe(self) -> bool:
+        """Whether they are yet to be made, by what makes them block by block."""
+        return self._arrays is None and self._lazy is not None and self._lazy[2] is None
+
+    @property
     def tensors(self) -> list[bytes]:
         if self._tensors is None:
             arrays = self.arrays()

@@ -58,7 +58,9 @@ from umbel.runtime.stores.codec import writable
 from umbel.runtime.void import why_void
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.blame import blame
+from umbel.strategies.classic import combines_by_itself
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
+from umbel.strategies.returned import checked_parameters
 from umbel.wire import Schema, short
 
 __all__ = ["Owner", "Question"]
@@ -156,7 +158,12 @@ class Owner:
             ) from None
         if parameters is None:
             return Initialized(False)
-        self._model.write(0, _parameters("initialize_parameters", parameters))
+        given = checked_parameters("initialize_parameters", parameters)
+        if not len(given) and not combines_by_itself(self._strategy):
+            raise StrategyError(
+                "initialize_parameters() returned no arrays; return the model's, or None to ask a client for its own"
+            )
+        self._write(0, "initialize_parameters", parameters, None)
         return Initialized(True)
 
     def _choose(self, question: Choose) -> Chosen:
@@ -192,7 +199,7 @@ class Owner:
                 raise StrategyError(f"configure_{kind}() made a config that cannot travel: {error}") from None
             if id(ins.parameters) not in own:
                 name = f"own-{question.round}-{kind}-{question.attempt}-{len(own)}"
-                given = _parameters(f"configure_{kind}", ins.parameters)
+                given = checked_parameters(f"configure_{kind}", ins.parameters)
                 write_content(self._model.contents, name, *given.stream())
                 own[id(ins.parameters)] = name
             members.append(Member(proxy.cid, config, own[id(ins.parameters)] or None))  # type: ignore[arg-type]  # scalars
@@ -229,10 +236,16 @@ class Owner:
         if parameters is None:
             self._model.forget(question.round)
             return Stepped(version, _named(metrics), _why_kept(question))
-        self._model.write(question.round, _parameters("aggregate_fit", parameters))
+        model = None if self._strategy.free_form else self._model.at(version).schema
+        self._write(question.round, "aggregate_fit", parameters, model)
         self._model.carry(version, question.round)
         before, after = self._model.at(version).schema, self._model.at(question.round).schema
         return Stepped(question.round, _named(metrics), _widened(before, after))
+
+    def _write(self, version: int, method: str, given: Parameters, model: Schema | None) -> None:
+        """Makes what the strategy's method returned the given version."""
+        self._model.write(version, checked_parameters(method, given, model))
+        given.settle(self._model.parameters(version))
 
     def _norms(self, question: Step) -> list[tuple[str, float]]:
         """How far each update is from what its client was given, where that can be told."""
@@ -327,15 +340,6 @@ def _evaluate_res(reply: Reply) -> EvaluateRes:
 
 def _failed(failures: Sequence[tuple[Task, Failure]]) -> list[FailedResult]:
     return [ClientFailed(f"client {task.client}: {failure.text}") for task, failure in failures]
-
-
-def _parameters(method: str, given: object) -> Parameters:
-    if not isinstance(given, Parameters):
-        raise StrategyError(
-            f"{method}() returned a {type(given).__name__} for parameters; return Parameters, such as "
-            "ndarrays_to_parameters(arrays)"
-        )
-    return given
 
 
 def _asked(question: Question) -> str:

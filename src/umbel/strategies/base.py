@@ -41,6 +41,7 @@ class Strategy(metaclass=Spelled):
     """
 
     min_available_clients = 1
+    free_form = False  # whether updates, and the model that they make, may change names, number and shapes of their arrays
 
     @property
     def pace(self) -> Pace:

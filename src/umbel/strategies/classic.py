@@ -16,7 +16,8 @@ __all__ = ["combines_by_itself", "slots_of", "summing"]
 
 
 def combines_by_itself(strategy: Strategy) -> bool:
-    """Whether `aggregate_fit` is the user's own from end to end, so that its updates may have any names and shapes.
+    """Whether `aggregate_fit` is the user's own from end to end, so that its updates may have any names and shapes; or says
+    by `free_form` that they may.
 
     An override that calls the method it overrides (to save the model each round, say) still combines as Umbel does, and its
     updates are checked against the model; and so does one that leaves it to a strategy that it holds.
@@ -25,11 +26,13 @@ def combines_by_itself(strategy: Strategy) -> bool:
 
 
 def _own(strategy: Strategy) -> bool:
+    if strategy.free_form:
+        return True
     for type_ in type(strategy).__mro__:
         method = vars(type_).get("aggregate_fit")
         if method is not None:
             if type_.__module__.startswith("umbel."):
-                return isinstance(strategy, FedAvg) and strategy.free_form
+                return False
             if not _calls_another(method, type_):
                 return True
     return True

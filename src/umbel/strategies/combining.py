@@ -13,8 +13,9 @@ import numpy as np
 
 from umbel.aggregators import Rule, chunk_size
 from umbel.combine import Contribution, combine, in_memory, stepped_schema
-from umbel.errors import StrategyError
+from umbel.errors import StrategyError, WireError
 from umbel.exchange import FitRes, Parameters, Place
+from umbel.finite import all_finite
 from umbel.params import NDArrays, Params
 from umbel.rng import frozen_stream
 from umbel.stepping import Memory, Source
@@ -163,8 +164,15 @@ def _goes_on(parts: Parts) -> bool:
 
 
 def _guide(arrays: NDArrays, place: Place, number: int) -> Contribution:
-    params = Params.of(arrays)
+    try:
+        params = Params.of(arrays)
+    except WireError as error:
+        raise StrategyError(f"root_fit() returned arrays that cannot travel: {error}") from None
     _same_shapes("the server's own update has", params.schema, place.model)
+    for position, array in enumerate(params.arrays()):
+        if not all_finite(array.reshape(-1)):
+            value = float(array[~np.isfinite(array)][0])
+            raise StrategyError(f"root_fit() returned {value} in array {position}; return an update of finite numbers")
     return Contribution(number, params.schema, in_memory(params), 0)
 
 

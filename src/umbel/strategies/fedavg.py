@@ -102,8 +102,6 @@ class FedAvg(Strategy):
       times the median of the norms that were accepted in earlier rounds. A norm is the L2 norm of the whole difference.
     """
 
-    free_form = False  # whether updates may have names and shapes of their own
-
     def __init__(
         self,
         *,
