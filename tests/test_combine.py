@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -71,10 +72,26 @@ def test_integers_that_every_reply_answers_with_floats_become_float64():
     assert [(a.dtype.name, a.tolist()) for a in result.arrays()] == [("float64", [1.5, 2.5]), ("float32", [0, 0])]
 
 
-def test_integers_that_some_reply_answers_with_integers_stay_integers():
-    model = Params.of([np.array([1, 2], "int16")])
-    result = combined(model, [Params.of([np.array([1.5, 2.5])]), Params.of([np.array([2, 2], "int16")])])
-    assert (result.arrays()[0].dtype.name, result.arrays()[0].tolist()) == ("int16", [2, 2])
+def test_integers_that_some_reply_answers_with_floats_become_float64():
+    model = Params.of([np.array([1, 2], "int16"), np.array([True, False])])
+    floats, integers = [np.array([1.5, 2.5]), np.array([0.5, 0.5])], [np.array([2, 2], "int16"), np.array([True, False])]
+    result = combined(model, [Params.of(floats), Params.of(integers)])
+    assert [(a.dtype.name, a.tolist()) for a in result.arrays()] == [("float64", [1.75, 2.25]), ("float64", [0.75, 0.25])]
+
+
+@pytest.mark.parametrize("short", ["float16", ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2fnuz])
+@pytest.mark.parametrize("answer", ["float32", "float64"])
+def test_short_floats_that_are_answered_with_longer_ones_become_float32(short, answer):
+    model = Params.of([np.ones(2, short), np.ones(2, short)])
+    longer = [np.array([1.001, 1.002], answer), np.ones(2, short)]
+    result = combined(model, [Params.of(longer), Params.of(model.arrays())])
+    assert [a.dtype.name for a in result.arrays()] == ["float32", np.dtype(short).name]
+    assert np.allclose(result.arrays()[0], [1.0005, 1.001], rtol=1e-7)
+
+
+def test_float32_stays_whatever_answers():
+    schema = Params.of([np.ones(2, "float32")]).schema
+    assert stepped_schema(schema, [Params.of([np.ones(2)]).schema]) == schema
 
 
 def test_the_schema_stays_the_model_s_without_updates():

@@ -24,9 +24,9 @@ from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, Params
 from umbel.stepping import CENTRE, Memory, Source, Stepping, forgetful, slot_block, slot_schema, slot_source
 from umbel.transforms import Transform, identity
-from umbel.wire import Schema, TensorSpec, dtype_of
+from umbel.wire import Schema, dtype_of
 
-__all__ = ["Contribution", "Source", "Spread", "combine", "in_memory", "stepped_schema"]
+__all__ = ["Contribution", "Source", "Spread", "combine", "in_memory", "is_wider", "stepped_schema", "wider_kind"]
 
 # Coordinates per block. 10 updates of 25 M float32: 2^14 to 2^17 are within 5 %, 2^20 is 1.6× slower (out of L2).
 BLOCK = 1 << 16
@@ -95,18 +95,39 @@ class _Block(NamedTuple):
 
 
 def stepped_schema(model: Schema | None, updates: Sequence[Schema]) -> Schema:
-    """The schema of the next version: the model's, except that integers which every update answers with floats become F64.
+    """The schema of the next version: the model's, but of a wider kind where one of the updates is.
 
-    Without a model it is the first update's.
+    Integers and booleans that are answered with floats become F64, and floats of 16 or 8 bits that are answered with longer
+    ones become F32: otherwise steps below their precision would never move them. F32 stays; F64 answers are rounded to it.
+    `updates` are those that count: a client that has not trained sends back what it was given. Without a model it is the
+    first update's.
     """
     if model is None:
         return updates[0]
-    specs = []
-    for position, spec in enumerate(model.specs):
-        whole = not spec.is_float and spec.dtype != "BOOL"
-        floats = whole and all(update.specs[position].is_float for update in updates)
-        specs.append(TensorSpec(spec.name, "F64", spec.shape) if floats and updates else spec)
+    specs = list(model.specs)
+    for update in updates:
+        if update.specs != model.specs:
+            for i, (answer, spec) in enumerate(zip(update.specs, model.specs, strict=True)):
+                if is_wider(answer.dtype, spec.dtype):
+                    specs[i] = spec._replace(dtype=wider_kind(spec.dtype))
     return Schema(tuple(specs))
+
+
+def is_wider(answer: str, dtype: str) -> bool:
+    """Whether a tensor of `dtype` cannot go where an answer of the dtype `answer` says.
+
+    >>> is_wider("F32", "I64"), is_wider("F32", "BF16"), is_wider("F64", "F32"), is_wider("I64", "F16")
+    (True, True, False, False)
+    """
+    floats = dtype_of(answer).kind in "fV"
+    if dtype_of(dtype).kind not in "fV":
+        return floats
+    return floats and dtype_of(dtype).itemsize < min(dtype_of(answer).itemsize, 4)
+
+
+def wider_kind(dtype: str) -> str:
+    """What a tensor of this dtype becomes that is answered with something wider."""
+    return "F32" if dtype_of(dtype).kind in "fV" else "F64"
 
 
 def combine(

@@ -191,6 +191,8 @@ def _bounds(spec: TensorSpec, model: TensorSpec) -> tuple[float, float] | None:
             return -LARGEST, LARGEST
         limits = np.iinfo(dtype)
         return None if spec.dtype == model.dtype else (int(limits.min), int(limits.max))
+    if spec.is_float and dtype.itemsize < min(dtype_of(spec.dtype).itemsize, 4):  # the tensor becomes float32
+        return -_FLOAT32_MAX, _FLOAT32_MAX
     largest = LARGEST if dtype.itemsize == 8 else float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]  # its stub
     return -largest, largest
 

@@ -14,17 +14,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from umbel.aggregators import Aggregator
-from umbel.combine import Source, stepped_schema
+from umbel.combine import Source, is_wider, stepped_schema, wider_kind
 from umbel.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, NDArrays
 from umbel.stepping import Memory, Stepping, forgetful
-from umbel.wire import Schema, TensorSpec, dtype_of
+from umbel.wire import Schema, dtype_of, tag_of
 
 __all__ = ["PartialSum", "Plan", "plan"]
 
 # Coordinates per block: a block of float64 stays in the second-level cache while it is multiplied and added.
 BLOCK = 1 << 16
+
+_FLOAT64 = np.dtype(np.float64)
 
 
 class _Piece(NamedTuple):
@@ -46,13 +48,14 @@ class _Block(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a model is cut into blocks. Floating tensors that lie side by side share them; others have their own, because
-    each of them may become float64.
+    """How a model is cut into blocks. Tensors of float32 or float64 that lie side by side share them; others have their own,
+    because each of them may become of a wider kind.
     """
 
     model: Schema
     blocks: tuple[_Block, ...]
-    integers: tuple[int, ...]  # which blocks are of integers or booleans
+    open: tuple[int, ...]  # which blocks may become of a wider kind
+    integers: tuple[int, ...]  # which are of integers or booleans
 
 
 def plan(model: Schema) -> Plan:
@@ -68,18 +71,20 @@ def plan(model: Schema) -> Plan:
         dtype = dtype_of(spec.dtype)
         start = 0
         last = blocks[-1] if blocks else None
-        if last is not None and spec.is_float and last.dtype == dtype and last.size < BLOCK:
+        settled = spec.is_float and dtype.itemsize >= 4
+        if last is not None and settled and last.dtype == dtype and last.size < BLOCK:
             start = min(spec.size, BLOCK - last.size)
             pieces = (*last.pieces, _Piece(position, 0, start))
             blocks[-1] = last._replace(size=last.size + start, pieces=pieces)
-        if not spec.size and not spec.is_float:  # no values, but whether integers are answered with floats is to be known
+        if not spec.size and not settled:  # no values, but whether they are answered with a wider kind is to be known
             blocks.append(_Block(dtype, begin, 0, (_Piece(position, 0, 0),)))
         while start < spec.size:
             stop = min(start + BLOCK, spec.size)
             blocks.append(_Block(dtype, begin + start * dtype.itemsize, stop - start, (_Piece(position, start, stop),)))
             start = stop
-    integers = tuple(i for i, block in enumerate(blocks) if not model.specs[block.pieces[0].position].is_float)
-    return Plan(model, tuple(blocks), integers)
+    dtypes = [model.specs[block.pieces[0].position].dtype for block in blocks]
+    able = tuple(i for i, dtype in enumerate(dtypes) if dtype not in ("F32", "F64"))
+    return Plan(model, tuple(blocks), able, tuple(i for i in able if dtype_of(dtypes[i]).kind in "iub"))
 
 
 class PartialSum:
@@ -101,7 +106,9 @@ class PartialSum:
         self._aggregator = aggregator
         self._plan = plan
         self._accs: list[Any] = []
-        self._whole: set[int] = set()  # positions that some update answered with integers
+        self._floats: list[Any] = []  # of the plan's integers once more, as the float64 that they may become
+        self._wider: set[int] = set()  # positions that an update which counts has answered with a wider kind
+        self.rounds = False  # whether some update was longer than the float32 that it becomes
 
     @property
     def nbytes(self) -> int:
@@ -110,13 +117,13 @@ class PartialSum:
 
     def state(self) -> object:
         """What `restored` needs besides the aggregator and the plan."""
-        return self.updates, self._accs, self._whole
+        return self.updates, self._accs, self._floats, self._wider, self.rounds
 
     @classmethod
     def restored(cls, aggregator: Aggregator, plan: Plan, state: object) -> PartialSum:
         """The sum whose `state` this is, in another process."""
         total = cls(aggregator, plan)
-        total.updates, total._accs, total._whole = state  # type: ignore[misc]  # what `state` returned
+        total.updates, total._accs, total._floats, total._wider, total.rounds = state  # type: ignore[misc]  # as `state` made it
         return total
 
     def blocks_of(self, arrays: NDArrays) -> list[NDArray]:
@@ -133,34 +140,40 @@ class PartialSum:
     def add(self, blocks: list[NDArray], weight: float) -> None:
         """Folds one update in, in place."""
         add = self._aggregator.add
+        planned = self._plan.blocks
         if not self._accs:
-            self._accs = [self._aggregator.init(block.dtype) for block in self._plan.blocks]
+            self._accs = [self._aggregator.init(block.dtype) for block in planned]
+            self._floats = [self._aggregator.init(_FLOAT64) for _ in self._plan.integers]
         self._accs = [add(acc, block, weight) for acc, block in zip(self._accs, blocks, strict=True)]
-        for spot in self._plan.integers:
-            if blocks[spot].dtype.kind in "iub":
-                self._whole.update(piece.position for piece in self._plan.blocks[spot].pieces)
+        for i, spot in enumerate(self._plan.integers):
+            self._floats[i] = add(self._floats[i], blocks[spot], weight)
+        for spot in self._plan.open if weight > 0 else ():
+            position = planned[spot].pieces[0].position
+            if is_wider(tag_of(blocks[spot].dtype), self._plan.model.specs[position].dtype):
+                self._wider.add(position)
+        pairs = zip(blocks, planned, strict=True)
+        self.rounds = self.rounds or any(ours.dtype == _FLOAT64 and theirs.dtype == np.float32 for ours, theirs in pairs)
         self.updates += 1
 
     def merge(self, other: PartialSum) -> None:
         """Adds a sum of later tasks, in place."""
         if not self._accs:
-            self._accs = other._accs
+            self._accs, self._floats = other._accs, other._floats
         elif other._accs:
             merge = self._aggregator.merge
             self._accs = [merge(mine, theirs) for mine, theirs in zip(self._accs, other._accs, strict=True)]
-        self._whole |= other._whole
+            self._floats = [merge(mine, theirs) for mine, theirs in zip(self._floats, other._floats, strict=True)]
+        self._wider |= other._wider
+        self.rounds = self.rounds or other.rounds
         self.updates += other.updates
 
     def schema(self) -> Schema:
-        """Of the next version: integers that every update answered with floats become float64."""
+        """Of the next version: what an update that counts has answered with a wider kind becomes of one."""
         model = self._plan.model
-        answered = Schema(
-            tuple(
-                spec if spec.is_float or i in self._whole else TensorSpec(spec.name, "F64", spec.shape)
-                for i, spec in enumerate(model.specs)
-            )
+        answered = (
+            spec._replace(dtype=wider_kind(spec.dtype)) if i in self._wider else spec for i, spec in enumerate(model.specs)
         )
-        return stepped_schema(model, [answered] if self.updates else [])
+        return stepped_schema(model, [Schema(tuple(answered))])
 
     def blocks(
         self, base: Source | None, optimizer: Optimizer, *, number: int = 1, memory: Memory | None = None
@@ -194,12 +207,18 @@ class PartialSum:
                 return values
 
             with np.errstate(over="ignore", invalid="ignore"):
-                combined = self._aggregator.finish(self._accs[i], dtype)
+                combined = self._aggregator.finish(self._accumulated(i), dtype)
             new = stepping.step(old, combined) if base is not None and dtype.kind in "fV" else combined
             with np.errstate(over="ignore"):
                 kept = np.ascontiguousarray(new, dtype)
             finite.check(kept)
             yield kept.view(np.uint8).data
+
+    def _accumulated(self, spot: int) -> Any:
+        """What has been added up for a block, as the kind that it becomes."""
+        plan = self._plan
+        floats = spot in plan.integers and plan.blocks[spot].pieces[0].position in self._wider
+        return self._floats[plan.integers.index(spot)] if floats else self._accs[spot]
 
 
 def _take(arrays: NDArrays, block: _Block) -> NDArray:

@@ -49,6 +49,7 @@ from umbel.rounds.messages import (
     Task,
 )
 from umbel.runtime.contents import as_parameters, write_content
+from umbel.runtime.kinds import remark_rounding, widened
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.notes import Notes
@@ -223,8 +224,10 @@ class Owner:
     def _combine(self, question: Step, version: int) -> Stepped:
         """What the strategy makes of the updates. Raises `NotFinite` where the round is void."""
         try:
-            failures = _failed(self._not_recalled(question))
-            returned = self._strategy.aggregate_fit(question.round, self._results(question), failures)
+            failures, results = _failed(self._not_recalled(question)), self._results(question)
+            if not combines_by_itself(self._strategy):
+                remark_rounding((res.parameters for _, res in results), self._model.at(version).schema)
+            returned = self._strategy.aggregate_fit(question.round, results, failures)
         except TooFewUpdates as error:
             self._model.spend(*_used(question))
             return Stepped(version, {}, f"{error}; the model stays as it is")
@@ -240,7 +243,7 @@ class Owner:
         self._write(question.round, "aggregate_fit", parameters, model)
         self._model.carry(version, question.round)
         before, after = self._model.at(version).schema, self._model.at(question.round).schema
-        return Stepped(question.round, _named(metrics), _widened(before, after))
+        return Stepped(question.round, _named(metrics), widened(before, after))
 
     def _write(self, version: int, method: str, given: Parameters, model: Schema | None) -> None:
         """Makes what the strategy's method returned the given version."""
@@ -386,13 +389,6 @@ def _used(question: Step) -> list[str]:
 def _own_contents(question: Step | Summarize) -> list[str]:
     tasks = [task for task, _ in (*question.results, *question.failures)]
     return [task.content for task in tasks if task.content is not None]
-
-
-def _widened(before: Schema, after: Schema) -> str:
-    """Which integers have become floats, which happens once; "" where none has."""
-    names = [new.name for old, new in zip(before.specs, after.specs, strict=False) if new.is_float and not old.is_float]
-    shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"float64 from now on, because every client answered their integers with floats: {shown}" if names else ""
 
 
 def _why_kept(question: Step) -> str:

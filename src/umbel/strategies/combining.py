@@ -110,7 +110,8 @@ def combined(
         Contribution(at.task, *reader, weight, share, None if mixes else _origin(at))
         for at, reader, weight, share in zip(places, readers, weights, shares or [1.0] * len(readers), strict=True)
     ]
-    schema = stepped_schema(place.model, [schema for schema, _ in readers])
+    trained = [schema for (schema, _), (_, res) in zip(readers, results, strict=True) if res.num_examples > 0]
+    schema = stepped_schema(place.model, trained or [schema for schema, _ in readers])
     made = Parameters.lazy(
         schema,
         lambda: combine(

@@ -1,0 +1,47 @@
+"""What is said about the dtypes of a model and of its answers, in words. Reads schemas, no values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from umbel.combine import is_wider
+from umbel.exchange import Parameters
+from umbel.remarks import Remark, remark
+from umbel.wire import Schema, dtype_of
+
+__all__ = ["remark_rounding", "widened"]
+
+_ROUNDED = Remark(
+    ("float64 is rounded",),
+    "clients answer with float64, and the model is float32: what they answer is rounded to it, here and from now on. To "
+    "keep float64, begin with parameters of float64",
+)
+
+
+def widened(before: Schema, after: Schema) -> str:
+    """Says which tensors have become of a wider kind, which happens once to each; "" where none has."""
+    named: dict[str, list[str]] = {}
+    for old, new in zip(before.specs, after.specs, strict=False):
+        if is_wider(new.dtype, old.dtype):
+            what = f"{dtype_of(old.dtype)} with longer floats" if old.is_float else "their integers with floats"
+            named.setdefault(f"{dtype_of(new.dtype)} from now on, because clients answered {what}", []).append(new.name)
+    return "; ".join(f"{text}: {_listed(names)}" for text, names in named.items())
+
+
+def remark_rounding(updates: Iterable[Parameters], model: Schema) -> None:
+    """Remarks that answers of float64 are rounded to the float32 of the model, where some are."""
+    if any(spec.dtype == "F32" for spec in model.specs) and any(_rounds(update, model) for update in updates):
+        remark(_ROUNDED)
+
+
+def _rounds(update: Parameters, model: Schema) -> bool:
+    if update.summed is not None:
+        return update.summed.rounds
+    answers = update.reader()[0].specs
+    if answers == model.specs:  # nearly always
+        return False
+    return any(ours.dtype == "F64" and theirs.dtype == "F32" for ours, theirs in zip(answers, model.specs, strict=False))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
