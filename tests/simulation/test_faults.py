@@ -21,7 +21,12 @@ from members import Member, client_that_never_fails, fedavg, hangs
 
 import umbel as fl
 from umbel.common import GetPropertiesIns
+from umbel.door import Door
 from umbel.errors import SimulationError
+from umbel.rounds.messages import Kind
+from umbel.runtime.transports.simulated.pieces import Asked, Piece, Work
+from umbel.runtime.transports.simulated.processes import ProcessCrew
+from umbel.runtime.transports.simulated.shared import SharedContents
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
 
@@ -432,3 +437,30 @@ def test_a_strategy_that_asks_for_more_clients_than_there_are_is_told_so():
 
     with pytest.raises(fl.errors.StrategyError, match="asks for 50 clients, there are 4"):
         simulate(client_that_never_fails, cls=Greedy, backend="inline")
+
+
+def test_a_crew_that_is_at_nothing_but_dropped_pieces_takes_on_others(tmp_path):
+    """It says nothing when they are done: who waited for that, before giving it more, would wait for ever."""
+
+    class Held(fl.client.NumPyClient):
+        def evaluate(self, parameters, config):
+            until = time.monotonic() + 60
+            while config["held"] and not (tmp_path / "open").exists() and time.monotonic() < until:
+                threading.Event().wait(0.01)
+            return 0.0, 1, {}
+
+    def piece(number, held):
+        return Piece(number, Kind.EVALUATE, (Asked(0, "0", 0, 1, {"held": held}),), None, Door(Kind.EVALUATE, None, 1, 1))
+
+    crew = ProcessCrew(Work(lambda context: Held(), 0, 1, None), SharedContents(), slots=1, threads=1, ahead=1)
+    try:
+        crew.try_client()
+        crew.start(piece(1, held=True))
+        assert not crew.free()
+        crew.drop(1)
+        assert crew.free()
+        crew.start(piece(2, held=False))
+        (tmp_path / "open").touch()
+        assert crew.wait(60).number == 2
+    finally:
+        crew.close()

@@ -105,8 +105,9 @@ class ProcessCrew:
                 raise SimulationError(f"no worker was ready after {START_TIMEOUT:.0f} s; does client_fn's module wait?")
 
     def free(self) -> bool:
-        under_way = len(self._backlog) + sum(len(worker.pieces) for worker in self._workers)
-        return under_way < self._ahead * self.slots
+        # A dropped piece takes no place: nobody hears when it is done, and what is to come would wait for ever.
+        at_work = sum(piece.number not in self._dropped for worker in self._workers for piece in worker.pieces)
+        return len(self._backlog) + at_work < self._ahead * self.slots
 
     def start(self, piece: Piece) -> None:
         self._backlog.append(piece)

@@ -174,8 +174,9 @@ class RayCrew:
                 raise SimulationError(f"{actor.why} when client_fn made client {client}")
 
     def free(self) -> bool:
-        room = sum(self._ahead - len(actor.pieces) for actor in self._actors if actor.ready)
-        return room > len(self._waiting)
+        # A dropped piece takes no place: nobody hears when it is done, and what is to come would wait for ever.
+        at_work = sum(piece.number not in self._dropped for actor in self._actors if actor.ready for piece in actor.pieces)
+        return len(self._waiting) + at_work < self._ahead * sum(actor.ready for actor in self._actors)
 
     def start(self, piece: Piece) -> None:
         self._waiting.append(piece)
