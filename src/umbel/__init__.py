@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 __all__ = ["client", "common", "datasets", "errors", "frameworks", "server", "simulation"]
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:  # so that a type checker and an editor know what `umbel.server` is, and that `umbel.sever` is nothing
+    from umbel import client, common, datasets, errors, frameworks, server, simulation
+else:
 
-def __getattr__(name: str) -> ModuleType:
-    # On demand: a client has no use for the server's libraries, nor a server for the data sets'.
-    if name in __all__:
-        return importlib.import_module(f"umbel.{name}")
-    raise AttributeError(f"module 'umbel' has no attribute {name!r}")
+    def __getattr__(name: str) -> ModuleType:
+        # On demand: a client has no use for the server's libraries, nor a server for the data sets'.
+        if name in __all__:
+            return importlib.import_module(f"umbel.{name}")
+        raise AttributeError(f"module 'umbel' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ from umbel.training import Client, ClientFn, NumPyClient
 
 if TYPE_CHECKING:
     from umbel.client.app import ClientApp, start_client, start_numpy_client
+else:  # a type checker would take any name for one that `__getattr__` knows
+    __getattr__ = lazily(__name__, "umbel.client.app", "ClientApp", "start_client", "start_numpy_client")
 
 __all__ = ["Client", "ClientApp", "ClientFn", "NumPyClient", "start_client", "start_numpy_client"]
-
-__getattr__ = lazily(__name__, "umbel.client.app", "ClientApp", "start_client", "start_numpy_client")

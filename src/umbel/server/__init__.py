@@ -10,10 +10,12 @@ from umbel.server.client_manager import ClientManager, SimpleClientManager
 from umbel.server.client_proxy import ClientProxy
 from umbel.server.criterion import Criterion
 from umbel.server.history import History
+from umbel.until import Until
 
 if TYPE_CHECKING:
     from umbel.server.app import Server, ServerApp, start_server
-from umbel.until import Until
+else:  # a type checker would take any name for one that `__getattr__` knows
+    __getattr__ = lazily(__name__, "umbel.server.app", "Server", "ServerApp", "start_server")
 
 __all__ = [
     "ClientManager",
@@ -29,5 +31,3 @@ __all__ = [
     "start_server",
     "strategy",
 ]
-
-__getattr__ = lazily(__name__, "umbel.server.app", "Server", "ServerApp", "start_server")
