@@ -1,0 +1,16 @@
+"""The runs that are recorded: every strategy with every kind of numbers, and everything that can befall a run.
+
+Inline, in processes, over the network, killed and gone on with, the bits of a run are the same: so each case has one line in
+`recorded.json`, whatever way it is run.
+"""
+
+from __future__ import annotations
+
+from case import Case
+from courses import courses
+from every_strategy import every_strategy
+from troubles import troubles
+
+__all__ = ["CASES"]
+
+CASES: dict[str, Case] = {case.name: case for case in (*every_strategy(), *troubles(), *courses())}
