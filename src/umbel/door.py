@@ -82,7 +82,10 @@ class Door(Struct, frozen=True):
             return
         method = f"{self.kind}()"
         if schema.nbytes > self.max_bytes:
-            raise Rejected(f"{method} returned {schema.nbytes:,} bytes of parameters; the limit is {self.max_bytes:,}")
+            why = "" if self.schema is not None else " (the server's max_bytes=, or half of what is free on its disk)"
+            raise Rejected(
+                f"{method} returned {schema.nbytes:,} bytes of parameters; the limit is {self.max_bytes:,}{why}"
+            )
         if self.kind is Kind.PARAMETERS and not len(schema):
             raise Rejected(
                 "get_parameters() returned no arrays; implement it, or give the strategy initial_parameters="

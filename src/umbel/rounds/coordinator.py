@@ -220,6 +220,11 @@ class Coordinator:
         """Tasks whose answer is still wanted, in task order: of the open exchange, and those carried over."""
         return (*self._wanted_tasks(), *self.state.carried)
 
+    def asked(self, task_id: str) -> Task | None:
+        """The task of this id, where its answer is still wanted."""
+        place = self.state.wanted.get(task_id)
+        return self._carried(task_id) if place is None else self.state.tasks[place]
+
     @property
     def waiting_for(self) -> str:
         """Whom the run waits for, in a line; "" while it waits for no client."""

@@ -21,6 +21,7 @@ from umbel.rounds.messages import Kind, Task
 from umbel.runtime.contents import Content, Contents, Writer, as_parameters, write_content
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
+from umbel.runtime.largest import largest_update
 from umbel.stepping import Memory, Sink, Source
 from umbel.wire import Schema, encode_header
 
@@ -40,7 +41,7 @@ class GlobalModel:
         *,
         free_form: bool,
         max_examples: int,
-        max_bytes: int,
+        max_bytes: int | None,
         slots: Sequence[str] = (),
         room: Room = Room(),  # noqa: B008  # a value
     ) -> None:
@@ -133,7 +134,9 @@ class GlobalModel:
             schema: Schema | None = None
             if task.kind is Kind.FIT and not self._free_form and task.version is not None:
                 schema = self.at(task.version).schema
-            door = Door(task.kind, schema, self._max_examples, self._max_bytes, self._room, limit)
+            # what fits the model is as large as the model: only others have a limit of their own
+            largest = largest_update(self.contents, self._max_bytes) if schema is None else self._max_bytes or 2**62
+            door = Door(task.kind, schema, self._max_examples, largest, self._room, limit)
             self._door = (task.kind, task.version, limit), door
         return self._door[1]
 

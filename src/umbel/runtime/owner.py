@@ -28,6 +28,7 @@ from umbel.exchange import (
 from umbel.folding import PartialSum
 from umbel.population import Clients
 from umbel.remarks import listening, remark
+from umbel.reports import Room
 from umbel.rng import frozen_stream
 from umbel.rounds.messages import (
     Choose,
@@ -48,11 +49,13 @@ from umbel.rounds.messages import (
     Summarized,
     Task,
 )
+from umbel.runtime.bounds import keep_names
 from umbel.runtime.contents import as_parameters, write_content
 from umbel.runtime.kinds import remark_rounding, widened
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.notes import Notes
+from umbel.runtime.observers.history import History
 from umbel.runtime.seeding import seed_generators
 from umbel.runtime.spread import spread
 from umbel.runtime.stores.codec import writable
@@ -85,9 +88,12 @@ class Owner:
         population: int | None = None,
         summed: Callable[[str], PartialSum] | None = None,
         remedy: str = "",
+        history: History | None = None,
+        room: Room = Room(),  # noqa: B008  # a value
     ) -> None:
         """`summed` gives the sum of an exchange, where workers fold updates. `population` is how many clients there can ever
-        be, where that is known. `remedy` says how a run goes on whose owner's code has raised.
+        be, where that is known. `remedy` says how a run goes on whose owner's code has raised. Metrics whose names `history`
+        does not have are kept as far as there is `room`.
         """
         self._strategy = strategy
         self._manager = manager
@@ -99,6 +105,8 @@ class Owner:
         self._population = population
         self._summed = summed
         self._remedy = remedy
+        self._history = History() if history is None else history
+        self._room = room
         self._notes = Notes()
         self.busy = False  # user code may be running
 
@@ -134,9 +142,9 @@ class Owner:
                 evaluated = self._strategy.evaluate(number, self._model.parameters(version))
                 return Evaluated() if evaluated is None else Evaluated(*_loss_and_metrics("evaluate", evaluated))
             case Summarize():
-                summary = self._summarize(question)
+                loss, metrics = _loss_and_metrics("aggregate_evaluate", self._summarize(question))
                 self._model.spend(*_own_contents(question))
-                return Summarized(*_loss_and_metrics("aggregate_evaluate", summary))
+                return Summarized(loss, self._kept(Kind.EVALUATE, metrics, question.results))
 
     def _summarize(self, question: Summarize) -> object:
         """What the clients' evaluations say together; nothing where the strategy's method raises: they may be why."""
@@ -148,6 +156,14 @@ class Owner:
             sent = [(task.client, reply.num_examples, reply.metrics) for task, reply in question.results]
             remark(blame("aggregate_evaluate()", error, sent))
             return None, {}
+
+    def _kept(
+        self, kind: Kind, metrics: dict[str, object], results: Sequence[tuple[Task, Reply]]
+    ) -> dict[str, object]:
+        """The metrics of an exchange, as far as the History has room for their names."""
+        sent = {name for _, reply in results for name in reply.metrics}
+        watched = self._strategy.pace.watched
+        return keep_names(self._history, kind, metrics, sent=sent, room=self._room, always=watched)
 
     def _initialize(self) -> Initialized:
         try:
@@ -238,12 +254,13 @@ class Owner:
         self._model.spend(*_used(question))
         if parameters is None:
             self._model.forget(question.round)
-            return Stepped(version, _named(metrics), _why_kept(question))
+            return Stepped(version, self._kept(Kind.FIT, _named(metrics), question.results), _why_kept(question))
         model = None if self._strategy.free_form else self._model.at(version).schema
         self._write(question.round, "aggregate_fit", parameters, model)
         self._model.carry(version, question.round)
         before, after = self._model.at(version).schema, self._model.at(question.round).schema
-        return Stepped(question.round, _named(metrics), widened(before, after))
+        kept = self._kept(Kind.FIT, _named(metrics), question.results)
+        return Stepped(question.round, kept, widened(before, after))
 
     def _write(self, version: int, method: str, given: Parameters, model: Schema | None) -> None:
         """Makes what the strategy's method returned the given version."""

@@ -37,6 +37,7 @@ from umbel.rounds.messages import (
     Summarize,
     Ticked,
 )
+from umbel.runtime.bounds import Failures
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
@@ -88,6 +89,7 @@ def run(
     answers: deque[Input] = deque()
     unwritten: list[Entry] = []
     told = list(untold)  # to the History, and not in a snapshot so far
+    failures = Failures(coordinator, history)
     step_done, snapshot_at = True, 0.0  # of `time.monotonic`: the clock of a simulation may be its own
 
     def keep(entries: Sequence[Entry], at: float) -> None:
@@ -167,12 +169,14 @@ def run(
             event = Ticked()
         if event is not None:
             failpoint("input.before-handle")
+            event = failures.cut(event)
             commands = coordinator.handle(event, at)
             failpoint("input.after-handle")
             unwritten.append(Entry(event, at, commands))
             step_done = step_done or isinstance(event, Stepped)
             for command in commands:
                 if isinstance(command, Publish):
+                    failures.observe(command.event)
                     traced = history.observe(command.event)
                     if traced and store.unit is not Unit.NOTHING:  # at once: a snapshot has to have it
                         told.append(command.event)

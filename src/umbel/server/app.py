@@ -86,7 +86,7 @@ def start_server(
     lease: float = 180.0,
     audit: bool = False,
     max_examples: int = 10**7,
-    max_bytes: int = 2**40,
+    max_bytes: int | None = None,
     max_metrics: int = MAX_METRICS,
     max_metrics_size: int = MAX_METRICS_SIZE,
     grpc_max_message_length: int | None = None,
@@ -112,7 +112,9 @@ def start_server(
       interpreter's lock, before it counts as gone; its answer is taken all the same if its round is still open then.
     - `audit`: also keeps a chained record of who sent what and what became of it, for `umbel audit verify`; a run that has
       begun with one goes on with it.
-    - `max_examples`: the largest `num_examples` that is believed; `max_bytes`: the largest update.
+    - `max_examples`: the largest `num_examples` that is believed.
+    - `max_bytes`: the largest update. None: where no model says how large it is (initial parameters that a client gives,
+      updates that `aggregate_fit` combines by itself), as much as the disk can hold twice, 64 GiB at most.
     - `max_metrics`, `max_metrics_size`: how many metrics an answer may bring, and how many bytes of names, texts and
       numbers; what is more is left out, in the order of the client's dict, and the rest counts.
 
@@ -169,7 +171,7 @@ def _serve(
     settings: ServerConfig,
     seed: int,
     max_examples: int,
-    max_bytes: int,
+    max_bytes: int | None,
     room: Room,
     limits: Limits,
 ) -> History:
@@ -198,9 +200,17 @@ def _serve(
         limits=limits,
         gate=gate,
         room=room,
+        max_bytes=max_bytes,
     )
     owner = Owner(
-        strategy, manager, model, seed=seed, proxy=lambda name: Proxy(name, transport), remedy=how_to_go_on(opened)
+        strategy,
+        manager,
+        model,
+        seed=seed,
+        proxy=lambda name: Proxy(name, transport),
+        remedy=how_to_go_on(opened),
+        history=history,
+        room=room,
     )
     outcome = Outcome()
 

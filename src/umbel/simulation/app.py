@@ -82,7 +82,7 @@ def start_simulation(
     progress: bool | None = None,
     durations: Durations | None = None,
     max_examples: int = 10**7,
-    max_bytes: int = 2**40,
+    max_bytes: int | None = None,
     max_metrics: int = MAX_METRICS,
     max_metrics_size: int = MAX_METRICS_SIZE,
     ray_init_args: Mapping[str, object] | None = None,
@@ -175,7 +175,7 @@ def start_simulation(
             singly=singly,
             durations=durations,
             max_examples=whole("max_examples", max_examples, 1),
-            max_bytes=whole("max_bytes", max_bytes, 1),
+            max_bytes=None if max_bytes is None else whole("max_bytes", max_bytes, 1),
             room=Room(whole("max_metrics", max_metrics, 0), whole("max_metrics_size", max_metrics_size, 0)),
         )
         by_bar = somebody_watches() if progress is None else progress
@@ -203,7 +203,7 @@ class _Simulation:
     singly: bool
     durations: Durations | None
     max_examples: int
-    max_bytes: int
+    max_bytes: int | None
     room: Room
 
     def run(
@@ -250,6 +250,8 @@ class _Simulation:
             summed=inside.sums.take,
             population=_size(self.clients),
             remedy=how_to_go_on(opened),
+            history=history,
+            room=self.room,
         )
         outcome = Outcome()
         begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(self.num_rounds)

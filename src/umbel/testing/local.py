@@ -51,7 +51,7 @@ def run_locally(
     client_manager: ClientManager | None = None,
     coordinator: Coordinator | None = None,
     max_examples: int = 10**7,
-    max_bytes: int = 2**40,
+    max_bytes: int | None = None,
     max_metrics: int = MAX_METRICS,
     max_metrics_size: int = MAX_METRICS_SIZE,
 ) -> LocalRun:
@@ -96,6 +96,8 @@ def run_locally(
             seed=seed,
             proxy=lambda name: Proxy(name, transport),
             population=len(clients),
+            history=history,
+            room=Room(max_metrics, max_metrics_size),
         ),
         model=model,
         store=kept,

@@ -46,6 +46,7 @@ from umbel.rounds.messages import (
 )
 from umbel.runtime.contents import Content, write_content
 from umbel.runtime.failpoints import failpoint
+from umbel.runtime.largest import largest_update
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.stores.base import Store
 from umbel.runtime.surplus import Surplus
@@ -127,9 +128,11 @@ class HttpTransport:
         limits: Limits = Limits(),  # noqa: B008  # frozen
         gate: Gate | None = None,
         room: Room = Room(),  # noqa: B008  # a value
+        max_bytes: int | None = None,
     ) -> None:
         self._run = run
         self._room = room
+        self._max_bytes = max_bytes
         self._longest = MAX_MESSAGE + max(room.encoded - INLINE, 0)  # bytes of an offer
         self._surplus = Surplus()
         self._seed = seed
@@ -194,7 +197,7 @@ class HttpTransport:
             write_content(self._contents, name, *parameters.stream())
         answered: concurrent.futures.Future[Answer | Failure] = concurrent.futures.Future()
         self._asked[task.id] = answered
-        self.dispatch(task, task.content, Door(kind, None, 2**63, 2**40, self._room))
+        self.dispatch(task, task.content, self._door(kind))
         try:
             return answered.result(timeout)
         except TimeoutError:
@@ -203,6 +206,10 @@ class HttpTransport:
             del self._asked[task.id]
             self.cancel(task)
             self._contents.remove(name)
+
+    def _door(self, kind: Kind) -> Door:
+        """What an answer to a question outside of the rounds may be."""
+        return Door(kind, None, 2**63, largest_update(self._contents, self._max_bytes), self._room)
 
     def close(self, why: str, *, over: bool) -> None:
         gone = threading.Event()
