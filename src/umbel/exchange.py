@@ -14,6 +14,7 @@ from umbel.combine import Source, Spread, in_memory
 from umbel.errors import StrategyError, WireError
 from umbel.folding import PartialSum
 from umbel.params import Blob, NDArray, NDArrays, Params, as_arrays, gather, schema_of
+from umbel.private import PrivateGenerator
 from umbel.rng import stream
 from umbel.stepping import Memory, forgetful
 from umbel.wire import Schema, short
@@ -339,6 +340,11 @@ class Context:
     """Where a client runs. `node_id` is its name; `state` is its own to keep between rounds: arrays, numbers, text, bytes.
 
     `seed` and `round` are the place in the run that its draws belong to; None where the client has no lasting name.
+
+    **Noise that is to protect comes from `private_rng`, and from nothing else here.** Before each task the generators of
+    `random`, numpy, torch, tensorflow, mlx and mxnet are seeded from the run's seed, the client's name and the round, and
+    `rng()` and `jax_key()` follow from them: whoever knows the seed, the server for one, computes every draw and subtracts
+    it. Differential privacy by such noise, be it Opacus' or ten lines of one's own, protects nothing.
     """
 
     node_id: str
@@ -349,8 +355,21 @@ class Context:
     round: int = field(default=0, compare=False)
 
     def rng(self) -> np.random.Generator:
-        """A generator for this task: the same draws whenever the same client does the same round of the same run."""
+        """A generator for this task: the same draws whenever the same client does the same round of the same run.
+
+        So whoever knows the seed can compute them: not for noise that is to protect.
+        """
         return np.random.default_rng() if self.seed is None else stream(self.seed, "client", self.node_id, self.round)
+
+    @property
+    def private_rng(self) -> PrivateGenerator:
+        """A generator for noise that protects: of the operating system's randomness, never of the seed, also in a
+        simulation. It has no state; what is drawn from it does not repeat, and neither does a run that uses it.
+
+        >>> len({Context("hospital-a", seed=7, round=1).private_rng.normal() for _ in range(3)})
+        3
+        """
+        return PrivateGenerator()
 
     def jax_key(self) -> object:
         """A JAX random key for this task, as `jax.random.key` makes it."""

@@ -67,6 +67,11 @@ def start_client(
       environment's `UMBEL_JOIN_TOKEN`. It is needed once: the client's key is in the file `identity`, by default
       `umbel-identity/CLIENT_ID.pem`, which is made where there is none.
 
+    **Noise that is to protect comes from `context.private_rng`, and from nothing that is seeded.** With `client_id` the
+    generators of `random`, numpy, torch, tensorflow, mlx and mxnet are seeded before each task from what the server knows:
+    it computes every draw from them, and subtracts it. Noise for differential privacy that is drawn from numpy or torch,
+    by Opacus or by ten lines of one's own, then protects nothing.
+
     Raises `ValueError` for arguments that contradict each other or cannot be, `SecurityError` for keys and certificates
     that cannot be used, `ServerUnreachable` where patience ends, and `ServerRefused` where the server will not have this
     client. Ctrl-C ends the process with exit code 130.
