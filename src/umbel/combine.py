@@ -7,8 +7,8 @@ which nothing is written: from it come the inner products between the updates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -75,6 +75,7 @@ class _Run:
     size: int
     base: tuple[int, str] | None  # first byte and dtype in the version that the clients started from
     updates: tuple[tuple[int, str], ...]  # the same in each contribution, and in the guide
+    averaged: bool = False  # whether the optimizer leaves them alone
 
 
 class _Block(NamedTuple):
@@ -141,6 +142,7 @@ def combine(
     chunk: int,
     number: int = 1,
     memory: Memory | None = None,
+    averaged: Collection[int] = (),
     guide: Contribution | None = None,
     rng: Callable[[], np.random.RandomState] = np.random.RandomState,
     spread: Spread = map,
@@ -151,14 +153,15 @@ def combine(
     valid until the next one is asked for.
 
     `number` is the round's; `memory` keeps what aggregator and optimizer remember, and has it once the last block has been
-    taken. `guide` is an update of the server's own, which a rule compares the others with. `rng` makes the generator of the
-    aggregator's draws. Blocks are computed by `spread`; the bits do not depend on it.
+    taken. `averaged` are the positions of tensors that the optimizer does not step. `guide` is an update of the server's
+    own, which a rule compares the others with. `rng` makes the generator of the aggregator's draws. Blocks are computed by
+    `spread`; the bits do not depend on it.
 
     Raises `TooFewUpdates` at the first block where a rule needs more, and `NotFinite` at the first that would not be finite:
     then nothing is remembered either.
     """
     memory = memory or forgetful()
-    runs = list(_runs(schema, base[0] if base else None, [*contributions, *([guide] if guide else [])]))
+    runs = list(_runs(schema, base[0] if base else None, [*contributions, *([guide] if guide else [])], averaged))
     combined: Callable[[_Block], NDArray]
     if isinstance(aggregator, Rule):
         aggregator.check(len(contributions))
@@ -182,7 +185,7 @@ def combine(
     try:
         for block, new in spread(computed, blocks):
             if base is not None and block.is_float:
-                new = stepping.step(lambda block=block: _old(base, block), new)  # type: ignore[misc]  # called at once
+                new = stepping.step(partial(_old, base, block), new, averaged=block.run.averaged)
             with np.errstate(over="ignore"):
                 kept = np.ascontiguousarray(new, block.dtype)
             finite.check(kept)
@@ -386,7 +389,9 @@ def _slot_dtype(block: _Block) -> DType:
     return np.dtype(np.float64 if block.dtype == np.float64 else np.float32)
 
 
-def _runs(schema: Schema, base: Schema | None, contributions: Sequence[Contribution]) -> Iterator[_Run]:
+def _runs(
+    schema: Schema, base: Schema | None, contributions: Sequence[Contribution], averaged: Collection[int] = ()
+) -> Iterator[_Run]:
     """The tensors of `schema` in layout order, neighbours merged wherever every content has them side by side."""
     current: _Run | None = None
     for position in schema.layout:
@@ -396,9 +401,10 @@ def _runs(schema: Schema, base: Schema | None, contributions: Sequence[Contribut
             spec.size,
             None if base is None else (base.offsets[position], base.specs[position].dtype),
             tuple((c.schema.offsets[position], c.schema.specs[position].dtype) for c in contributions),
+            spec.is_float and position in averaged,
         )
         if current is not None and _adjacent(current, following):
-            current = _Run(current.dtype, current.size + following.size, current.base, current.updates)
+            current = replace(current, size=current.size + following.size)
             continue
         if current is not None and current.size:
             yield current
@@ -413,4 +419,5 @@ def _adjacent(run: _Run, following: _Run) -> bool:
 
     bases = [(run.base, following.base)] if run.base and following.base else []
     pairs = [*zip(run.updates, following.updates, strict=True), *bases]
-    return run.dtype == following.dtype and all(meets(this, that) for this, that in pairs)
+    alike = (run.dtype, run.averaged) == (following.dtype, following.averaged)
+    return alike and all(meets(this, that) for this, that in pairs)

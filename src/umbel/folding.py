@@ -7,8 +7,10 @@ files, in the same order, so the bits are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,8 +63,8 @@ class Plan:
 def plan(model: Schema) -> Plan:
     """Cuts a model of this schema into blocks.
 
-    >>> spec = TensorSpec("", "F32", (3,))
-    >>> [block.size for block in plan(Schema((spec._replace(name="a"), spec._replace(name="b")))).blocks]
+    >>> from umbel.params import schema_of
+    >>> [block.size for block in plan(schema_of([np.zeros(3, "float32"), np.zeros(3, "float32")])).blocks]
     [6]
     """
     blocks: list[_Block] = []
@@ -176,23 +178,32 @@ class PartialSum:
         return stepped_schema(model, [Schema(tuple(answered))])
 
     def blocks(
-        self, base: Source | None, optimizer: Optimizer, *, number: int = 1, memory: Memory | None = None
+        self,
+        base: Source | None,
+        optimizer: Optimizer,
+        *,
+        number: int = 1,
+        memory: Memory | None = None,
+        averaged: Collection[int] = (),
     ) -> Iterator[memoryview]:
         """The next version's data bytes in layout order, each view valid until the next.
 
         `base` reads the version that the clients started from; `number` is the round's, and `memory` keeps what the
-        optimizer remembers. Raises `NotFinite` as `combine` does.
+        optimizer remembers; `averaged` are the positions of tensors that it does not step. Raises `NotFinite` as `combine`
+        does.
         """
         schema = self.schema()
         stepping = Stepping(optimizer, schema, number=number, memory=memory or forgetful())
         try:
-            yield from self._stepped(schema, base, stepping)
+            yield from self._stepped(schema, base, stepping, averaged)
         except BaseException:
             stepping.abandon()
             raise
         stepping.done()
 
-    def _stepped(self, schema: Schema, base: Source | None, stepping: Stepping) -> Iterator[memoryview]:
+    def _stepped(
+        self, schema: Schema, base: Source | None, stepping: Stepping, averaged: Collection[int]
+    ) -> Iterator[memoryview]:
         place = {position: place for place, position in enumerate(schema.layout)}
         finite = FiniteBlocks(schema, "the next version")
         order = sorted(range(len(self._accs)), key=lambda i: (place[self._plan.blocks[i].pieces[0].position], i))
@@ -200,25 +211,38 @@ class PartialSum:
             block = self._plan.blocks[i]
             dtype = dtype_of(schema.specs[block.pieces[0].position].dtype)
 
-            def old(block: _Block = block) -> NDArray:
-                assert base is not None
-                values = np.empty(block.size, block.dtype)
-                base(block.begin, values.view(np.uint8).data)
-                return values
-
             with np.errstate(over="ignore", invalid="ignore"):
                 combined = self._aggregator.finish(self._accumulated(i), dtype)
-            new = stepping.step(old, combined) if base is not None and dtype.kind in "fV" else combined
-            with np.errstate(over="ignore"):
-                kept = np.ascontiguousarray(new, dtype)
-            finite.check(kept)
-            yield kept.view(np.uint8).data
+            for part, alone in _parts(block, averaged):
+                new = combined[part]
+                if base is not None and dtype.kind in "fV":
+                    new = stepping.step(partial(_old, base, block, part), new, averaged=alone)
+                with np.errstate(over="ignore"):
+                    kept = np.ascontiguousarray(new, dtype)
+                finite.check(kept)
+                yield kept.view(np.uint8).data
 
     def _accumulated(self, spot: int) -> Any:
         """What has been added up for a block, as the kind that it becomes."""
         plan = self._plan
         floats = spot in plan.integers and plan.blocks[spot].pieces[0].position in self._wider
         return self._floats[plan.integers.index(spot)] if floats else self._accs[spot]
+
+
+def _parts(block: _Block, averaged: Collection[int]) -> Iterator[tuple[slice, bool]]:
+    """The parts of a block that are stepped, and those that are averaged, in order."""
+    start = 0
+    for alone, pieces in groupby(block.pieces, key=lambda piece: piece.position in averaged):
+        stop = start + sum(piece.stop - piece.start for piece in pieces)
+        yield slice(start, stop), alone
+        start = stop
+
+
+def _old(base: Source, block: _Block, part: slice) -> NDArray:
+    """Part of a block of the version that the clients started from."""
+    values = np.empty(part.stop - part.start, block.dtype)
+    base(block.begin + part.start * block.dtype.itemsize, values.view(np.uint8).data)
+    return values
 
 
 def _take(arrays: NDArrays, block: _Block) -> NDArray:

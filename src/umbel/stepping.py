@@ -7,7 +7,7 @@ as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -75,21 +75,25 @@ class Stepping:
             self.abandon()
             raise
 
-    def step(self, old: Callable[[], NDArray], combined: NDArray) -> NDArray:
+    def step(self, old: Callable[[], NDArray], combined: NDArray, *, averaged: bool = False) -> NDArray:
         """The block of the next version; `old()` reads the block of the version that the clients started from.
 
-        Raises `NotFinite` where a slot would not be finite.
+        A block that is `averaged` is no weights: it becomes the combined one, and the optimizer remembers nothing
+        of it. Raises `NotFinite` where a slot would not be finite.
         """
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large is noticed as such
-            return self._step(old, combined)
+            return self._step(old, combined, averaged)
 
-    def _step(self, old: Callable[[], NDArray], combined: NDArray) -> NDArray:
+    def _step(self, old: Callable[[], NDArray], combined: NDArray, averaged: bool) -> NDArray:
         if not self._new:
-            return self._optimizer.step(self._number, old, combined, ())[0]
+            return combined if averaged else self._optimizer.step(self._number, old, combined, ())[0]
         dtype = np.dtype(np.float64 if combined.dtype == np.float64 else np.float32)
         slots = [slot_block(source, self._at, combined.size, dtype) for source in self._old]
         before = old()
-        new, slots_after = self._optimizer.step(self._number, lambda: before, combined, slots)
+        new: NDArray = combined
+        slots_after: Sequence[NDArray] = [np.zeros(combined.size) for _ in slots]
+        if not averaged:
+            new, slots_after = self._optimizer.step(self._number, lambda: before, combined, slots)
         kept = [*slots_after, combined.astype(np.float64) - before.astype(np.float64)]
         for sink, check, slot in zip(self._new, self._checks, kept, strict=False):  # the last one only where it is kept
             block = np.ascontiguousarray(slot, dtype)

@@ -31,6 +31,7 @@ __all__ = [
     "mx",
     "set_named_parameters",
     "set_parameters",
+    "statistics",
 ]
 
 _log = logging.getLogger("umbel.frameworks")
@@ -93,6 +94,20 @@ def set_parameters(net: mx.gluon.Block, arrays: Sequence[NDArray]) -> None:
     if len(arrays) != len(parameters):
         raise ParametersMismatch(_wrong_number(arrays, parameters))
     set_named_parameters(net, dict(zip(parameters, arrays, strict=True)))
+
+
+def statistics(net: mx.gluon.Block) -> list[int]:
+    """Positions in `get_parameters` of what no gradient changes: BatchNorm's running means and variances.
+
+    For a strategy whose server takes steps: `FedAvgM(server_momentum=0.9, averaged=statistics(net))`.
+
+    >>> net = mx.gluon.nn.Sequential()
+    >>> net.add(mx.gluon.nn.Dense(2, in_units=3), mx.gluon.nn.BatchNorm(in_channels=2))
+    >>> net.initialize()
+    >>> statistics(net)
+    [4, 5]
+    """
+    return [i for i, parameter in enumerate(_ready(net).values()) if parameter.grad_req == "null"]
 
 
 def get_named_parameters(net: mx.gluon.Block) -> dict[str, NDArray]:

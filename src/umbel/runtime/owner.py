@@ -62,7 +62,7 @@ from umbel.runtime.stores.codec import writable
 from umbel.runtime.void import why_void
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.blame import blame
-from umbel.strategies.classic import combines_by_itself
+from umbel.strategies.classic import check_model, combines_by_itself
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
 from umbel.strategies.returned import checked_parameters
 from umbel.wire import Schema, short
@@ -180,6 +180,7 @@ class Owner:
             raise StrategyError(
                 "initialize_parameters() returned no arrays; return the model's, or None to ask a client for its own"
             )
+        check_model(self._strategy, given.stream()[0])
         self._write(0, "initialize_parameters", parameters, None)
         return Initialized(True)
 
@@ -226,6 +227,7 @@ class Owner:
         if question.version is None:  # a client's parameters are the first version
             ((_, reply),) = question.results
             assert reply.content is not None
+            check_model(self._strategy, self._model.contents.open(reply.content).schema)
             self._model.adopt(0, reply.content)
             return Stepped(0)
         self._notes.not_finite(Kind.FIT, question.results)

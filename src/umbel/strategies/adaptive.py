@@ -7,6 +7,7 @@ from typing import Unpack
 
 from umbel.exchange import Parameters
 from umbel.optimizers import Rate, adagrad, adam, momentum, sgd, yogi
+from umbel.statistics import Averaged, check_averaged
 from umbel.strategies.base import Parts
 from umbel.strategies.fedavg import Classic, FedAvg, Sized
 
@@ -22,21 +23,29 @@ class FedAvgM(FedAvg):
 
     - `server_learning_rate`: η, above 0; or a function of the round, which gives it for each
     - `server_momentum`: β, at least 0 and below 1
+    - `averaged`: which arrays are averaged and not stepped: patterns of names such as "*.running_var", or positions. None:
+      BatchNorm's statistics and counters, by their names or, where arrays have none, by the form that PyTorch gives them
     """
 
     def __init__(
-        self, *, server_learning_rate: Rate = 1.0, server_momentum: float = 0.0, **classic: Unpack[Classic]
+        self,
+        *,
+        server_learning_rate: Rate = 1.0,
+        server_momentum: float = 0.0,
+        averaged: Averaged = None,
+        **classic: Unpack[Classic],
     ) -> None:
         super().__init__(**classic)
+        check_averaged(averaged)
+        self.averaged = averaged
         self.server_learning_rate = server_learning_rate
         self.server_momentum = server_momentum
         _ = self.parts  # wrong numbers are said here, not in round 1
 
     @property
     def parts(self) -> Parts:
-        if self.server_momentum == 0.0:
-            return replace(super().parts, optimizer=sgd(self.server_learning_rate))
-        return replace(super().parts, optimizer=momentum(self.server_learning_rate, self.server_momentum))
+        step = momentum(self.server_learning_rate, self.server_momentum) if self.server_momentum else None
+        return replace(super().parts, optimizer=step or sgd(self.server_learning_rate), averaged=self.averaged)
 
 
 class FedOpt(FedAvg):
@@ -46,6 +55,7 @@ class FedOpt(FedAvg):
     - `eta_l`: the clients' learning rate; nothing here reads it, a config function may
     - `beta_1`, `beta_2`: how much of the past the first and the second moment keep, at least 0 and below 1
     - `tau`: what is added to the root of the second moment; small values are more adaptive
+    - `averaged`: which arrays are averaged and not stepped, as in `FedAvgM`
     """
 
     def __init__(
@@ -57,15 +67,22 @@ class FedOpt(FedAvg):
         beta_1: float = 0.0,
         beta_2: float = 0.0,
         tau: float = 1e-9,
+        averaged: Averaged = None,
         **sized: Unpack[Sized],
     ) -> None:
         super().__init__(initial_parameters=initial_parameters, **sized)
+        check_averaged(averaged)
+        self.averaged = averaged
         self.eta = eta
         self.eta_l = eta_l
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.tau = tau
         _ = self.parts  # wrong numbers are said here, not in round 1
+
+    @property
+    def parts(self) -> Parts:
+        return replace(super().parts, averaged=self.averaged)
 
 
 class FedAdagrad(FedOpt):
@@ -81,9 +98,12 @@ class FedAdagrad(FedOpt):
         eta: Rate = 1e-1,
         eta_l: float = 1e-1,
         tau: float = 1e-9,
+        averaged: Averaged = None,
         **sized: Unpack[Sized],
     ) -> None:
-        super().__init__(initial_parameters=initial_parameters, eta=eta, eta_l=eta_l, tau=tau, **sized)
+        super().__init__(
+            initial_parameters=initial_parameters, eta=eta, eta_l=eta_l, tau=tau, averaged=averaged, **sized
+        )
 
     @property
     def parts(self) -> Parts:
@@ -106,6 +126,7 @@ class FedAdam(FedOpt):
         beta_1: float = 0.9,
         beta_2: float = 0.99,
         tau: float = 1e-9,
+        averaged: Averaged = None,
         **sized: Unpack[Sized],
     ) -> None:
         super().__init__(
@@ -115,6 +136,7 @@ class FedAdam(FedOpt):
             beta_1=beta_1,
             beta_2=beta_2,
             tau=tau,
+            averaged=averaged,
             **sized,
         )
 
@@ -138,6 +160,7 @@ class FedYogi(FedOpt):
         beta_1: float = 0.9,
         beta_2: float = 0.99,
         tau: float = 1e-3,
+        averaged: Averaged = None,
         **sized: Unpack[Sized],
     ) -> None:
         super().__init__(
@@ -147,6 +170,7 @@ class FedYogi(FedOpt):
             beta_1=beta_1,
             beta_2=beta_2,
             tau=tau,
+            averaged=averaged,
             **sized,
         )
 

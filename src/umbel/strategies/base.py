@@ -12,6 +12,7 @@ from umbel.optimizers import Optimizer
 from umbel.pace import Pace
 from umbel.selectors import Selector
 from umbel.spelling import Spelled
+from umbel.statistics import Averaged
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.transforms import Transform
 
@@ -24,6 +25,9 @@ FailedResult = tuple[ClientProxy, FitRes] | tuple[ClientProxy, EvaluateRes] | Ba
 class Parts:
     """A strategy as a value: who takes part, what happens to an update on its way, how updates become one, the server's
     step, and when a round closes. FedAdam is FedAvg with one of them replaced.
+
+    `averaged` says which arrays the step leaves alone, by patterns of their names or by positions; None: statistics and
+    counters, as far as names and forms show them.
     """
 
     select: Selector
@@ -31,6 +35,7 @@ class Parts:
     aggregator: Aggregator | Rule
     optimizer: Optimizer
     pace: Pace
+    averaged: Averaged = None
 
 
 class Strategy(metaclass=Spelled):

@@ -8,6 +8,7 @@ from typing import Unpack
 
 from umbel.optimizers import Rate, sgd
 from umbel.pace import Pace
+from umbel.statistics import Averaged, check_averaged
 from umbel.strategies.base import Parts
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.combining import Results
@@ -42,6 +43,7 @@ class FedBuff(FedAvg):
     - `staleness`: s, a function of the rounds that have passed since the version of an update
     - `select`: who of those that are idle; how many is the concurrency's
     - `max_staleness`: an update whose version is older than so many rounds is given up; None for no limit
+    - `averaged`: which arrays are averaged and not stepped by η, as in `FedAvgM`
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class FedBuff(FedAvg):
         server_learning_rate: Rate = 1.0,
         staleness: Staleness = polynomial(0.5),  # noqa: B008  # a constant
         max_staleness: int | None = None,
+        averaged: Averaged = None,
         **classic: Unpack[Classic],
     ) -> None:
+        check_averaged(averaged)
         if not 1 <= buffer_size <= concurrency:
             raise ValueError(f"buffer_size={buffer_size} and concurrency={concurrency}; the buffer is 1 to concurrency")
         super().__init__(**{"min_fit_clients": 1, "min_available_clients": buffer_size, **classic})  # type: ignore[arg-type]  # the same keywords
@@ -62,12 +66,14 @@ class FedBuff(FedAvg):
         self.server_learning_rate = server_learning_rate
         self.staleness = staleness
         self.max_staleness = max_staleness
+        self.averaged = averaged
         _ = self.parts  # wrong numbers are said here, not in round 1
 
     @property
     def parts(self) -> Parts:
         pace = Pace(goal=self.buffer_size, carry_over=True, max_staleness=self.max_staleness)
-        return replace(super().parts, optimizer=sgd(self.server_learning_rate), pace=self._pace or pace)
+        step = sgd(self.server_learning_rate)
+        return replace(super().parts, optimizer=step, pace=self._pace or pace, averaged=self.averaged)
 
     def _wanted(self, client_manager: ClientManager) -> tuple[int, int]:
         busy = client_manager.busy if isinstance(client_manager, SimpleClientManager) else 0

@@ -7,12 +7,14 @@ from types import CellType, CodeType
 
 from umbel.aggregators import Aggregator, Rule
 from umbel.pace import Pace
+from umbel.statistics import statistics_of
 from umbel.stepping import CENTRE
-from umbel.strategies.base import Strategy
+from umbel.strategies.base import Parts, Strategy
 from umbel.strategies.fedavg import FedAvg
 from umbel.transforms import identity
+from umbel.wire import Schema
 
-__all__ = ["combines_by_itself", "slots_of", "summing"]
+__all__ = ["check_model", "combines_by_itself", "slots_of", "summing"]
 
 
 def combines_by_itself(strategy: Strategy) -> bool:
@@ -79,7 +81,17 @@ def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
 
 def slots_of(strategy: Strategy) -> tuple[str, ...]:
     """The names of what the strategy, and those that it holds, remember from step to step."""
-    parts = [each.parts for each in _held(strategy) if isinstance(each, FedAvg)]
+    parts = _parts(strategy)
     optimizers = [slot for part in parts for slot in part.optimizer.slots]
     keeps = any(isinstance(part.aggregator, Rule) and part.aggregator.keeps for part in parts)
     return tuple(dict.fromkeys([*optimizers, *([CENTRE] if keeps else [])]))
+
+
+def check_model(strategy: Strategy, model: Schema) -> None:
+    """Raises `StrategyError` where the strategy names arrays that the model does not have."""
+    for parts in _parts(strategy):
+        statistics_of(model, parts.averaged)
+
+
+def _parts(strategy: Strategy) -> list[Parts]:
+    return [each.parts for each in _held(strategy) if isinstance(each, FedAvg)]

@@ -18,6 +18,7 @@ from umbel.exchange import FitRes, Parameters, Place
 from umbel.finite import all_finite
 from umbel.params import NDArrays, Params
 from umbel.rng import frozen_stream
+from umbel.statistics import statistics_of
 from umbel.stepping import Memory, Source
 from umbel.strategies.base import Parts
 from umbel.strategies.clients import ClientProxy
@@ -98,7 +99,14 @@ def combined(
         parts.aggregator.check(len(results))
     total, inside = results[0][1].parameters.summed, results[0][1].place
     if total is not None and inside is not None:  # the workers have added them up: all of them, or none
-        step = partial(total.blocks, inside.base, parts.optimizer, number=number, memory=inside.memory)
+        step = partial(
+            total.blocks,
+            inside.base,
+            parts.optimizer,
+            number=number,
+            memory=inside.memory,
+            averaged=_averaged(parts, inside.model),
+        )
         return Parameters.lazy(total.schema(), step)
     readers = [res.parameters.reader() for _, res in results]
     # Programs that call aggregate_fit by themselves have no places: then the order is the list's.
@@ -111,6 +119,7 @@ def combined(
         for at, reader, weight, share in zip(places, readers, weights, shares or [1.0] * len(readers), strict=True)
     ]
     trained = [schema for (schema, _), (_, res) in zip(readers, results, strict=True) if res.num_examples > 0]
+    averaged = _averaged(parts, place.model)
     schema = stepped_schema(place.model, trained or [schema for schema, _ in readers])
     made = Parameters.lazy(
         schema,
@@ -124,6 +133,7 @@ def combined(
             chunk=chunk_size(place.cohort),
             number=number,
             memory=place.memory,
+            averaged=averaged,
             guide=None if guide is None else _guide(guide, place, len(contributions)),
             rng=lambda: frozen_stream(place.seed, "mix", number),
             spread=place.spread,
@@ -162,6 +172,11 @@ def _origin(place: Place) -> Source | None:
 def _goes_on(parts: Parts) -> bool:
     """Whether the next round needs this round's version: most optimizers do, and rules that plan."""
     return not parts.optimizer.replaces or (isinstance(parts.aggregator, Rule) and parts.aggregator.plan is not None)
+
+
+def _averaged(parts: Parts, model: Schema) -> frozenset[int]:
+    """The positions that the step leaves alone; nothing to look for where it takes every combined update as it is."""
+    return frozenset() if parts.optimizer.replaces else statistics_of(model, parts.averaged)
 
 
 def _guide(arrays: NDArrays, place: Place, number: int) -> Contribution:
