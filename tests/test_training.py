@@ -337,3 +337,13 @@ def test_what_is_no_client_is_named():
 
 def test_text_that_can_be_written_stays_as_it_is():
     assert as_text("Größe 日本 🌸") == "Größe 日本 🌸"
+
+
+def test_what_a_client_says_in_a_status_is_cut():
+    class Talks(Client):
+        def fit(self, ins):
+            return FitRes(Status(Code.FIT_NOT_IMPLEMENTED, "x" * 10**6), Parameters([]), 0, {})
+
+    failure = run_task(Talks(), Kind.FIT, [], {})
+    assert failure.kind is FailureKind.RAISED
+    assert len(failure.text) == 2000

@@ -42,6 +42,8 @@ from umbel.wire import short
 
 __all__ = ["Answer", "Client", "ClientFn", "NumPyClient", "client_maker", "make_client", "run_task"]
 
+LONGEST = 2000  # characters of what is said about a task that failed
+
 
 class Client:
     """A client that speaks in requests and responses. Most people want `NumPyClient`.
@@ -207,9 +209,9 @@ def run_task(
     try:
         return _run(client if isinstance(client, Client) else client(), kind, arrays, scalars(config))
     except Rejected as error:
-        return Failure(FailureKind.REJECTED, str(error))
+        return Failure(FailureKind.REJECTED, str(error)[:LONGEST])
     except ClientFailed as error:
-        return Failure(FailureKind.RAISED, as_text(error))
+        return Failure(FailureKind.RAISED, as_text(error)[:LONGEST])
     except BaseException as error:  # user code raises what it likes; all of it is reported to the server
         if is_an_end(error, process):
             if isinstance(error, BdbQuit):  # somebody at a debugger's prompt has had enough

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -284,6 +286,35 @@ def test_what_else_raises_ends_the_run_with_a_line_about_how_to_go_on(method, tm
         assert re.search(rf"^{method}\(\) .*has raised LookupError\. .*{words}", line)
 
 
+def test_a_simulation_whose_script_is_mended_asks_again_and_goes_on(tmp_path):
+    broken, asked = [True], []
+
+    def evaluate(number, arrays, config):
+        asked.append(number)
+        if number == 2 and broken:
+            raise LookupError("mend me")
+        return float(arrays[0][0]), {}
+
+    def simulate():
+        return start_simulation(
+            client_fn=lambda context: Tells(),
+            num_clients=2,
+            config=ServerConfig(num_rounds=3),
+            strategy=FedAvg(initial_parameters=START, evaluate_fn=evaluate),
+            backend="inline",
+            progress=False,
+            store=tmp_path,
+        )
+
+    for _ in range(2):
+        with pytest.raises(LookupError, match="mend me"):
+            simulate()
+    assert asked == [0, 1, 2, 2]
+    broken.clear()
+    assert simulate().losses_centralized == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0)]
+    assert asked == [0, 1, 2, 2, 2, 3]
+
+
 @pytest.mark.parametrize("loss", ["low", [0.5], np.zeros(2), object()])
 @pytest.mark.parametrize("method", ["evaluate", "aggregate_evaluate"])
 def test_a_loss_of_the_owner_s_that_is_no_number_is_not_taken(method, loss):
@@ -292,9 +323,14 @@ def test_a_loss_of_the_owner_s_that_is_no_number_is_not_taken(method, loss):
         run({"a": Tells(), "b": Tells()}, wrong)
 
 
-def test_a_loss_of_the_owner_s_may_be_an_array_of_one():
-    done = run({"a": Tells(), "b": Tells()}, rounds=1, evaluate_fn=lambda number, arrays, _: (np.full((1,), 0.25), {}))
+NUMBERS = [np.full((1, 1), 0.25), Decimal("0.25"), Fraction(1, 4), np.longdouble(0.25), np.float16(0.25)]
+
+
+@pytest.mark.parametrize("loss", NUMBERS)
+def test_a_loss_of_the_owner_s_may_be_any_number(loss):
+    done = run({"a": Tells(), "b": Tells()}, rounds=1, evaluate_fn=lambda number, arrays, _: (loss, {}))
     assert done.history.losses_centralized == [(0, 0.25), (1, 0.25)]
+    assert type(done.history.losses_centralized[0][1]) is float
 
 
 def test_a_remark_is_said_in_full_once_and_never_twice_for_one_answer():
@@ -317,7 +353,7 @@ ROBUST = {
     "GeometricMedian": GeometricMedian,
     "GeometricMedian by examples": lambda **k: GeometricMedian(by_examples=True, **k),
     "CenteredClipping": CenteredClipping,
-    "FLTrust": lambda **k: FLTrust(root_fit=lambda number, arrays: [arrays[0] + 1], **k),
+    "FLTrust": lambda **k: FLTrust(root_fit=lambda number, arrays: [arrays[0] + 1, *arrays[1:]], **k),
     "Bucketing": lambda **k: Bucketing(FedMedian(**k), bucket_size=2),
     "NearestNeighbourMixing": lambda **k: NearestNeighbourMixing(FedTrimmedAvg(**k), num_malicious_clients=2),
     "PowerOfChoice": lambda **k: PowerOfChoice(FedMedian(**k), candidates=11),
@@ -353,17 +389,29 @@ def test_two_liars_neither_end_nor_pin_a_run_nor_choose_what_is_kept(strategy, l
     assert done.history.metrics_distributed_fit == {"error": [(1, 0.2), (2, 0.2)]}
 
 
+class Mixed(Tells):
+    """Has integers and booleans, too."""
+
+    def fit(self, parameters, config):
+        floats, integers, booleans = parameters
+        return [floats + self.step, integers + int(10 * self.step), booleans ^ (self.step > 1.5)], self.examples, {}
+
+
 def test_what_one_liar_says_does_not_change_the_result_of_a_rule_by_its_number_of_examples():
+    start = ndarrays_to_parameters([np.zeros(2), np.zeros(3, int), np.zeros(2, bool)])
+
     def final(examples, strategy):
-        clients = {f"h{i}": Tells(step=1 + i / 10) for i in range(10)} | {"z": Tells(step=50.0, examples=examples)}
-        return run(clients, strategy).arrays[0].tobytes()
+        clients = {f"h{i}": Mixed(step=1 + i / 10) for i in range(10)} | {"z": Mixed(step=50.0, examples=examples)}
+        done = run_locally(strategy(initial_parameters=start), clients, num_rounds=2)
+        return [array.tobytes() for array in done.arrays]
 
     for name, strategy in ROBUST.items():
         assert final(10, strategy) == final(10**7, strategy), name
 
 
 def test_too_few_who_evaluate_are_not_believed_and_it_is_said():
-    assert Krum(num_malicious_clients=2, fraction_evaluate=0.01).num_evaluation_clients(100) == (5, 5)
+    assert Krum(num_malicious_clients=2, fraction_evaluate=0.01).num_evaluation_clients(100) == (7, 5)
+    assert Krum(num_malicious_clients=2, fraction_evaluate=0.01).num_evaluation_clients(6) == (6, 5)
     assert Krum(num_malicious_clients=2).num_evaluation_clients(3) == (5, 5)
     assert FedMedian(fraction_evaluate=0.01).num_evaluation_clients(100) == (2, 2)
 

@@ -387,11 +387,15 @@ def _loss_and_metrics(method: str, returned: object) -> tuple[object, dict[str, 
 
 def _number(method: str, loss: object) -> object:
     """A loss as a plain number, None for none. Raises `StrategyError` for anything else."""
-    one = loss.reshape(()) if isinstance(loss, np.ndarray) and loss.size == 1 else loss
-    plain = plain_scalar(one)
-    if plain is not None and not isinstance(plain, (bool, int, float)):
-        raise StrategyError(f"{method}() returned the loss {short(loss)}, a {type(loss).__name__}; return a number, or None")
-    return writable(plain)
+    plain = plain_scalar(loss.reshape(()) if isinstance(loss, np.ndarray) and loss.size == 1 else loss)
+    if plain is None or isinstance(plain, (bool, float)) or (isinstance(plain, int) and -(2**63) <= plain < 2**64):
+        return plain
+    try:
+        if hasattr(plain, "__float__"):  # a Decimal, an integer that is longer than a journal has room for
+            return float(plain)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise StrategyError(f"{method}() returned the loss {short(loss)}, a {type(loss).__name__}; return a number, or None")
 
 
 def _named(metrics: object) -> dict[str, object]:

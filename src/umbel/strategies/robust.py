@@ -52,7 +52,8 @@ class _Robust(FedAvg):
     """FedAvg with a rule.
 
     What clients report is not averaged either: of losses and metrics it is the median, each client once, and nothing is
-    believed that too few have sent (`senders_needed`). The clients that evaluate are 2f + 1 at least, where f is known.
+    believed that too few have sent (`senders_needed`). At least 3f + 1 clients evaluate, where f is known and so many are
+    there; 2f + 1 have to answer.
     """
 
     def _rule(self) -> Rule:
@@ -70,8 +71,9 @@ class _Robust(FedAvg):
 
     def num_evaluation_clients(self, num_available_clients: int) -> tuple[int, int]:
         size, needed = super().num_evaluation_clients(num_available_clients)
-        least = 2 * (self._liars or 0) + 1
-        return max(size, least), max(needed, least)
+        f = self._liars or 0
+        least = 2 * f + 1  # that have to answer; f more where they are there, because a liar need not
+        return max(size, least, min(least + f, num_available_clients)), max(needed, least)
 
     def _together(self, numbers: Sequence[tuple[int, Metrics]]) -> dict[str, object]:
         liars = self._liars

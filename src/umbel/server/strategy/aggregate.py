@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import nan
+
 from umbel.aggregators import chunk_size, mean
 from umbel.combine import Contribution, combine, in_memory
 from umbel.exchange import Parameters
 from umbel.optimizers import sgd
 from umbel.params import NDArrays, Params
+from umbel.strategies.averages import average_metrics
 from umbel.transforms import identity
 
 __all__ = ["aggregate", "weighted_loss_avg"]
@@ -40,5 +43,10 @@ def aggregate(results: list[tuple[NDArrays, int]]) -> NDArrays:
 
 
 def weighted_loss_avg(results: list[tuple[int, float]]) -> float:
-    """The mean loss, weighted by numbers of examples."""
-    return sum(count * loss for count, loss in results) / sum(count for count, _ in results)
+    """The mean of the finite losses, weighted by numbers of examples; NaN where none is finite.
+
+    >>> weighted_loss_avg([(1, 1.0), (3, 2.0), (5, float("inf"))])
+    1.75
+    """
+    mean_loss = average_metrics([(count, {"loss": loss}) for count, loss in results]).get("loss")
+    return mean_loss if isinstance(mean_loss, float) else nan
