@@ -283,6 +283,29 @@ def test_a_method_that_is_not_overridden_says_so(name):
     assert failure.text.endswith(f"_NOT_IMPLEMENTED: the client does not implement {name}()")
 
 
+def test_a_client_for_analytics_has_no_initial_parameters():
+    class Counts(NumPyClient):
+        def fit(self, parameters, config):
+            return [], 1, {"rows": 3}
+
+    class Lists(Counts):
+        def get_parameters(self, config):
+            return []
+
+    class Speaks(Client):
+        def evaluate(self, ins):
+            return EvaluateRes(Status(Code.OK), 0.5, 2, {})
+
+    for client, words in (
+        (Counts().to_client(), "the client does not implement get_parameters(); implement it, or give the strategy"),
+        (Lists().to_client(), "get_parameters() returned no arrays; implement it, or give the strategy"),
+        (Speaks(), "the client does not implement get_parameters(); implement it, or give the strategy"),
+    ):
+        failure = run_task(client, Kind.PARAMETERS, [], {})
+        assert failure.kind is FailureKind.EMPTY
+        assert failure.text == f"{words} initial_parameters="
+
+
 def test_a_client_may_refuse_with_a_status_of_its_own():
     class Busy(Client):
         def fit(self, ins):

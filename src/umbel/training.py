@@ -211,7 +211,8 @@ def run_task(
     except Rejected as error:
         return Failure(FailureKind.REJECTED, str(error)[:LONGEST])
     except ClientFailed as error:
-        return Failure(FailureKind.RAISED, as_text(error)[:LONGEST])
+        failed = FailureKind.EMPTY if isinstance(error, _NoParameters) else FailureKind.RAISED
+        return Failure(failed, as_text(error)[:LONGEST])
     except BaseException as error:  # user code raises what it likes; all of it is reported to the server
         if is_an_end(error, process):
             if isinstance(error, BdbQuit):  # somebody at a debugger's prompt has had enough
@@ -248,10 +249,27 @@ def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer
             return Answer(metrics=_scalars("get_properties", properties.properties))
         case Kind.PARAMETERS:
             initial = client.get_parameters(GetParametersIns(config))
+            if initial.status.code == Code.GET_PARAMETERS_NOT_IMPLEMENTED and _implements_anything(client):
+                raise _NoParameters(f"{initial.status.message}; implement it, or {_GIVE_THEM}")
             _expect_ok(initial.status)
-            return Answer(arrays=_travelling("get_parameters", initial.parameters.arrays()))
+            arrays = _travelling("get_parameters", initial.parameters.arrays())
+            if not arrays:
+                raise _NoParameters(f"get_parameters() returned no arrays; implement it, or {_GIVE_THEM}")
+            return Answer(arrays=arrays)
 
 
+class _NoParameters(ClientFailed):
+    """The client has no parameters to begin with: for analytics that is as it should be."""
+
+
+def _implements_anything(client: Client) -> bool:
+    """Whether there is a `fit` or an `evaluate`; without them it is no client for analytics, but an unfinished one."""
+    if isinstance(client, _FromNumPy):
+        return client.has("fit") or client.has("evaluate")
+    return type(client).fit is not Client.fit or type(client).evaluate is not Client.evaluate
+
+
+_GIVE_THEM = "give the strategy initial_parameters="
 _OK = Status(Code.OK, "Success")
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from umbel.pace import Pace
 from umbel.population import Clients
 from umbel.rounds import events
-from umbel.rounds.coordinator import SEED_RETRY, TRANSITIONS, Coordinator, Phase, Rules, State
+from umbel.rounds.coordinator import EMPTY_GRACE, MOST_EMPTY, SEED_RETRY, TRANSITIONS, Coordinator, Phase, Rules, State
 from umbel.rounds.messages import (
     Cancel,
     Choose,
@@ -233,6 +233,76 @@ def test_clients_without_parameters_are_asked_again_after_a_while():
     assert story.coordinator.wake_at == 1.0 + SEED_RETRY
     again = replace(SEED, id="run.0.parameters.2.0", at=1.0 + SEED_RETRY)
     assert story.say(Ticked(), at=1.0 + SEED_RETRY)[-1] == Dispatch(again)
+
+
+def without_parameters(story, *, attempt, at=0.0):
+    return story.say(Failed(f"run.0.parameters.{attempt}.0", Failure(FailureKind.EMPTY, "has none")), at=at)
+
+
+def test_where_all_have_said_that_they_have_no_parameters_the_run_begins_with_an_empty_model():
+    story = seeding()
+    story.say(Joined("a"), Joined("b"))
+    assert isinstance(without_parameters(story, attempt=1)[-1], Dispatch)
+    assert without_parameters(story, attempt=2, at=1.0) == [
+        Settle("run.0.parameters.2.0", Verdict.NOTED),  # there is nothing to complain of
+        failure_event(replace(SEED, id="run.0.parameters.2.0", client="b"), "empty", "has none", 1.0),
+    ]
+    assert story.coordinator.wake_at == 1.0 + EMPTY_GRACE
+    assert story.say(Ticked(), at=3.0) == [Step(0, None, (), ())]
+    assert story.coordinator.owed() == [Step(0, None, (), ())]
+    assert story.say(Stepped(0), at=3.0) == [Publish(events.ModelInitialized(3.0, "")), Evaluate(0, 0)]
+
+
+def test_who_comes_meanwhile_is_asked_first():
+    story = seeding(min_available=1)
+    story.say(Joined("a"))
+    without_parameters(story, attempt=1)
+    assert story.say(Joined("c"))[-1].task.client == "c"
+    assert story.say(seed_reply(attempt=2))[-1].results[0][0].client == "c"
+
+
+def test_nobody_else_can_come_to_a_whole_population():
+    story = seeding()
+    story.say(Populated(2))
+    without_parameters(story, attempt=1)
+    assert without_parameters(story, attempt=2)[-1] == Step(0, None, (), ())
+
+
+def test_a_hundred_speak_for_a_million():
+    story = seeding()
+    story.say(Populated(1_000_000))
+    for number in range(1, MOST_EMPTY):
+        assert isinstance(without_parameters(story, attempt=number)[-1], Dispatch)
+    assert without_parameters(story, attempt=MOST_EMPTY)[-1] == Step(0, None, (), ())
+
+
+def test_a_client_that_raises_has_said_nothing_and_is_asked_again():
+    story = seeding()
+    story.say(Joined("a"), Joined("b"))
+    without_parameters(story, attempt=1)
+    story.say(Failed("run.0.parameters.2.0", Failure(FailureKind.RAISED, "not yet")))
+    assert story.coordinator.wake_at == SEED_RETRY
+    again = story.say(Ticked(), at=SEED_RETRY)
+    assert [command.task.client for command in again if isinstance(command, Dispatch)] == ["b"]
+    assert story.say(seed_reply(attempt=3))[-1].results[0][0].client == "b"
+
+
+def test_without_the_one_that_raised_all_have_said_it():
+    story = seeding(min_available=1)
+    story.say(Joined("a"), Joined("b"))
+    without_parameters(story, attempt=1)
+    story.say(Failed("run.0.parameters.2.0", Failure(FailureKind.RAISED, "not yet")))
+    story.say(Left("b", "bye"), at=1.0)
+    assert story.say(Ticked(), at=1.0 + EMPTY_GRACE) == [Step(0, None, (), ())]
+
+
+def test_who_comes_back_may_have_parameters_by_now():
+    story = seeding(min_available=1)
+    story.say(Joined("a"))
+    without_parameters(story, attempt=1)
+    story.say(Left("a", "bye"))
+    assert story.say(Ticked(), at=EMPTY_GRACE)[-1] == Publish(events.WaitingForClients(EMPTY_GRACE, 0, 0, 1))
+    assert isinstance(story.say(Joined("a"))[-1], Dispatch)
 
 
 def test_late_parameters_are_stale_and_their_content_is_not_kept():

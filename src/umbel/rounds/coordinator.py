@@ -72,6 +72,8 @@ NORMS = 1000  # of accepted updates, the newest, whose median is the measure for
 FAR = 10.0  # times that median
 MAX_VOID = 3  # rounds in a row whose step was given up, before the run ends
 SEED_RETRY = 10.0  # seconds before clients that could not give parameters are asked again
+EMPTY_GRACE = 2.0  # seconds in which others may come, after all who are there have said that they have no parameters
+MOST_EMPTY = 100  # clients that say so speak for all the others
 
 
 class Phase(StrEnum):
@@ -128,6 +130,8 @@ class State:
     ended: events.RunFinished | None = None  # how, once it is
     void_rounds: int = 0  # in a row, up to now
     norms: list[float] = field(default_factory=list)  # of accepted updates, where the limit is made from them
+    empty: dict[str, None] = field(default_factory=dict)  # the refused ones who have said that they have no parameters
+    everybody: bool = False  # whether all clients that there ever are have come
 
     @property
     def contents(self) -> frozenset[str]:
@@ -284,8 +288,11 @@ class Coordinator:
     def _seed(self, at: float) -> list[Command]:
         """Asks the next client for its parameters, once enough clients are there to make the choice repeatable."""
         s = self.state
-        first = next((client for client in s.pool if client not in s.refused), None)
         self._forget()
+        if self._nobody_has_parameters():
+            s.wake_at = at + EMPTY_GRACE
+            return self._begin_empty() if s.everybody or len(s.empty) >= MOST_EMPTY else []
+        first = next((client for client in s.pool if client not in s.refused), None)
         if len(s.pool) < s.needed or first is None:
             able = len(s.pool) - sum(client in s.pool for client in s.refused)
             s.wake_at = at + SEED_RETRY if s.refused else None
@@ -297,12 +304,14 @@ class Coordinator:
         joined = self._joined(event, at)
         if isinstance(event, Joined):
             self.state.refused.pop(event.client, None)
+            self.state.empty.pop(event.client, None)
         return joined if self.state.wanted else joined + self._seed(at)
 
     def _seed_left(self, event: Left, at: float) -> list[Command]:
         commands = self._left(event, at)
-        asked = any(task.client == event.client for task in self.pending)
-        return commands + self._seed_again(at, FailureKind.LEFT) if asked else commands
+        if any(task.client == event.client for task in self.pending):
+            return commands + self._seed_again(at, FailureKind.LEFT)
+        return commands + self._seed(at) if not self.state.wanted and self._nobody_has_parameters() else commands
 
     def _seed_replied(self, event: Replied, at: float) -> list[Command]:
         return self._reply(event, at) + self._seeded()
@@ -319,20 +328,36 @@ class Coordinator:
     def _seed_failed(self, event: Failed, at: float) -> list[Command]:
         commands = self._failure(event, at)
         if self.state.tasks and not self.state.wanted:
-            self.state.refused[self.state.tasks[0].client] = None
+            client = self.state.tasks[0].client
+            self.state.refused[client] = None
+            if event.failure.kind is FailureKind.EMPTY:
+                self.state.empty[client] = None
             commands += self._seed(at)
         return commands
 
     def _seed_ticked(self, _: Ticked, at: float) -> list[Command]:
         if self.state.wanted:
             return self._seed_again(at, FailureKind.LATE)
-        self.state.refused = {}
+        if self._nobody_has_parameters():
+            return self._begin_empty()
+        self.state.refused = dict(self.state.empty)
         return self._seed(at)
 
     def _seed_again(self, at: float, kind: FailureKind) -> list[Command]:
         """Gives up on the client that was asked and asks the next one."""
         self.state.refused[self.state.tasks[0].client] = None
         return [*self._cancel_pending(at, kind), *self._seed(at)]
+
+    def _nobody_has_parameters(self) -> bool:
+        """Whether everybody who is there has said so, or so many that it holds for all. Who has raised has said nothing."""
+        s = self.state
+        said = sum(client in s.pool for client in s.empty)
+        return len(s.pool) >= s.needed and said >= min(max(len(s.pool), 1), MOST_EMPTY)
+
+    def _begin_empty(self) -> list[Command]:
+        """The run begins with a model without arrays: a step with no results."""
+        self.state.phase, self.state.wake_at = Phase.STEPPING, None
+        return [self._step()]
 
     # ---- the pool
 
@@ -342,6 +367,7 @@ class Coordinator:
         if isinstance(event, Joined):
             pool.add(event.client)
             return [Publish(events.ClientJoined(at, event.client, len(pool)))] if len(pool) > before else []
+        self.state.everybody = True
         pool.add_range(event.numbered)
         for name in event.names:
             pool.add(name)
@@ -502,7 +528,8 @@ class Coordinator:
 
     def _noted(self, event: Failed, task: Task, at: float) -> list[Command]:
         verdict = Verdict.REJECTED if event.failure.kind is FailureKind.REJECTED else Verdict.NOTED
-        return [Settle(task.id, verdict, event.failure.text), self._failed_event(task, event.failure, at)]
+        why = "" if event.failure.kind is FailureKind.EMPTY else event.failure.text  # nothing is wrong
+        return [Settle(task.id, verdict, why), self._failed_event(task, event.failure, at)]
 
     def _late(self, event: Replied, at: float) -> list[Command]:
         carried = self._carried(event.task)
@@ -645,7 +672,8 @@ class Coordinator:
         s = self.state
         s.version = event.version
         if s.kind is Kind.PARAMETERS:
-            return [Publish(events.ModelInitialized(at, s.tasks[0].client)), *self._ask_evaluate()]
+            source = s.tasks[0].client if s.tasks else ""
+            return [Publish(events.ModelInitialized(at, source)), *self._ask_evaluate()]
         s.void_rounds = s.void_rounds + 1 if event.void else 0
         if self.rules.pace.max_update_norm == "auto" and not event.void:
             norms = [reply.norm for _, reply in self._results() if reply.norm is not UNSET and reply.norm > 0]

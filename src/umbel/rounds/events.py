@@ -57,7 +57,9 @@ class ClientLeft(Struct, frozen=True):
 
 
 class ModelInitialized(Struct, frozen=True):
-    """`source` is the client whose parameters the run starts from; None where the strategy gave them."""
+    """`source` is the client whose parameters the run starts from; None where the strategy gave them, "" where nobody has
+    any: the model is empty.
+    """
 
     at: float
     source: str | None

@@ -67,6 +67,7 @@ class FailureKind(StrEnum):
     REJECTED = "rejected"  # the server's door refused the reply
     LATE = "late"  # the exchange closed first
     LEFT = "left"  # the client went away
+    EMPTY = "empty"  # asked for initial parameters, the client said that it has none
     DIED = "died"  # the worker that ran the client died, twice
 
 

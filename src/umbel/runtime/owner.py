@@ -225,6 +225,9 @@ class Owner:
 
     def _step(self, question: Step) -> Stepped:
         if question.version is None:  # a client's parameters are the first version
+            if not question.results:  # nobody has any
+                self._model.write(0, Parameters.of([]))
+                return Stepped(0)
             ((_, reply),) = question.results
             assert reply.content is not None
             check_model(self._strategy, self._model.contents.open(reply.content).schema)

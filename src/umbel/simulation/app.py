@@ -21,7 +21,7 @@ from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds import events
 from umbel.rounds.coordinator import Phase, Rules, State
 from umbel.rounds.events import Event
-from umbel.rounds.messages import Input, Populated, Resumed, Started, Stopped
+from umbel.rounds.messages import FailureKind, Input, Populated, Resumed, Started, Stopped
 from umbel.runtime.contents import Contents
 from umbel.runtime.interactive import is_script
 from umbel.runtime.log import configure, logger
@@ -382,9 +382,9 @@ def _closes_early(pace: Pace) -> bool:
 
 
 def _no_parameters(event: Event) -> None:
-    """Ends a simulation whose first client has no parameters to give: the others run the same code."""
+    """Ends a simulation whose client raises where it is asked for parameters: the others run the same code."""
     match event:
-        case events.TaskFailed(kind="parameters"):
+        case events.TaskFailed(kind="parameters", reason=reason) if reason != FailureKind.EMPTY:
             raise SimulationError(
                 f"client {event.client} could not give initial parameters: {event.text}. "
                 "Implement get_parameters(), or give the strategy initial_parameters="

@@ -6,7 +6,12 @@ from umbel.rounds import events
 from umbel.rounds.events import Event
 from umbel.runtime.log import configure, logger
 
-__all__ = ["Console", "measured", "printable", "shorten"]
+__all__ = ["EMPTY_MODEL", "Console", "measured", "printable", "shorten"]
+
+EMPTY_MODEL = (
+    "No client has initial parameters, and neither has the strategy: the model is empty, as for analytics. "
+    "To train one, implement get_parameters(), or give the strategy initial_parameters="
+)
 
 
 class Console:
@@ -31,6 +36,8 @@ class Console:
                 logger.warning("client %s left: %s (%d available)", event.client, event.why, event.available)
             case events.ModelInitialized(source=None):
                 logger.info("Using initial parameters from the strategy")
+            case events.ModelInitialized(source=""):
+                logger.warning("%s", EMPTY_MODEL)
             case events.ModelInitialized():
                 logger.info("Using initial parameters from client %s", event.source)
             case events.WaitingForClients():
@@ -46,6 +53,8 @@ class Console:
                 logger.info(
                     "%s: sampled %d of %d clients%s: %s", event.kind, len(event.clients), event.available, again, names
                 )
+            case events.TaskFailed(kind="parameters", reason="empty"):
+                logger.info("client %s has no initial parameters", event.client)
             case events.TaskFailed():
                 said = printable(event.text, 2000)
                 logger.warning("%s: client %s failed (%s): %s", event.kind, event.client, event.reason, said)

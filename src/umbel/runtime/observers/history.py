@@ -74,6 +74,8 @@ class History:
             case events.CentrallyEvaluated(round=number, loss=loss, metrics=metrics):
                 self.add_loss_centralized(number, loss)
                 self.add_metrics_centralized(number, metrics)
+            case events.TaskFailed(kind="parameters", reason="empty"):
+                return False  # no failure: another client is asked, or the model is empty
             case events.TaskFailed():
                 note = FailureNote(event.round, event.kind, event.client, event.reason, event.text, event.detail)
                 self.failures.append(note)

@@ -11,7 +11,7 @@ from umbel.rounds import events
 from umbel.rounds.events import Event
 from umbel.runtime.interactive import in_notebook
 from umbel.runtime.log import lines, logger
-from umbel.runtime.observers.console import measured, printable
+from umbel.runtime.observers.console import EMPTY_MODEL, measured, printable
 
 __all__ = ["Progress", "somebody_watches"]
 
@@ -59,7 +59,7 @@ class Progress:
                 self._show(event.kind)
             case events.TaskSucceeded() | events.TaskFailed():
                 self._answered += 1
-                if isinstance(event, events.TaskFailed):
+                if isinstance(event, events.TaskFailed) and event.reason != "empty":
                     said = printable(event.text, 2000)
                     logger.warning("%s of round %d: client %s failed: %s", event.kind, event.round, event.client, said)
                 self._show(event.kind)
@@ -68,6 +68,8 @@ class Progress:
                 if isinstance(event, events.ExchangeClosed):
                     for line in event.note.splitlines():
                         logger.warning("%s: %s", event.kind, printable(line, 2000))
+            case events.ModelInitialized(source=""):
+                logger.warning("%s", EMPTY_MODEL)
             case events.RoundStarted():
                 self._bar.update(event.round - 1 - self._bar.n)
             case events.RunFinished():

@@ -215,7 +215,9 @@ class _Life:
             answer = run_task(self._client, head.kind, params.arrays(), head.config)
             failpoint("client.after-training")
             del params  # an answer holds what it needs of it
-            if isinstance(answer, Failure):
+            if isinstance(answer, Failure) and answer.kind is FailureKind.EMPTY:
+                logger.info("No initial parameters: %s", answer.text)
+            elif isinstance(answer, Failure):
                 logger.error("%s failed: %s", _readable(head.id), answer.text)
                 if answer.detail:
                     logger.error("%s", answer.detail.rstrip())

@@ -662,7 +662,8 @@ def _same(one: Reply, other: Reply) -> bool:
 
 def _failure(told: FailureHead) -> Failure:
     """A failure in its client's words, without the U+0000 that PostgreSQL takes in no text."""
-    kind = FailureKind.REJECTED if told.kind == FailureKind.REJECTED else FailureKind.RAISED
+    known = FailureKind.REJECTED, FailureKind.EMPTY
+    kind = next((kind for kind in known if kind == told.kind), FailureKind.RAISED)
     return Failure(kind, told.text[:4000].replace("\0", "\\0"), told.detail[:40_000].replace("\0", "\\0"))
 
 
