@@ -19,7 +19,7 @@ from umbel.aggregators.compiled import gate
 from umbel.aggregators.gram import TILE, gram
 from umbel.aggregators.mean import rounded
 from umbel.aggregators.mixing import mixed
-from umbel.finite import FiniteBlocks, whole
+from umbel.finite import FiniteBlocks, all_finite, whole
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, Params
 from umbel.stepping import CENTRE, Memory, Source, Stepping, forgetful, slot_block, slot_schema, slot_source
@@ -178,17 +178,22 @@ def combine(
     )
     finite = FiniteBlocks(schema, "the next version")
 
-    def computed(block: _Block) -> tuple[_Block, NDArray]:
+    as_it_is = base is None or optimizer.replaces  # nothing will be done to a block any more
+
+    def computed(block: _Block) -> tuple[_Block, NDArray, bool]:
         with np.errstate(over="ignore", invalid="ignore"):  # in whichever thread; what is too large is noticed as such
-            return block, combined(block)
+            new = combined(block)
+        # Looked at here, in its thread: of 10 updates of 25 M it is 1 % while a block is in the cache, and 10 % later.
+        return block, new, (as_it_is or not block.is_float) and new.dtype == block.dtype and all_finite(new)
 
     try:
-        for block, new in spread(computed, blocks):
+        for block, new, known in spread(computed, blocks):
+            stepped = new
             if base is not None and block.is_float:
-                new = stepping.step(partial(_old, base, block), new, averaged=block.run.averaged)
+                stepped = stepping.step(partial(_old, base, block), new, averaged=block.run.averaged)
             with np.errstate(over="ignore"):
-                kept = np.ascontiguousarray(new, block.dtype)
-            finite.check(kept)
+                kept = np.ascontiguousarray(stepped, block.dtype)
+            finite.check(kept, known=known and stepped is new)
             yield kept.view(np.uint8).data
     except BaseException:
         stepping.abandon()

@@ -15,7 +15,7 @@ import numpy as np
 from umbel.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray
-from umbel.wire import Schema, TensorSpec
+from umbel.wire import Schema, TensorSpec, dtype_of
 
 __all__ = ["CENTRE", "Memory", "Sink", "Source", "Stepping", "forgetful", "slot_schema"]
 
@@ -116,7 +116,7 @@ class Stepping:
 
 
 def slot_source(memory: Memory, name: str, schema: Schema) -> Source:
-    """Reads a slot in the layout of `schema`, whichever it was written in; zeros where it was never written."""
+    """Reads a slot in layout and dtypes of `schema`, whichever it was written in; zeros where it was never written."""
     kept = memory.read(name)
     if kept is None:
         return _zeros
@@ -126,12 +126,17 @@ def slot_source(memory: Memory, name: str, schema: Schema) -> Source:
     begins = dict(zip(before.names, before.offsets, strict=True))
     specs = {spec.name: spec for spec in before.specs}
 
-    def read(start: int, out: memoryview) -> None:  # a tensor has become floating since: the others have moved
+    def read(start: int, out: memoryview) -> None:  # a tensor has become of another kind since: the others have moved
         _zeros(start, out)
         for spec, begin in zip(schema.specs, schema.offsets, strict=True):
             low, high = max(start, begin), min(start + len(out), begin + spec.nbytes)
-            if low < high and specs.get(spec.name) == spec:
-                source(begins[spec.name] + low - begin, out[low - start : high - start])
+            old = specs.get(spec.name)
+            if low < high and old is not None and old.shape == spec.shape:
+                now, then = dtype_of(spec.dtype), dtype_of(old.dtype)
+                block = np.empty((high - low) // now.itemsize, then)
+                source(begins[spec.name] + (low - begin) // now.itemsize * then.itemsize, block.view(np.uint8).data)
+                with np.errstate(over="ignore"):
+                    out[low - start : high - start] = block.astype(now).view(np.uint8).data
 
     return read
 

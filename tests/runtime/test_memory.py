@@ -239,3 +239,19 @@ def test_mixing_takes_the_other_strategy_as_it_is():
     assert strategy.num_fit_clients(20) == (10, 10)
     run = run_locally(strategy, clients(10), num_rounds=2)
     assert run.coordinator.state.completed == 2
+
+
+def test_what_is_remembered_of_a_float32_model_that_an_override_makes_float64_goes_on():
+    class Doubles(FedAvgM):
+        def aggregate_fit(self, server_round, results, failures):
+            made, metrics = super().aggregate_fit(server_round, results, failures)
+            return ndarrays_to_parameters([a.astype("float64") for a in parameters_to_ndarrays(made)]), metrics
+
+    def strategy(kind):
+        start = ndarrays_to_parameters([np.zeros(3, "float32"), np.ones(2, "float32")])
+        return kind(server_momentum=0.5, **keywords(initial_parameters=start))
+
+    doubled = run_locally(strategy(Doubles), clients(), num_rounds=4).arrays
+    assert [a.dtype for a in doubled] == ["float64"] * 2
+    plain = run_locally(strategy(FedAvgM), clients(), num_rounds=4).arrays
+    assert all(np.allclose(a, b, rtol=1e-5) for a, b in zip(doubled, plain, strict=True))

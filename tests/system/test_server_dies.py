@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from federations import together, wait_for
+from member import initial
 
+from umbel.params import Params
 from umbel.testing import ChaosProxy
 
 pytestmark = pytest.mark.system
@@ -234,3 +237,23 @@ def test_a_run_whose_lock_is_held_is_not_resumed(federation):
     second.says("Waiting for clients")
     assert f"Resuming run {run}" not in second.text
     assert first.alive
+
+
+def test_a_killed_server_goes_on_counting_rounds_that_are_void(federations):
+    federation = federations()
+    too_fast = {"strategy": "adam", "keywords": {"eta": 1e308}, "rounds": 9}  # no step is finite
+    first = federation.server(hold=["central.2"], **too_fast)  # rounds 1 and 2 are void
+    federation.clients("a", "b")
+    federation.reached("server", "central.2")
+    first.kill()
+    federation.open("server", "central.2")
+
+    second = federation.server(**too_fast)
+    assert second.ends(40) == 1
+    assert "NotFinite: 3 rounds in a row were void, round 3 the last of them" in second.text
+    assert 'FedAdam(max_update_norm="auto")' in second.text or "None of 2 updates stands out" in second.text
+    ours = Params.from_bytes(federation.model()).arrays()
+    assert all(np.array_equal(a, b) for a, b in zip(ours, initial(1000), strict=True))
+    assert not list(federation.folder.glob("umbel-runs/*/model-*+*"))  # nothing has been remembered
+    for client in federation.programs[1:3]:
+        client.ends()

@@ -171,3 +171,9 @@ class Drifts(FedAvg):
 def test_what_is_wrong_with_a_strategy_is_found(make, text):
     with pytest.raises(AssertionError, match=text):
         check_strategy(make, rounds=15)
+
+
+def test_a_rule_that_makes_nan_is_found():
+    spoils = Rule("spoils", 1, "an update", reduce=lambda rows: rows[0] * np.nan)
+    with pytest.raises(AssertionError, match="float64 became infinite or NaN"):
+        check_aggregator(spoils)
