@@ -136,6 +136,22 @@ def test_a_simulation_reports_the_same_wherever_its_clients_run(backend):
     assert history.failures == []
 
 
+def test_clients_that_all_report_too_much_do_not_fill_the_log(caplog):
+    start_simulation(
+        client_fn=lambda context: Tells(fit={"a": 1.0, "b": 2.0}),
+        num_clients=50,
+        config=ServerConfig(num_rounds=2),
+        strategy=FedAvg(initial_parameters=START),
+        backend="inline",
+        progress=False,
+        max_metrics=1,
+    )
+    lines = [record.getMessage() for record in caplog.records if "more than there is room for" in record.getMessage()]
+    assert len(lines) == 20
+    assert lines[0].startswith("fit: 1 metrics of client 0 are")
+    assert lines[-1].endswith("More lines like this are left out")
+
+
 def test_room_for_more_metrics_can_be_made():
     for client, keywords in (
         (Tells(fit={f"m{i}": 1.0 for i in range(1500)}), {"max_metrics": 1500}),
