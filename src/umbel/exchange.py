@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -319,6 +320,22 @@ class FitRes:
     num_examples: int
     metrics: Metrics
     place: Place | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        """A pickle is without the place, which is of this run and this process."""
+        return {**vars(self), "place": None}
+
+    def __copy__(self) -> FitRes:
+        return self._with({})
+
+    def __deepcopy__(self, memo: dict[int, object]) -> FitRes:
+        """The place is the same: a copy counts where the result does."""
+        return self._with({name: deepcopy(value, memo) for name, value in vars(self).items() if name != "place"})
+
+    def _with(self, values: dict[str, object]) -> FitRes:
+        made = object.__new__(type(self))
+        vars(made).update(vars(self) | values)
+        return made
 
 
 @dataclass

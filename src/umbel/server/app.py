@@ -43,19 +43,12 @@ from umbel.strategies.base import Strategy
 from umbel.strategies.classic import combines_by_itself, slots_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
+from umbel.strategies.server import Server, refuse_own_rounds
 
 if TYPE_CHECKING:
     from umbel.runtime.transports.http.gate import Gate
 
 __all__ = ["Server", "ServerApp", "ServerConfig", "start_server"]
-
-
-@dataclass(frozen=True)
-class Server:
-    """A strategy with its client manager, as some programs hand them in together."""
-
-    client_manager: ClientManager | None = None
-    strategy: Strategy | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +117,7 @@ def start_server(
     """
     configure()
     named_once("start_server", grpc_max_message_length=grpc_max_message_length)
+    refuse_own_rounds(server)
     if server is not None and strategy is not None:
         logger.warning("server= and strategy= were both given; the server's strategy is used")
     if not isinstance(lease, (int, float)) or not lease > 0:

@@ -54,6 +54,7 @@ from umbel.strategies.base import Strategy
 from umbel.strategies.classic import combines_by_itself, slots_of, summing
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
+from umbel.strategies.server import refuse_own_rounds
 from umbel.training import Client, ClientFn, NumPyClient, client_maker
 
 __all__ = ["start_simulation"]
@@ -126,6 +127,7 @@ def start_simulation(
         actor_kwargs=actor_kwargs,
         actor_scheduling=actor_scheduling,
     )
+    refuse_own_rounds(server)
     chosen = getattr(server, "strategy", None) or strategy or FedAvg()
     manager = client_manager or getattr(server, "client_manager", None) or SimpleClientManager()
     settings = config or ServerConfig()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from umbel.door import Door
 from umbel.errors import ClientFailed
@@ -63,6 +63,16 @@ class Proxy(ClientProxy):
     def __init__(self, cid: str, transport: Transport) -> None:
         super().__init__(cid)
         self._transport = transport
+
+    def __copy__(self) -> Proxy:
+        return self
+
+    def __deepcopy__(self, _: dict[int, object]) -> Proxy:
+        """Itself: it stands for the same client, and what is behind it cannot be copied."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"the proxy of client {self.cid} is of this run and cannot be pickled; keep its cid instead")
 
     def get_properties(
         self, ins: GetPropertiesIns, timeout: float | None = None, group_id: int | None = None
