@@ -102,6 +102,46 @@ def test_a_model_that_is_too_large_for_one_body_goes_through_in_smaller_ones(beh
             assert "they have at most 1,048,576 from now on" in client.text
 
 
+def test_a_proxy_that_hangs_up_after_its_413_teaches_the_same(behind, federation, reference):
+    """HAProxy does not hear out what it has refused: the connection may break before its answer is read."""
+    rule = "http-request deny deny_status 413 if { req.hdr(content-length) -m int gt 1000000 }"
+    front = behind("haproxy", {"    use_backend": f"    {rule}\n    use_backend"})
+    server = front.server(size=LARGE, rounds=1)
+    server.says("Waiting for clients")
+    clients = [front.client(name) for name in "ab"]
+    ends_as(federation, server, reference(size=LARGE, rounds=1))
+    for client in clients:
+        assert "they have at most 524,288 from now on" in client.text or "at most 524,288 bytes at once" in client.text
+
+
+@pytest.mark.slow
+def test_parts_that_never_get_through_as_a_whole_become_smaller(behind, federation, reference):
+    """nginx passes on whole bodies alone: over connections that live for 300 kB, one of 1 MiB would never arrive."""
+    front = behind("nginx")
+    with ChaosProxy(front.proxy.port, reset_after=(300_000, 300_000)) as link:
+        server = front.server(size=500_000, rounds=1)
+        server.says("Waiting for clients")
+        far = front.client("a", address=f"https://127.0.0.1:{link.port}/federation")
+        front.client("b")
+        assert server.ends(120) == 0
+        ends_as(federation, server, reference(size=500_000, rounds=1))
+    assert "The connection breaks again and again: at most 262,144 bytes at once from now on" in far.text
+
+
+@pytest.mark.slow
+def test_a_link_may_be_slow(behind, federation, reference):
+    """A megabyte takes ten seconds, and nginx passes on nothing until all of it is there."""
+    front = behind("nginx")
+    with ChaosProxy(front.proxy.port, bandwidth=100_000, fragment=5_000) as link:
+        server = front.server(size=250_000, rounds=1)
+        server.says("Waiting for clients")
+        far = front.client("a", address=f"https://127.0.0.1:{link.port}/federation")
+        front.client("b")
+        assert server.ends(120) == 0
+        ends_as(federation, server, reference(size=250_000, rounds=1))
+    assert "no answer in time" not in far.text
+
+
 MANY = 3_000  # tensors, whose header alone is larger than what passes
 
 
@@ -210,9 +250,9 @@ def test_a_page_in_place_of_the_server_is_waited_out(behind, federation, referen
 @pytest.mark.slow
 @pytest.mark.parametrize("which", WHICH)
 def test_a_model_of_100_mb_over_slow_links(behind, federation, reference, which):
-    """One client's link passes 4 MB a second, and breaks now and then; the other's is as it is."""
+    """One client's link passes 10 MB a second, and breaks now and then; the other's is as it is."""
     front = behind(which)
-    with ChaosProxy(front.proxy.port, bandwidth=4e6, latency=0.02, reset_after=(20_000_000, 60_000_000)) as link:
+    with ChaosProxy(front.proxy.port, bandwidth=1e7, reset_after=(20_000_000, 60_000_000)) as link:
         server = front.server(size=25_000_000, rounds=1, trusted_proxies=["127.0.0.1"])
         server.says("Waiting for clients")
         front.client("a", address=f"https://127.0.0.1:{link.port}/federation")

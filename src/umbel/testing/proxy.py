@@ -118,6 +118,11 @@ class ChaosProxy:
             _linger(end)
             _shut(end)
 
+    def leads_to(self, port: int) -> None:
+        """Leads to another port from now on; whatever is open is reset."""
+        self._target = (self._target[0], port)
+        self.cut()
+
     def close(self) -> None:
         """Ends all of it."""
         self._closing = True
@@ -169,7 +174,8 @@ class ChaosProxy:
     def _up(self, data: bytes, requests: _Requests) -> bytes:
         data = self.change(data)
         self.passed += len(data)
-        requests.feed(data)
+        if self.duplicate:  # else they would be kept for nothing, and without end where they are encrypted
+            requests.feed(data)
         return data
 
     def _down(self, data: bytes, requests: _Requests) -> bytes:
