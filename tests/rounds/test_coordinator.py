@@ -5,6 +5,8 @@ Every (phase, input) pair of the transition table is exercised here; the last te
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from msgspec.structs import replace
 
@@ -30,6 +32,7 @@ from umbel.rounds.messages import (
     Joined,
     Kind,
     Left,
+    Lost,
     Member,
     Populated,
     Publish,
@@ -49,6 +52,7 @@ from umbel.rounds.messages import (
     Verdict,
 )
 from umbel.runtime.stores.codec import decode_state, encode
+from umbel.until import Until
 
 AB = Clients(0, ["a", "b"])
 CLASSIC = Pace(quorum=0, retries=0)
@@ -845,6 +849,110 @@ def test_populations_and_reports_may_come_at_any_time(phase):
     assert len(story.state.pool) >= 2
 
 
+# ---- what is lost
+
+
+def second_round() -> Story:
+    """Both clients train in round 2 of 3, whose model is version 1."""
+    story = Story(rounds=3).to(Phase.SUMMARIZING)
+    story.say(Summarized(0.5), Chosen((Member("a"), Member("b"))))
+    assert (story.state.phase, story.state.round, story.state.version) == (Phase.FIT, 2, 1)
+    return story
+
+
+@pytest.mark.parametrize("phase", ONGOING)
+def test_losing_what_nobody_needs_changes_nothing(phase):
+    story = Story().to(phase)
+    before, owed = decode_state(encode(story.state)), story.coordinator.owed()
+    assert story.say(Lost(("unknown",), (99,))) == []
+    assert replace_losses(story.state) == before
+    assert story.coordinator.owed() == owed
+
+
+def replace_losses(state: State) -> State:
+    return dataclasses.replace(state, losses=0)
+
+
+def test_a_lost_version_takes_the_run_back_to_the_one_before_and_its_round_is_done_again():
+    story = second_round()
+    story.say(reply(number=2))
+    commands = story.say(Lost(("content run.2.fit.0.0",), (1,)))
+    assert commands == [
+        Cancel(task(number=2, index=1), "its round is done again"),
+        Discard("content run.2.fit.0.0"),
+        Publish(events.RunRewound(0.0, 1, 0)),
+        Publish(events.RoundStarted(0.0, 1, 3)),
+    ]
+    assert story.coordinator.owed() == [Choose(1, Kind.FIT, 0, 0, AB)]
+    assert (story.state.version, story.state.completed, story.state.spare) == (0, 0, frozenset())
+    assert [c.task for c in story.say(Chosen((Member("a"),))) if isinstance(c, Dispatch)] == [
+        task(id="run.1.fit.0r1.0", cohort=1, config={})  # drawn as before, under a name of its own
+    ]
+
+
+def test_the_best_version_and_what_ends_the_run_go_back_too():
+    story = Story(rounds=5, pace=Pace(quorum=0, retries=0, until=Until(metric="loss", patience=3), keep_best="loss"))
+    story.to(Phase.SUMMARIZING)
+    story.say(Summarized(0.5), Chosen((Member("a"), Member("b"))), reply(number=2), reply(number=2, index=1), Stepped(2))
+    story.say(Evaluated(), Chosen((Member("a"), Member("b"))), reply("evaluate", number=2), reply("evaluate", 1, number=2))
+    story.say(Summarized(0.25))
+    assert (story.state.best_version, story.state.progress, story.state.completed) == (2, 0.25, 2)
+    story.say(Lost((), (2,)))
+    assert (story.state.best, story.state.best_version, story.state.progress) == (0.5, 1, 0.5)
+    assert (story.state.round, story.state.version, story.state.progress_round) == (2, 1, 1)
+
+
+def test_a_best_version_that_is_lost_is_forgotten_and_the_run_goes_on():
+    story = Story(rounds=5, pace=Pace(quorum=0, retries=0, keep_best="loss")).to(Phase.SUMMARIZING)
+    story.say(Summarized(0.25), Chosen((Member("a"), Member("b"))), reply(number=2), reply(number=2, index=1), Stepped(2))
+    assert story.state.versions == {1, 2}
+    assert story.say(Lost((), (1,))) == []
+    assert (story.state.best, story.state.best_version, story.state.version) == (None, None, 2)
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_a_lost_answer_is_asked_for_again_under_another_name(answers):
+    """Also where all had answered, and the step was about to be made."""
+    story = second_round()
+    story.say(*(reply(number=2, index=index) for index in range(answers)))
+    assert story.say(Lost(("content run.2.fit.0.0",))) == []
+    again = task(number=2, id="run.2.fit.0.0r1", config={})
+    others = [task(number=2, index=1)][answers - 1 :]
+    assert story.coordinator.owed() == [Dispatch(again), *map(Dispatch, others)]
+    story.say(*(reply(number=2, index=index) for index in range(answers, 2)))
+    step = story.say(Replied(again.id, Reply(3, content="anew")))[-1]
+    assert isinstance(step, Step)
+    assert [reply.content for _, reply in step.results] == ["anew", "content run.2.fit.0.1"]
+
+
+def test_parameters_of_a_client_that_are_lost_are_asked_for_again():
+    story = seeding()
+    story.say(Joined("a"), Joined("b"), seed_reply())
+    assert story.state.phase is Phase.STEPPING
+    assert story.say(Lost(("seed 1",))) == []
+    assert story.coordinator.owed() == [Dispatch(replace(SEED, id=f"{SEED.id}r1"))]
+    step = story.say(Replied(f"{SEED.id}r1", Reply(content="seed")))[-1]
+    assert isinstance(step, Step)
+
+
+def test_a_task_whose_own_parameters_are_lost_has_failed():
+    story = Story().to(Phase.CHOOSING)
+    story.say(Chosen((Member("a", {}, "own"), Member("b"))))
+    gone = task(config={}, content="own")
+    why = "the parameters that were made for it are lost"
+    assert story.say(Lost(("own",))) == [Cancel(gone, why), failure_event(gone, "lost", why)]
+    assert story.coordinator.owed() == [Dispatch(task(index=1))]
+    assert isinstance(story.say(reply(index=1))[-1], Step)
+
+
+def test_where_nothing_is_left_to_wait_for_the_round_closes():
+    story = Story().to(Phase.CHOOSING)
+    story.say(Chosen((Member("a", {}, "own"), Member("b"))), reply(index=1))
+    assert [type(command) for command in story.say(Lost(("own",)))] == [Cancel, Publish]
+    assert story.state.phase is Phase.STEPPING
+    assert [type(command) for command in story.coordinator.owed()] == [Step]
+
+
 # ---- the table
 
 
@@ -864,6 +972,7 @@ EXAMPLES: dict[type[Input], Input] = {
     Evaluated: Evaluated(),
     Summarized: Summarized(),
     Stopped: Stopped("x"),
+    Lost: Lost(),
 }
 IMPOSSIBLE = [(phase, kind) for phase in Phase for kind in EXAMPLES if kind not in TRANSITIONS[phase]]
 

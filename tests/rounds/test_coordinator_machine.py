@@ -28,6 +28,7 @@ from umbel.rounds.messages import (
     Joined,
     Kind,
     Left,
+    Lost,
     Member,
     Publish,
     Replied,
@@ -197,6 +198,23 @@ class Run(RuleBasedStateMachine):
         assert all(q == self.question or isinstance(q, Choose) for q in questions), "only the choice sees who is there now"
         self.question = questions[0] if questions else None
         self.coordinator = restored
+        self.feed(Resumed(self.rounds))
+
+    @rule(data=st.data())
+    def the_process_dies_and_files_are_lost(self, data):
+        """Whatever is lost: somebody is asked again, or given up, and the run is not at a loss what to do."""
+        s = self.coordinator.state
+        contents = data.draw(st.lists(st.sampled_from(sorted(s.contents)), unique=True)) if s.contents else []
+        versions = data.draw(st.lists(st.sampled_from(sorted(s.versions)), unique=True)) if s.versions else []
+        if s.version in versions and not s.spare - set(versions):
+            return  # no whole version is left
+        self.feed(Lost(tuple(contents), tuple(versions)))
+        assert not set(contents) & {reply.content for reply in s.results.values()}
+        assert s.phase is Phase.DONE or s.version not in versions
+        owed = self.coordinator.owed()
+        self.dispatched |= {command.task.id: command.task for command in owed if isinstance(command, Dispatch)}
+        self.question = next((command for command in owed if isinstance(command, QUESTIONS)), None)
+        assert s.phase in (Phase.WAITING, Phase.DONE, Phase.SEEDING) or self.question or self.coordinator.pending
         self.feed(Resumed(self.rounds))
 
     # ---- what is always true

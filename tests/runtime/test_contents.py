@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from umbel.errors import StoreError, StoreUnavailable
+from umbel.errors import ContentDamaged, StoreError, StoreUnavailable
 from umbel.exchange import ndarrays_to_parameters
 from umbel.params import Params
 from umbel.runtime.contents import BLOCK, FileContents, MemoryContents, as_parameters, write_content
@@ -159,10 +159,70 @@ def test_other_files_in_the_folder_are_nobody_s_business(tmp_path):
 def test_a_file_that_became_shorter_is_an_error_and_not_zeros(tmp_path):
     contents = FileContents(tmp_path)
     write(contents)
-    (tmp_path / "model.safetensors").write_bytes(MODEL.to_bytes()[:-1])
     content = contents.open("model")
-    with pytest.raises(StoreError, match="ends at byte"):
-        content.read(0, content.size + 1)
+    (tmp_path / "model.safetensors").write_bytes(MODEL.to_bytes()[:-1])
+    with pytest.raises(ContentDamaged, match="ends at byte"):
+        content.read(0, content.size)
+    with pytest.raises(ContentDamaged, match=r"model.safetensors is damaged: it has 151 bytes, 152 were written"):
+        contents.open("model")
+
+
+def flipped(path, offset):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    changed = path.stat().st_mtime_ns
+    path.write_bytes(data)
+    os.utime(path, ns=(changed, changed + 10**6))  # the clock of a file system ticks every few milliseconds
+
+
+@pytest.mark.parametrize("offset", [0, 7, 8, 30, 63, 64, 100, -1])
+def test_a_bit_that_flips_anywhere_is_found_by_this_process_and_by_the_next(tmp_path, offset):
+    first = FileContents(tmp_path)
+    write(first)
+    sums = {"model": first.sums.get("model")}
+    flipped(tmp_path / "model.safetensors", offset)
+    later = FileContents(tmp_path)
+    later.sums.expect(sums)
+    for contents in (first, later):
+        with pytest.raises(ContentDamaged, match="is damaged: its 152 bytes are not those that were written"):
+            contents.open("model")
+    flipped(tmp_path / "model.safetensors", offset)
+    for contents in (first, later):
+        assert contents.open("model").read(0, 152) == MODEL.to_bytes()
+
+
+DAMAGE = {
+    "gone": (lambda path: path.unlink(), "is gone"),
+    "empty": (lambda path: path.write_bytes(b""), "it has 0 bytes, 152 were written"),
+    "zeros": (lambda path: path.write_bytes(bytes(152)), "its 152 bytes are not those that were written"),
+    "longer": (lambda path: path.write_bytes(MODEL.to_bytes() + b"\0"), "it has 153 bytes, 152 were written"),
+    "another version": (
+        lambda path: path.write_bytes(Params.of([a + 1 for a in MODEL.arrays()]).to_bytes()),
+        "its 152 bytes are not those that were written",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_what_is_not_what_was_written_cannot_be_opened(tmp_path, damage, words):
+    contents = FileContents(tmp_path)
+    write(contents)
+    damage(tmp_path / "model.safetensors")
+    if (tmp_path / "model.safetensors").exists():
+        os.utime(tmp_path / "model.safetensors", ns=(0, 0))
+    with pytest.raises(ContentDamaged, match=words):
+        contents.open("model")
+    write(contents)  # made anew
+    assert contents.open("model").schema == MODEL.schema
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 8, b"\xff" * 200, MODEL.to_bytes()[:-1], bytes(152)])
+def test_where_no_sum_was_kept_what_has_no_form_is_found(tmp_path, data):
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(ContentDamaged, match=r"model.safetensors is damaged"):
+        FileContents(tmp_path).open("model")
+    (tmp_path / "model.safetensors").write_bytes(MODEL.to_bytes())
+    assert FileContents(tmp_path).open("model").schema == MODEL.schema
 
 
 def test_a_linked_file_does_not_inherit_the_checksum_of_another(tmp_path):

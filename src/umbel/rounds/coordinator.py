@@ -45,6 +45,7 @@ from umbel.rounds.messages import (
     Joined,
     Kind,
     Left,
+    Lost,
     Member,
     Populated,
     Publish,
@@ -99,6 +100,20 @@ class Rules:
     pace: Pace
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the run goes back to where its newest version is lost: the version before, and what was true when it ended."""
+
+    version: int
+    completed: int
+    progress: float | None
+    progress_round: int
+    best: float | None
+    best_version: int | None
+    best_round: int
+    norms: tuple[float, ...]
+
+
 @dataclass(slots=True)
 class State:
     """Everything the coordinator knows. Plain values only: a store writes it as it is."""
@@ -132,6 +147,8 @@ class State:
     norms: list[float] = field(default_factory=list)  # of accepted updates, where the limit is made from them
     empty: dict[str, None] = field(default_factory=dict)  # the refused ones who have said that they have no parameters
     everybody: bool = False  # whether all clients that there ever are have come
+    before: Before | None = None  # the newest version
+    losses: int = 0  # so often has something been lost
 
     @property
     def contents(self) -> frozenset[str]:
@@ -144,9 +161,16 @@ class State:
     @property
     def versions(self) -> frozenset[int]:
         """The versions of the model that are still needed: the newest, the best, and those that tasks have started from."""
-        tasks = [*self.tasks, *self.carried, *(task for task, _ in self.ahead)]
+        working = (task for place, task in enumerate(self.tasks) if place not in self.failures)
+        tasks = [*working, *self.carried, *(task for task, _ in self.ahead)]
         found = (self.version, self.best_version, *(task.version for task in tasks))
         return frozenset(version for version in found if version is not None)
+
+
+    @property
+    def spare(self) -> frozenset[int]:
+        """The version that is kept for the case that the newest is lost."""
+        return frozenset() if self.before is None else frozenset({self.before.version})
 
 
 # What each input does in each phase: the name of the `Coordinator` method that handles it. `_nothing` means that the input
@@ -161,6 +185,7 @@ _ALWAYS: dict[type, str] = {
     Ticked: "_nothing",
     Resumed: "_extend",
     Stopped: "_stop",
+    Lost: "_lost",
 }
 _OPEN: dict[type, str] = _ALWAYS | {
     Joined: "_open_joined",
@@ -438,7 +463,8 @@ class Coordinator:
         s = self.state
         carried = self._taken_up() if kind is Kind.FIT else []
         limit = self._max_norm() if kind is Kind.FIT else UNSET
-        exchange = f"{self.rules.run}.{s.round}.{kind}.{s.attempt}"
+        again = f"r{s.losses}" if s.losses else ""  # a round that is done again has tasks of its own
+        exchange = f"{self.rules.run}.{s.round}.{kind}.{s.attempt}{again}"
         new = [
             Task(
                 id=f"{exchange}.{index}",
@@ -670,6 +696,9 @@ class Coordinator:
 
     def _stepped(self, event: Stepped, at: float) -> list[Command]:
         s = self.state
+        if s.version is not None and event.version != s.version:
+            best = s.best, s.best_version, s.best_round
+            s.before = Before(s.version, s.completed, s.progress, s.progress_round, *best, tuple(s.norms))
         s.version = event.version
         if s.kind is Kind.PARAMETERS:
             source = s.tasks[0].client if s.tasks else ""
@@ -778,7 +807,7 @@ class Coordinator:
         self._forget()
         commands: list[Command] = [Cancel(task, why) for task in s.carried]
         commands += [Discard(reply.content) for _, reply in s.ahead if reply.content is not None]
-        s.carried, s.ahead = [], []
+        s.carried, s.ahead, s.before = [], [], None
         s.ended = events.RunFinished(at, s.completed, why, error, stopped)
         return [*commands, Publish(s.ended)]
 
@@ -791,6 +820,92 @@ class Coordinator:
 
     def _nothing(self, _: Input, __: float) -> list[Command]:
         return []
+
+    # ---- what is lost
+
+    def _lost(self, event: Lost, at: float) -> list[Command]:
+        """Goes on without what is lost. Sends nothing and asks nothing: all that is due then is in `owed`."""
+        s = self.state
+        s.losses += 1
+        if s.version in event.versions:
+            commands = self._go_back(event, at)
+        else:
+            if s.best_version in event.versions:
+                s.best, s.best_version, s.best_round = None, None, 0
+            if s.spare & set(event.versions):
+                s.before = None
+            commands = self._do_without(event, at)
+        return [command for command in commands if isinstance(command, (Cancel, Discard, Publish))]
+
+    def _go_back(self, event: Lost, at: float) -> list[Command]:
+        """To the version before the newest: the rounds since then are done again."""
+        s, before = self.state, self.state.before
+        if before is None or before.version in event.versions:
+            raise RuntimeError("no version of the model is left")
+        commands: list[Command] = [Cancel(task, "its round is done again") for task in self.pending]
+        replies = [*s.results.values(), *(reply for _, reply in s.ahead)]
+        commands += [Discard(reply.content) for reply in replies if reply.content is not None]
+        best = before.best, before.best_version, before.best_round
+        there = {None, s.best_version, before.version}.difference(event.versions)  # the others' files are removed
+        s.best, s.best_version, s.best_round = best if before.best_version in there else (None, None, 0)
+        s.version, s.completed, s.progress, s.progress_round = (
+            before.version,
+            before.completed,
+            before.progress,
+            before.progress_round,
+        )
+        s.norms = list(before.norms)
+        s.carried, s.ahead, s.measured, s.before, s.ended, s.void_rounds = [], [], {}, None, None, 0
+        commands.append(Publish(events.RunRewound(at, s.completed + 1, s.version)))
+        return commands + self._begin_round(at)
+
+    def _do_without(self, event: Lost, at: float) -> list[Command]:
+        """Asks again for the answers that are lost, and gives up the tasks that cannot be done any more."""
+        s = self.state
+        commands, changed = self._of_earlier_rounds(event, at), False
+        busy = {task.client for task in self.pending}  # at another task by now
+        for place, task in enumerate(s.tasks):
+            reply = s.results.get(place)
+            answer_lost = reply is not None and reply.content in event.contents
+            needed = place not in s.failures and (reply is None or task.version in event.versions)
+            why = _hopeless(task, event) if needed else ""
+            if answer_lost and task.client in busy:
+                why = why or "its answer is lost"
+            if why:
+                s.results.pop(place, None)
+                s.failures[place] = Failure(FailureKind.LOST, why)
+                if reply is None:
+                    commands.append(Cancel(task, why))
+                commands.append(self._failed_event(task, s.failures[place], at))
+            elif answer_lost:
+                del s.results[place]
+                busy.add(task.client)
+                s.tasks[place] = replace(task, id=f"{task.id}r{s.losses}")  # its client was told that the answer has counted
+            else:
+                continue
+            changed = True
+        if not changed:
+            return commands
+        unanswered = (place for place in range(len(s.tasks)) if place not in s.results and place not in s.failures)
+        s.wanted = {s.tasks[place].id: place for place in unanswered}
+        if s.phase is Phase.STEPPING:
+            s.phase = Phase.FIT if s.kind is Kind.FIT else Phase.SEEDING
+            s.wake_at = None if self.rules.pace.deadline is None else at + self.rules.pace.deadline
+        return commands + self._progress(at)
+
+    def _of_earlier_rounds(self, event: Lost, at: float) -> list[Command]:
+        s = self.state
+        commands: list[Command] = []
+        for task in [task for task in s.carried if _hopeless(task, event)]:
+            s.carried.remove(task)
+            failure = Failure(FailureKind.LOST, _hopeless(task, event))
+            commands += [Cancel(task, failure.text), self._failed_event(task, failure, at)]
+        for task, reply in list(s.ahead):
+            why = _hopeless(task, event) or ("its answer is lost" if reply.content in event.contents else "")
+            if why:
+                s.ahead.remove((task, reply))
+                commands.append(self._failed_event(task, Failure(FailureKind.LOST, why), at))
+        return commands
 
     # ---- small readings of the state
 
@@ -821,3 +936,10 @@ class Coordinator:
         seconds = at - s.opened_at
         counts = len(s.results), len(s.failures)
         return Publish(events.ExchangeClosed(at, s.round, s.kind, *counts, seconds, loss, metrics, note))
+
+
+def _hopeless(task: Task, event: Lost) -> str:
+    """Why this task cannot be done any more; "" where it can."""
+    if task.version in event.versions:
+        return f"version {task.version} of the model, from which it starts, is lost"
+    return "the parameters that were made for it are lost" if task.content in event.contents else ""

@@ -19,6 +19,7 @@ __all__ = [
     "RoundStarted",
     "RunFinished",
     "RunResumed",
+    "RunRewound",
     "RunStarted",
     "TaskFailed",
     "TaskSucceeded",
@@ -35,6 +36,14 @@ class RunResumed(Struct, frozen=True):
     at: float
     num_rounds: int
     round: int
+
+
+class RunRewound(Struct, frozen=True):
+    """The newest version of the model was lost: from `version` on everything is done again, beginning with `round`."""
+
+    at: float
+    round: int
+    version: int
 
 
 class ClientJoined(Struct, frozen=True):
@@ -139,6 +148,7 @@ class RunFinished(Struct, frozen=True):
 Event = (
     RunStarted
     | RunResumed
+    | RunRewound
     | ClientJoined
     | PopulationJoined
     | ClientLeft

@@ -28,6 +28,7 @@ __all__ = [
     "Joined",
     "Kind",
     "Left",
+    "Lost",
     "Member",
     "Populated",
     "Publish",
@@ -69,6 +70,7 @@ class FailureKind(StrEnum):
     LEFT = "left"  # the client went away
     EMPTY = "empty"  # asked for initial parameters, the client said that it has none
     DIED = "died"  # the worker that ran the client died, twice
+    LOST = "lost"  # the server's disk has lost what the task needs
 
 
 class Verdict(StrEnum):
@@ -220,6 +222,13 @@ class Stopped(Struct, frozen=True):
     why: str
 
 
+class Lost(Struct, frozen=True):
+    """These contents, and these versions of the model, are gone or not what was written."""
+
+    contents: tuple[str, ...] = ()
+    versions: tuple[int, ...] = ()
+
+
 Input = (
     Started
     | Resumed
@@ -236,6 +245,7 @@ Input = (
     | Evaluated
     | Summarized
     | Stopped
+    | Lost
 )
 
 

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Protocol
 
 from umbel.combine import Source
-from umbel.errors import StoreError, StoreUnavailable
+from umbel.errors import ContentDamaged, StoreError, StoreUnavailable
 from umbel.exchange import Parameters
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import PATIENCE
+from umbel.runtime.sums import Sum, Sums
 from umbel.wire import Schema, encode_header, parse_header
 
 __all__ = ["Content", "Contents", "FileContents", "MemoryContents", "Writer", "as_parameters", "write_content"]
@@ -38,7 +39,7 @@ class Writer(Protocol):
     """Bytes on their way into a content."""
 
     def write(self, data: bytes | memoryview) -> None: ...
-    def commit(self, crc32: int | None = None) -> None: ...
+    def commit(self) -> None: ...
     def abort(self) -> None: ...
 
 
@@ -109,18 +110,15 @@ class Contents(Protocol):
 def write_content(contents: Contents, name: str, schema: Schema, blocks: Iterable[memoryview]) -> None:
     """Writes header and data; nothing is left behind if the blocks fail half-way."""
     writer = contents.create(name)
-    header = encode_header(schema)
-    crc32 = zlib.crc32(header)
     try:
-        writer.write(header)
+        writer.write(encode_header(schema))
         for block in blocks:
             failpoint("content.between-blocks")
             writer.write(block)
-            crc32 = zlib.crc32(block, crc32)  # here, while the block is in the cache; 3 GB/s
     except BaseException:
         writer.abort()
         raise
-    writer.commit(crc32)
+    writer.commit()
 
 
 def as_parameters(content: Content) -> Parameters:
@@ -133,6 +131,7 @@ class FileContents:
 
     - `power` flushes every one to the disk before its name appears, and the folder after.
     - `digests` keeps the BLAKE2b digest of each content that is written, until it is removed.
+    - `sums` knows what was written under each name; a file that is not that cannot be opened.
     - `patience`: a disk that refuses to write is `StoreUnavailable` for so many seconds, and then a `StoreError`.
     """
 
@@ -144,7 +143,7 @@ class FileContents:
         self.digests = digests
         self.patience = patience
         self._refused: tuple[float, float] | None = None  # first and last time of a disk that refuses
-        self._crcs: dict[Path, int] = {}
+        self.sums = Sums()
         self._digests: dict[Path, bytes] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -153,22 +152,34 @@ class FileContents:
             return _FileWriter(self, self._path(name))
 
     def open(self, name: str) -> Content:
+        """The content, which is what was written. Raises `ContentDamaged` where it is not, or is gone."""
+        path, known = self._path(name), self.sums.get(name)
         try:
-            content = _FileContent(self._path(name))
+            content = _FileContent(path)
         except FileNotFoundError:
+            if known is not None:
+                raise ContentDamaged(f"{path} is gone") from None
             raise StoreError(f"the content {name!r} is missing from {self.folder}") from None
-        if content.path in self._crcs:
-            content.crc32 = self._crcs[content.path]
+        except OSError as error:  # no right to read it, too many open files: it may be whole
+            raise StoreUnavailable(error.errno, f"{path} cannot be opened: {error.strerror}") from error
+        try:
+            self.sums.check(name, content.fd, path)
+        except BaseException:
+            content.close()
+            raise
+        if known is not None:
+            content.crc32 = known.crc32
         return content
 
     def remove(self, name: str) -> None:
         path = self._path(name)
-        self._crcs.pop(path, None)
+        self.sums.drop([name])
         self._digests.pop(path, None)
         path.unlink(missing_ok=True)
 
     def link(self, old: str, new: str) -> None:
         """Gives a content a second name."""
+        self.open(old).close()  # as long as that is what was written
         path = self._path(old)
         temporary = self.temporary(new)
         with self.refusals(new):
@@ -178,12 +189,12 @@ class FileContents:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
                     raise
                 shutil.copyfile(path, temporary)  # a file system without links
-        self._name(temporary, self._path(new), self._crcs.get(path), self.digest(old))
+        self._name(temporary, self._path(new), self.sums.get(old), self.digest(old))
         temporary.unlink(missing_ok=True)  # to rename one link over another of the same file does nothing
 
-    def publish(self, temporary: Path, path: Path, crc32: int | None, digest: bytes | None) -> None:
+    def publish(self, temporary: Path, path: Path, written: Sum, digest: bytes | None) -> None:
         """Gives a complete file its name."""
-        self._name(temporary, path, crc32, digest)
+        self._name(temporary, path, written, digest)
         self._refused = None
 
     def keep_only(self, names: Iterable[str]) -> None:
@@ -192,6 +203,7 @@ class FileContents:
             if path.suffix in (".safetensors", ".part") and path not in kept:
                 failpoint("content.sweeping")
                 path.unlink(missing_ok=True)
+        self.sums.keep_only(path.stem for path in kept)
 
     def digest(self, name: str) -> bytes | None:
         return self._digests.get(self._path(name))
@@ -210,9 +222,9 @@ class FileContents:
                 raise StoreUnavailable(error.errno, text) from error
             raise StoreError(error.errno, text) from error
 
-    def _name(self, old: Path, new: Path, crc32: int | None, digest: bytes | None) -> None:
-        for known in (self._crcs, self._digests):  # of the content that had this name before
-            known.pop(new, None)
+    def _name(self, old: Path, new: Path, written: Sum | None, digest: bytes | None) -> None:
+        self.sums.drop([new.stem])  # of the content that had this name before
+        self._digests.pop(new, None)
         with self.refusals(new.stem):
             failpoint("content.before-rename")
             os.replace(old, new)
@@ -223,8 +235,8 @@ class FileContents:
                     os.fsync(folder)
                 finally:
                     os.close(folder)
-        if crc32 is not None:
-            self._crcs[new] = crc32
+        if written is not None:
+            self.sums.put(new.stem, written, os.stat(new))
         if digest is not None:
             self._digests[new] = digest
 
@@ -240,6 +252,7 @@ class _FileWriter:
     def __init__(self, contents: FileContents, path: Path) -> None:
         self._contents, self._path = contents, path
         self._digest = blake2b(digest_size=32) if contents.digests else None
+        self._size = self._crc32 = 0
         self._temporary = contents.temporary(path.stem)
         self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
@@ -247,12 +260,14 @@ class _FileWriter:
         view = memoryview(data)
         if self._digest is not None:
             self._digest.update(view)
+        self._size += view.nbytes
+        self._crc32 = zlib.crc32(view, self._crc32)  # here, while the block is in the cache; 3 GB/s
         while view:
             with self._contents.refusals(self._path.stem):
                 written = os.write(self._fd, view)
             view = view[written:]
 
-    def commit(self, crc32: int | None = None) -> None:
+    def commit(self) -> None:
         try:
             with self._contents.refusals(self._path.stem):
                 if self._contents.power:
@@ -260,7 +275,7 @@ class _FileWriter:
                 fd, self._fd = self._fd, -1
                 os.close(fd)
             digest = None if self._digest is None else self._digest.digest()
-            self._contents.publish(self._temporary, self._path, crc32, digest)
+            self._contents.publish(self._temporary, self._path, Sum(self._size, self._crc32), digest)
         except StoreError:
             self.abort()
             raise
@@ -273,29 +288,35 @@ class _FileWriter:
 
 
 class _FileContent(Content):
-    _fd = -1  # where opening fails, there is nothing to close
+    fd = -1  # where opening fails, there is nothing to close
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDONLY)
-        self.size = os.fstat(self._fd).st_size
+        self.fd = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self.fd).st_size
 
     def read_into(self, offset: int, out: memoryview) -> None:
         # preadv, not mmap: pages of a map count as resident
         while out:
-            got = os.preadv(self._fd, [out], offset)
+            try:
+                got = os.preadv(self.fd, [out], offset)
+            except OSError as error:
+                raise ContentDamaged(f"{self.path} cannot be read: {error.strerror}") from error
             if not got:
-                raise StoreError(f"{self.path.name} ends at byte {offset}")
+                raise ContentDamaged(f"{self.path} ends at byte {offset}")
             out, offset = out[got:], offset + got
 
     def read(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._fd, size, offset)  # no buffer to be zeroed first
+        try:
+            data = os.pread(self.fd, size, offset)  # no buffer to be zeroed first
+        except OSError:
+            data = b""
         return data if len(data) == size else super().read(offset, size)
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     __del__ = close
 
@@ -339,7 +360,7 @@ class _MemoryWriter:
     def write(self, data: bytes | memoryview) -> None:
         self._buffer += data
 
-    def commit(self, crc32: int | None = None) -> None:
+    def commit(self) -> None:
         self._target[self._name] = bytes(self._buffer)
 
     def abort(self) -> None:

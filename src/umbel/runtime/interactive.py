@@ -7,9 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from umbel.errors import ContentDamaged, RunLocked, RunMismatch, StoreError
 from umbel.runtime.log import logger
 
-__all__ = ["exit_code", "in_notebook", "is_script"]
+__all__ = ["exit_code", "in_notebook", "is_script", "one_line"]
 
 
 def in_notebook() -> bool:
@@ -32,3 +33,15 @@ def exit_code(line: str) -> Iterator[None]:
             raise
         logger.info("%s", line)
         raise SystemExit(130) from None
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """A store that fails, and a run that is another's, end a script with one line and exit code 1; elsewhere they raise."""
+    try:
+        yield
+    except (StoreError, RunLocked, RunMismatch) as error:
+        if not is_script():
+            raise
+        remedy = ". Start again: the run goes back to what is whole" if isinstance(error, ContentDamaged) else ""
+        sys.exit(f"umbel: {error}{remedy}")

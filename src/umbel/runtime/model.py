@@ -5,20 +5,19 @@ Knows contents and schemas; what to combine and how is the owner's answer, in pa
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import UNSET
 
 from umbel.door import Door
-from umbel.errors import StoreError, StrategyError
+from umbel.errors import ContentDamaged, StoreError, StrategyError
 from umbel.exchange import Parameters
 from umbel.params import NDArrays, Params
 from umbel.reports import Room
 from umbel.rounds.coordinator import State
-from umbel.rounds.messages import Kind, Task
-from umbel.runtime.contents import Content, Contents, Writer, as_parameters, write_content
+from umbel.rounds.messages import Kind, Lost, Task
+from umbel.runtime.contents import Content, Contents, as_parameters, write_content
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
 from umbel.runtime.largest import largest_update
@@ -54,6 +53,7 @@ class GlobalModel:
         self._slots = tuple(slots)
         self._open: dict[int, Content] = {}
         self._spent: list[str] = []
+        self._kept: frozenset[int] = frozenset()  # versions that have files
         self._stepping: int | None = None  # the version that a step is making
 
     @staticmethod
@@ -82,7 +82,9 @@ class GlobalModel:
                     f"the parameters that aggregate_fit() combined in round {following} were neither read nor returned "
                     "there, and the optimizer's memory has gone on; read them inside aggregate_fit()"
                 )
-            return _Slot(self.contents.create(self.slot_name(following, slot)), schema)
+            writer = self.contents.create(self.slot_name(following, slot))
+            writer.write(encode_header(schema))
+            return writer
 
         return Memory(read, write)
 
@@ -106,6 +108,8 @@ class GlobalModel:
     def _slot(self, version: int, slot: str) -> Content | None:
         try:
             return self.contents.open(self.slot_name(version, slot))
+        except ContentDamaged:
+            raise
         except StoreError:
             return None
 
@@ -169,14 +173,38 @@ class GlobalModel:
             self.contents.remove(name)
             failpoint("model.forgetting")
         self._spent = []
-        for old in [v for v in self._open if v not in versions]:
-            self._open.pop(old)
+        for old in (self._kept | self._open.keys()) - versions:
+            self._open.pop(old, None)
             self.forget(old)
+        self._kept = versions
 
-    def keep_only(self, state: State) -> None:
-        """Removes every content that this state does not need, whoever has left it."""
-        versions = (name for version in state.versions for name in self.names(version))
-        self.contents.keep_only({*state.contents, *versions})
+    def remove(self, lost: Lost) -> None:
+        """Removes what is left of these contents and versions: their names are given anew."""
+        for name in lost.contents:
+            self.contents.remove(name)
+        for version in lost.versions:
+            self._open.pop(version, None)
+            self.forget(version)
+
+    def check(self, version: int, *, needed: bool = True) -> None:
+        """Raises `StoreError` where a file of this version is gone or damaged; 10 µs a file that nobody has touched.
+
+        One that is not `needed` may never have been there.
+        """
+        for content in [self._slot(version, slot) for slot in self._slots]:
+            if content is not None:
+                content.close()
+        try:
+            self.contents.open(self.name(version)).close()
+        except StoreError as error:
+            if needed or isinstance(error, ContentDamaged):
+                raise
+
+    def keep_only(self, state: State, versions: frozenset[int]) -> None:
+        """Removes every content but those of these versions, and what else this state needs, whoever has left it."""
+        self._kept = versions
+        names = (name for version in versions for name in self.names(version))
+        self.contents.keep_only({*state.contents, *names})
 
 
 def kept_best(state: State, folder: Path) -> list[str]:
@@ -185,23 +213,3 @@ def kept_best(state: State, folder: Path) -> list[str]:
         return []
     path = folder / f"{GlobalModel.name(state.best_version)}.safetensors"
     return [f"Best:  {path}, after round {state.best_round} ({state.best:g})"]
-
-
-class _Slot:
-    """A slot on its way into a content."""
-
-    def __init__(self, writer: Writer, schema: Schema) -> None:
-        self._writer = writer
-        header = encode_header(schema)
-        self._crc32 = zlib.crc32(header)
-        writer.write(header)
-
-    def write(self, data: memoryview) -> None:
-        self._writer.write(data)
-        self._crc32 = zlib.crc32(data, self._crc32)
-
-    def commit(self) -> None:
-        self._writer.commit(self._crc32)
-
-    def abort(self) -> None:
-        self._writer.abort()

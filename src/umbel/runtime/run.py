@@ -29,6 +29,7 @@ from umbel.rounds.messages import (
     Evaluate,
     Initialize,
     Input,
+    Lost,
     Publish,
     Settle,
     Step,
@@ -74,6 +75,7 @@ def run(
     transport: Transport,
     history: History,
     untold: Sequence[Event] = (),
+    lost: Lost | None = None,
     observers: Sequence[Callable[[Event], None]],
     clock: Callable[[], float],
     first: Sequence[Input],
@@ -81,7 +83,7 @@ def run(
 ) -> None:
     """Runs until the coordinator is done. `first` begins with `Started`, or with `Resumed` for a run that goes on.
 
-    `untold` is what has come to the History since the last snapshot.
+    `untold` is what has come to the History since the last snapshot; `lost` is what was found damaged since.
 
     Errors of the owner's code and of the store pass through; the journal then ends before them, and the run can be resumed.
     """
@@ -90,6 +92,7 @@ def run(
     unwritten: list[Entry] = []
     told = list(untold)  # to the History, and not in a snapshot so far
     failures = Failures(coordinator, history)
+    nag_at = clock() + nag_every
     step_done, snapshot_at = True, 0.0  # of `time.monotonic`: the clock of a simulation may be its own
 
     def keep(entries: Sequence[Entry], at: float) -> None:
@@ -113,7 +116,10 @@ def run(
             unwritten.clear()
             if step_done or last:  # at the end, too: versions that clients still at work had started from
                 failpoint("model.before-forget")
-                model.committed(coordinator.state.versions)
+                state = coordinator.state
+                model.committed(state.versions | state.spare)
+                for version in state.versions | state.spare:  # whoever has touched them: said now, and not in the last round
+                    model.check(version, needed=version in state.versions)
                 failpoint("model.after-forget")
                 step_done = False
 
@@ -153,9 +159,31 @@ def run(
                 answers.append(_asked(owner, command))
                 failpoint("question.after-answer")
 
+    def take(event: Input, at: float) -> list[Command]:
+        """Hands an input to the coordinator, and what comes of it to the History; the commands are still to be done."""
+        nonlocal step_done, nag_at
+        commands = coordinator.handle(event, at)
+        failpoint("input.after-handle")
+        unwritten.append(Entry(event, at, commands))
+        step_done = step_done or isinstance(event, Stepped)
+        for command in commands:
+            if isinstance(command, Publish):
+                failures.observe(command.event)
+                traced = history.observe(command.event)
+                if traced and store.unit is not Unit.NOTHING:  # at once: a snapshot has to have it
+                    told.append(command.event)
+                if isinstance(command.event, (CohortChosen, WaitingForClients)):
+                    nag_at = at + nag_every
+        return commands
+
+    if lost is not None:
+        commands = take(lost, clock())
+        write()
+        model.remove(lost)
+        for command in commands:
+            do(command)
     owed = coordinator.owed()
     answers.extend(first)
-    nag_at = clock() + nag_every
     while not coordinator.done:
         if answers:
             event: Input | None = answers.popleft()
@@ -169,19 +197,7 @@ def run(
             event = Ticked()
         if event is not None:
             failpoint("input.before-handle")
-            event = failures.cut(event)
-            commands = coordinator.handle(event, at)
-            failpoint("input.after-handle")
-            unwritten.append(Entry(event, at, commands))
-            step_done = step_done or isinstance(event, Stepped)
-            for command in commands:
-                if isinstance(command, Publish):
-                    failures.observe(command.event)
-                    traced = history.observe(command.event)
-                    if traced and store.unit is not Unit.NOTHING:  # at once: a snapshot has to have it
-                        told.append(command.event)
-                    if isinstance(command.event, (CohortChosen, WaitingForClients)):
-                        nag_at = at + nag_every
+            commands = take(failures.cut(event), at)
             if not by_input and coordinator.between_rounds:
                 commit_round()
             for command in [*commands, *owed]:

@@ -30,13 +30,14 @@ from umbel.runtime.failpoints import failpoint
 from umbel.runtime.interactive import in_notebook
 from umbel.runtime.log import logger
 from umbel.runtime.stores.base import Keeping, Store
+from umbel.runtime.stores.mark import IN_FOLDER
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.strategies.base import Strategy
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from umbel.runtime.stores.database import Database, Stored
+    from umbel.runtime.stores.database import Database, RunRow, Stored
 
 __all__ = [
     "DEFAULT_STORE",
@@ -139,6 +140,8 @@ def _open(where: str | Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping
     url, folder = places(where)
     make_folder(folder)
     database = Database(url, durability=keeping.durability, patience=keeping.patience)
+    database.check_pages()
+    _check_known(database, folder, fresh=fresh)
     wanted = os.environ.get(RESUME)
     if wanted:
         opened = _wanted(database, folder, wanted, mine, keeping)
@@ -153,6 +156,25 @@ def _open(where: str | Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping
     database.add(name, mine)
     failpoint("run.added")
     return _locked(database, folder, name, keeping)
+
+
+def _check_known(database: Database, folder: Path, *, fresh: bool) -> None:
+    """Raises `StoreError` where a run has a folder and is not in the database; `fresh` gives it up."""
+    if database.file is None:
+        return
+    marks = sorted(folder.glob(f"*/{IN_FOLDER}"))  # first: a run is in the database before it has one
+    known = {row.run for row in database.runs()}
+    for mark in marks:
+        run, its = mark.parent.name, mark.parent
+        if run in known:
+            continue
+        if not fresh:
+            raise StoreError(
+                f"the run database {database.file} does not know the unfinished run {run}, whose files are in {its}: "
+                "it is not the one that was there. Put back a copy of it (with its -wal file), or begin anew with fresh=True"
+            )
+        mark.unlink(missing_ok=True)
+        logger.warning("Run %s, which the database has lost, is given up; its files stay in %s", run, its)
 
 
 def _wanted(
@@ -177,7 +199,7 @@ def _wanted(
     wrong = _differences(row.fingerprint | changed, mine)
     if wrong:  # its journal would not mean what it meant
         raise RunMismatch(f"run {wanted} cannot go on with other settings ({'; '.join(wrong)})")
-    return _resumed(database, folder, wanted, keeping)
+    return _resumed(database, folder, row, keeping)
 
 
 def _say_left() -> None:
@@ -198,15 +220,17 @@ def _continued(
             others.append((row.run, differences))
             continue
         try:
-            opened = _resumed(database, folder, row.run, keeping)
+            if fresh:
+                given_up = _locked(database, folder, row.run, keeping)
+                given_up.store.finish("abandoned")
+                given_up.close()
+                continue
+            opened = _resumed(database, folder, row, keeping)
         except RunLocked as error:
             logger.warning("%s; this is a new run", error)
             continue
-        if not fresh:
-            logger.info("Resuming run %s; start afresh with fresh=True", row.run)
-            return opened
-        opened.store.finish("abandoned")
-        opened.close()
+        logger.info("Resuming run %s; start afresh with fresh=True", row.run)
+        return opened
     if others and not fresh:
         run, differences = others[0]
         logger.info("Run %s is unfinished, but this is another one (%s)", run, "; ".join(differences))
@@ -246,15 +270,27 @@ def _locked(database: Database, folder: Path, run: str, keeping: Keeping) -> Ope
         return OpenedRun(run, store, folder / run, _closing=closing.pop_all())
 
 
-def _resumed(database: Database, folder: Path, run: str, keeping: Keeping) -> OpenedRun:
+def _resumed(database: Database, folder: Path, row: RunRow, keeping: Keeping) -> OpenedRun:
     from umbel.runtime.stores.sql import SqlStore
 
-    if not keeping.audit and next(database.audit(run), None) is not None:
-        logger.info("Run %s has been audited so far, and stays so", run)  # or its audit would look as if it were cut off
+    if not keeping.audit and next(database.audit(row.run), None) is not None:
+        logger.info("Run %s has been audited so far, and stays so", row.run)  # or its audit would look as if it were cut off
         keeping = replace(keeping, audit=True)
-    opened = _locked(database, folder, run, keeping)
-    assert isinstance(opened.store, SqlStore)
-    opened.stored = opened.store.load()
+    there = (folder / row.run).is_dir()
+    opened = _locked(database, folder, row.run, keeping)
+    try:
+        assert isinstance(opened.store, SqlStore)
+        opened.stored = opened.store.load()
+        if opened.store.begun and not there:
+            (folder / row.run / "lock").unlink(missing_ok=True)
+            (folder / row.run).rmdir()
+            raise StoreError(
+                f"run {row.run} has no folder {(folder / row.run).absolute()}, in which its model was. It was begun in "
+                f"{row.fingerprint.get('folder')}: put the folder back and start again, or begin anew with fresh=True"
+            )
+    except BaseException:
+        opened.close()
+        raise
     failpoint("resume.loaded")
     return opened
 

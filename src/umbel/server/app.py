@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umbel.config import ServerConfig
-from umbel.errors import RunLocked, RunMismatch, SecurityError, StoreError
+from umbel.errors import SecurityError
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Phase, Rules
 from umbel.rounds.messages import Input, Resumed, Started, Stopped
+from umbel.runtime.damage import find_damage
 from umbel.runtime.failpoints import failpoint
-from umbel.runtime.interactive import exit_code, is_script
+from umbel.runtime.interactive import exit_code, is_script, one_line
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel, kept_best
 from umbel.runtime.named_once import named_once
@@ -139,14 +139,14 @@ def start_server(
             )
         pace = chosen.pace.within(settings.round_timeout)
         mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
-        with _said():
+        with one_line():
             opened = open_run(store, mine, fresh=fresh, keeping=keeping)
             gate = None if store is None or not require_identity else _gate(store)
     except BaseException:
         listener.stop()
         raise
     try:
-        with _said(), exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
+        with one_line(), exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
             rules = Rules(run=opened.run, min_available=chosen.min_available_clients, pace=pace)
             room = Room(max_metrics, max_metrics_size)
             most = (max_examples, max_bytes)
@@ -181,8 +181,9 @@ def _serve(
         slots=slots_of(strategy),
         room=room,
     )
+    lost = find_damage(model, coordinator.state)
     failpoint("resume.before-sweep")
-    model.keep_only(coordinator.state)
+    model.keep_only(coordinator.state, coordinator.state.versions | coordinator.state.spare)
     failpoint("resume.after-sweep")
     transport = HttpTransport(
         listener,
@@ -233,6 +234,7 @@ def _serve(
                 transport=transport,
                 history=history,
                 untold=untold,
+                lost=lost,
                 observers=[outcome.observe, Console().observe],
                 clock=Clock(at),
                 first=[begin],
@@ -248,7 +250,8 @@ def _serve(
             transport.close(outcome.why, over=over)
         finally:
             if over:  # only now: a server that dies before every client has heard of the end goes on telling them
-                model.keep_only(coordinator.state)  # answers may have come that nobody took up any more
+                state = coordinator.state
+                model.keep_only(state, state.versions)  # answers may have come that nobody took up any more
                 store.finish(outcome.status)
     for line in table(history):
         logger.info("%s", line)
@@ -263,17 +266,6 @@ def _serve(
         logger.info("%s", history)
         raise SystemExit(130)
     return history
-
-
-@contextmanager
-def _said() -> Iterator[None]:
-    """A store that fails, and a run that is another's, end a script with one line and exit code 1; elsewhere they raise."""
-    try:
-        yield
-    except (StoreError, RunLocked, RunMismatch) as error:
-        if not is_script():
-            raise
-        sys.exit(f"umbel: {error}")
 
 
 def _listen(

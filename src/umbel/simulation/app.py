@@ -23,7 +23,7 @@ from umbel.rounds.coordinator import Phase, Rules, State
 from umbel.rounds.events import Event
 from umbel.rounds.messages import FailureKind, Input, Populated, Resumed, Started, Stopped
 from umbel.runtime.contents import Contents
-from umbel.runtime.interactive import is_script
+from umbel.runtime.interactive import is_script, one_line
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel, kept_best
 from umbel.runtime.named_once import named_once
@@ -158,6 +158,7 @@ def start_simulation(
         cleanup.enter_context(capped_threads(threads))
         mine = fingerprint(chosen, pace, seed=seed, num_rounds=settings.num_rounds) | _particulars(clients, threads)
         kind = json.dumps(mine | {"start": None}, sort_keys=True, default=repr)
+        cleanup.enter_context(one_line())
         opened = None if store is None else open_run(store, mine | {"simulations before it": _ended[kind]}, fresh=fresh)
         if opened is not None:
             cleanup.callback(opened.close)

@@ -11,6 +11,7 @@ from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
 from umbel.rounds.events import Event
 from umbel.rounds.messages import Populated, Resumed, Started
+from umbel.runtime.damage import find_damage
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History
 from umbel.runtime.owner import Owner
@@ -60,7 +61,8 @@ def run_locally(
     All clients are there before the first is chosen, so the same arguments give the same run; a strategy that asks for more
     ends it with a `StrategyError`. Unlike in a simulation, each client is one object for the whole run.
 
-    `coordinator` continues a run from its state; `arrays` is empty where the run ended without a model.
+    `coordinator` continues a run from its state, with what `store` has of its contents; `arrays` is empty where the run
+    ended without a model.
     """
     kept = store or MemoryStore()
     pace = strategy.pace.within(round_timeout)
@@ -74,6 +76,9 @@ def run_locally(
         slots=slots_of(strategy),
         room=Room(max_metrics, max_metrics_size),
     )
+    state = coordinator.state
+    lost = find_damage(model, state)
+    model.keep_only(state, state.versions | state.spare)
     made = {name: make_client(source, Context(node_id=name)) for name, source in clients.items()}
     work = Work(lambda context: made[context.node_id], seed, len(made), None)
     everyone = Populated(0, tuple(made))
@@ -103,6 +108,7 @@ def run_locally(
         store=kept,
         transport=transport,
         history=history,
+        lost=lost,
         observers=[seen.append],
         clock=Clock(),
         first=[Started() if coordinator.state.phase is Phase.NEW else Resumed(num_rounds), everyone],

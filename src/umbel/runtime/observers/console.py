@@ -28,6 +28,8 @@ class Console:
                 logger.info("[INIT]")
             case events.RunResumed():
                 logger.info("Resumed in round %d of %d", max(event.round, 1), event.num_rounds)
+            case events.RunRewound():
+                logger.warning("Going back to version %d of the model: round %d is done again", event.version, event.round)
             case events.ClientJoined():
                 logger.info("client %s joined (%d available)", event.client, event.available)
             case events.PopulationJoined():

@@ -26,7 +26,7 @@ Series = list[tuple[int, object]]
 
 @dataclass(frozen=True, slots=True)
 class FailureNote:
-    """A task without a result: `reason` is "raised", "rejected", "late" or "left"."""
+    """A task without a result: `reason` is "raised", "rejected", "late", "left", "died" or "lost"."""
 
     round: int
     kind: str
@@ -79,6 +79,8 @@ class History:
             case events.TaskFailed():
                 note = FailureNote(event.round, event.kind, event.client, event.reason, event.text, event.detail)
                 self.failures.append(note)
+            case events.RunRewound(round=number):
+                self._forget(number)
             case _:
                 return False
         return True
@@ -95,6 +97,16 @@ class History:
         while mine and (self.failures[mine - 1].round, self.failures[mine - 1].kind) == (event.round, event.kind):
             mine -= 1
         self.failures[mine:] = sorted(self.failures[mine:], key=lambda note: place_of(note.client))
+
+    def _forget(self, first: int) -> None:
+        """Forgets everything from this round on: it is done again."""
+        self.losses_distributed = _until(self.losses_distributed, first)
+        self.losses_centralized = _until(self.losses_centralized, first)
+        for metrics in (self.metrics_distributed_fit, self.metrics_distributed, self.metrics_centralized):
+            left = {name: _until(series, first) for name, series in metrics.items()}
+            metrics.clear()
+            metrics.update({name: series for name, series in left.items() if series})
+        self.failures = [note for note in self.failures if note.round < first]
 
     def columns(self) -> dict[str, dict[int, object]]:
         """Every series by the name that it has in the table which a run prints: name → round → value.
@@ -194,6 +206,10 @@ class History:
         if self.failures:
             parts.append(f"failures: {len(self.failures)}\n")
         return "History (" + ("".join(parts).rstrip("\n") or "empty") + ")"
+
+
+def _until(series: Series, first: int) -> Series:
+    return [(number, value) for number, value in series if number < first]
 
 
 def _extend(series: dict[str, Series], server_round: int, metrics: dict[str, object]) -> None:

@@ -23,6 +23,7 @@ from umbel.rounds.messages import (
     Dispatch,
     Failed,
     Initialized,
+    Lost,
     Publish,
     Replied,
     Reply,
@@ -45,8 +46,9 @@ REMEMBERED = 10_000  # tasks whose client is known
 class Line:
     """One fact. `seq` numbers the journal's entry that it comes from; `time` is unix time.
 
-    `verdict` is a `Verdict`, or "version" for a new version of the model. `content` is the digest of the content file that
-    was sent or made, `reply` the one of everything else in the reply (number of examples, loss, metrics).
+    `verdict` is a `Verdict`, "version" for a new version of the model, or "lost" for files that were found damaged.
+    `content` is the digest of the content file that was sent or made, `reply` the one of everything else in the reply
+    (number of examples, loss, metrics).
     """
 
     number: int
@@ -111,6 +113,9 @@ class Auditor:
                 yield self._version(0)
             case Stepped(version=version):
                 yield self._version(version)
+            case Lost(contents=contents, versions=versions):
+                lost = [*map(GlobalModel.name, versions), *contents]
+                yield "", "", "lost", ", ".join(lost)[:2000], None, None
             case _:
                 pass
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from umbel.runtime.stores.base import Durability
 from umbel.runtime.stores.codec import check_of, decode_events, decode_input, decode_state
 from umbel.runtime.stores.engine import REMEDY, begin_alone, cause_of, make_engine, refusal
 from umbel.runtime.stores.tables import SCHEMA_VERSION
+from umbel.runtime.sums import Sum
 
 __all__ = ["Database", "Kept", "RunRow", "Stored"]
 
@@ -70,11 +72,13 @@ class Database:
     def __init__(self, url: str | sa.URL, *, durability: Durability = "process", patience: float = 0.0) -> None:
         self.engine = make_engine(url, durability)
         self.name = repr(self.engine.url)  # without its password
+        self.file = _file_of(self.engine)
         try:
             insist(self._prepare, patience=patience)
         except BaseException:
             self.close()
             raise
+        self.inode = self.inode_now
 
     def _prepare(self) -> None:
         try:
@@ -96,6 +100,23 @@ class Database:
                 f"{SCHEMA_VERSION}; use the Umbel that wrote it, or another store="
             )
 
+    @property
+    def inode_now(self) -> int:
+        """Of the file of this name, where the database is one; 0 where there is none."""
+        return _inode(self.file)
+
+    @property
+    def wal(self) -> int:
+        """The inode of the -wal file."""
+        return _inode(f"{self.file}-wal" if self.file else None)
+
+    def check_pages(self) -> None:
+        """Raises `StoreError` where SQLite finds a page, or an index, that cannot be right; 2 ms per MB."""
+        if self.file is not None:
+            (found,) = self._rows(sa.text("PRAGMA integrity_check(1)"))[0]
+            if found != "ok":
+                raise self.damaged(" ".join(str(found).split()))
+
     def runs(self) -> list[RunRow]:
         """All runs, the newest first."""
         rows = self._rows(tables.runs.select().order_by(tables.runs.c.created.desc()))
@@ -111,12 +132,16 @@ class Database:
 
     def snapshots(self, run: str) -> list[Stored]:
         """The snapshots that are kept, the oldest first, each with no entries."""
-        query = tables.snapshots.select().where(tables.snapshots.c.run == run).order_by(tables.snapshots.c.seq)
-        rows = self._rows(query)
+        rows = self.snapshot_rows(run)
+        return [Stored(decode_state(row.state), self.history(run, row.told), row.at, row.seq, iter(())) for row in rows]
+
+    def snapshot_rows(self, run: str) -> Sequence[sa.Row[Any]]:
+        """The rows of the snapshots, which are what was written, the oldest first."""
+        rows = self._rows(tables.snapshots.select().where(tables.snapshots.c.run == run).order_by(tables.snapshots.c.seq))
         for row in rows:
             values = run, row.seq, row.at, row.state, row.told, row.frozen
             self.check(row, f"the snapshot after entry {row.seq} of run {run}", *values)
-        return [Stored(decode_state(row.state), self.history(run, row.told), row.at, row.seq, iter(())) for row in rows]
+        return rows
 
     def history(self, run: str, last: int) -> History:
         """The History of a run, up to its row of this number."""
@@ -148,6 +173,11 @@ class Database:
             self.check(row, f"entry {row.seq} of run {run}", run, row.seq, row.at, row.type, row.body, row.said)
         return [Kept(row.seq, decode_input(row.type, row.body), row.at, row.said) for row in rows]
 
+    def sums(self, run: str) -> dict[str, Sum]:
+        """Size and crc32 of every content of this run, by name."""
+        rows = self._rows(tables.contents.select().where(tables.contents.c.run == run))
+        return {row.name: Sum(row.size, row.crc32) for row in rows}
+
     def audit(self, run: str) -> Iterator[Line]:
         """The audit's lines, in order."""
         query = tables.audit.select().where(tables.audit.c.run == run).order_by(tables.audit.c.number)
@@ -172,7 +202,7 @@ class Database:
     def damaged(self, what: str) -> StoreError:
         return StoreError(f"the run database {self.name} is damaged: {what}. {REMEDY}")
 
-    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    def _rows(self, query: sa.Select[Any] | sa.TextClause) -> Sequence[sa.Row[Any]]:
         with self.reading() as connection:
             return connection.execute(query).all()
 
@@ -184,3 +214,19 @@ class Database:
     def _check_numbers(self, what: str, found: Sequence[int], expected: Sequence[int]) -> None:
         if list(found) != list(expected):
             raise self.damaged(f"{what} lacks number {min(set(expected) - set(found), default='?')}")
+
+
+def _file_of(engine: sa.Engine) -> str | None:
+    name = engine.url.database
+    if engine.dialect.name != "sqlite" or not name or name.startswith((":memory:", "file:")):
+        return None
+    return os.path.abspath(name)  # now: users' code may change the folder
+
+
+def _inode(path: str | None) -> int:
+    if path is None:
+        return 0
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0

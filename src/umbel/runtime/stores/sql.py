@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import sqlalchemy as sa
 
 from umbel.errors import RunLocked, StoreError
-from umbel.runtime.contents import Contents
+from umbel.runtime.contents import Contents, FileContents
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
+from umbel.runtime.log import logger
 from umbel.runtime.observers.history import History
 from umbel.runtime.stores import tables
 from umbel.runtime.stores.audit import Auditor, Line
@@ -30,6 +31,8 @@ from umbel.runtime.stores.base import Entry, Keeping, Snapshot, Unit
 from umbel.runtime.stores.codec import check_of, decode_state, digest, encode, encode_events
 from umbel.runtime.stores.database import Database, Stored
 from umbel.runtime.stores.engine import cause_of, lock_run, refusal
+from umbel.runtime.stores.mark import Far, Mark
+from umbel.runtime.sums import Sum
 
 __all__ = ["SqlStore"]
 
@@ -41,18 +44,29 @@ class SqlStore:
 
     unit = Unit.INPUT
 
-    def __init__(self, database: Database, run: str, contents: Contents, keeping: Keeping | None = None) -> None:
-        self.contents = contents
+    def __init__(self, database: Database, run: str, contents: FileContents, keeping: Keeping | None = None) -> None:
+        self.contents: Contents = contents
         self._keeping = keeping or Keeping()
         self._database = database
         self._run = run
-        self._journal_insert = tables.journal.insert().compile(dialect=database.engine.dialect)
+        dialect = database.engine.dialect
+        self._journal_insert = tables.journal.insert().compile(dialect=dialect)
+        self._sum_insert = tables.contents.insert().compile(dialect=dialect)
+        mine = tables.contents.c.run == sa.bindparam("run"), tables.contents.c.name == sa.bindparam("name")
+        self._sum_delete = tables.contents.delete().where(*mine).compile(dialect=dialect)
+        self._sums: dict[str, Sum | None] = {}  # of contents that have come, or gone (None), since the last transaction
         self._connection: sa.Connection | None = None
         self._seq = 0
         self._told = 0  # rows of the History
+        self._rounds = 0  # that the newest snapshot has
+        self._wal: int | None = None  # inode of the -wal file of this connection, once it has written
+        self._mark = Mark(contents.folder, database.file)
         self._marks: list[tuple[int, int]] = [(0, 0)]  # entries and rounds of the snapshots that bound what is trimmed
         self._auditor: Auditor | None = None
         insist(self._begin, patience=self._keeping.patience)
+        self._compare_mark()
+        contents.sums.expect(database.sums(run))
+        self._changes = contents.sums.changes()
 
     def write(
         self,
@@ -63,6 +77,9 @@ class SqlStore:
         """`states()` are what simulated clients keep, by name: they are part of the same transaction."""
         numbered = list(enumerate(entries, self._seq + 1))
         rows = [self._journal_row(seq, entry) for seq, entry in numbered]
+        while self._changes:
+            name, known = self._changes.popleft()
+            self._sums[name] = known
         lines = self._auditor.lines(numbered, time.time()) if self._auditor is not None else []
         last = self._seq + len(rows)
         marks = self._marks if snapshot is None else self._marked((last, snapshot.state.completed))
@@ -71,7 +88,9 @@ class SqlStore:
 
         def work(connection: sa.Connection) -> None:
             if rows:
-                self._insert_journal(connection, rows)
+                _execute(connection, self._journal_insert, rows)
+            if self._sums:
+                self._write_sums(connection)
             failpoint("journal.inside-transaction")
             if lines:
                 connection.execute(tables.audit.insert(), [{"run": self._run, **asdict(line)} for line in lines])
@@ -99,7 +118,9 @@ class SqlStore:
 
         failpoint("journal.before-append")
         self._transaction(work, last)
-        self._seq, self._marks, self._told = last, marks, told
+        self._seq, self._marks, self._told, self._sums = last, marks, told, {}
+        self._rounds = self._rounds if snapshot is None else snapshot.state.completed
+        self._mark.write(Far(last, self._rounds))
         if self._auditor is not None:
             self._auditor.written(lines)
         failpoint("journal.after-append")
@@ -127,14 +148,12 @@ class SqlStore:
             return self._marks
         return [*self._marks, mark][-2:]
 
-    def _insert_journal(self, connection: sa.Connection, rows: list[dict[str, object]]) -> None:
-        # The statement is compiled once and handed to the driver as it is: 0.1 ms less for each of a round's six.
-        compiled = self._journal_insert
-        if compiled.positional:
-            order = compiled.positiontup or []
-            connection.exec_driver_sql(str(compiled), [tuple(row[name] for name in order) for row in rows])
-        else:
-            connection.exec_driver_sql(str(compiled), rows)
+    def _write_sums(self, connection: sa.Connection) -> None:
+        _execute(connection, self._sum_delete, [{"run": self._run, "name": name} for name in self._sums])
+        there = [(name, known) for name, known in self._sums.items() if known is not None]
+        if there:
+            rows = [{"run": self._run, "name": name, **known._asdict()} for name, known in there]
+            _execute(connection, self._sum_insert, rows)
 
     def accepted(self, task: str) -> bool:
         """Whether a reply to this task has counted, as the journal says."""
@@ -167,6 +186,11 @@ class SqlStore:
         return Stored(newest.state, newest.history, newest.at, newest.seq, iter(entries))
 
     @property
+    def begun(self) -> bool:
+        """Whether anything of the run has been kept."""
+        return self._seq > 0 or self._rounds > 0 or self._told > 0
+
+    @property
     def head(self) -> bytes | None:
         """The audit's last hash; None where no audit is kept."""
         return None if self._auditor is None else self._auditor.head
@@ -182,9 +206,11 @@ class SqlStore:
 
         failpoint("run.before-finish")
         self._transaction(work)
+        self._mark.remove()
         failpoint("run.after-finish")
 
     def close(self) -> None:
+        self._mark.close()
         self._drop()
         self._database.close()
 
@@ -193,16 +219,33 @@ class SqlStore:
     def _begin(self) -> None:
         """Connects, takes the run's lock and reads how far its journal goes."""
         self._connected()
-        marks = sa.select(tables.snapshots.c.seq, tables.snapshots.c.state)
-        mine = tables.snapshots.c.run == self._run, tables.snapshots.c.frozen.is_(True)
+        told = sa.select(sa.func.max(tables.history.c.number)).where(tables.history.c.run == self._run)
         with self._database.reading() as connection:
             self._seq = self._last(connection)
-            told = sa.select(sa.func.max(tables.history.c.number)).where(tables.history.c.run == self._run)
             self._told = connection.execute(told).scalar() or 0
-            frozen = connection.execute(marks.where(*mine).order_by(tables.snapshots.c.seq)).all()
-            self._marks = [(0, 0), *((row.seq, decode_state(row.state).completed) for row in frozen)][-2:]
+        rows = [(row.seq, row.frozen, decode_state(row.state).completed) for row in self._database.snapshot_rows(self._run)]
+        self._rounds = rows[-1][2] if rows else 0
+        self._marks = [(0, 0), *((seq, rounds) for seq, frozen, rounds in rows if frozen)][-2:]
         if self._keeping.audit:
             self._auditor = Auditor(self._run, self.contents, self._newest_line())
+
+    def _compare_mark(self) -> None:
+        """Says it where the database has lost its end."""
+        far, written = self._mark.read(), ""
+        if far.entry > self._seq:
+            written = f"entry {far.entry}"
+        elif far.rounds > self._rounds:
+            written = f"round {far.rounds}"
+        if written:
+            logger.warning(
+                "Run %s ends with entry %d and round %d in the run database, and %s was written: %s has lost its end, by a "
+                "damaged or missing -wal file, an older copy, or a loss of power. The run goes on from there",
+                self._run,
+                self._seq,
+                self._rounds,
+                written,
+                self._database.name,
+            )
 
     def _newest_line(self) -> Line | None:
         query = tables.audit.select().where(tables.audit.c.run == self._run).order_by(tables.audit.c.number.desc())
@@ -222,7 +265,7 @@ class SqlStore:
                     raise
             except sa.exc.DBAPIError as error:
                 raise refusal(f"cannot use the run database {self._database.name}", error) from error
-            self._connection = connection
+            self._connection, self._wal = connection, None
         return self._connection
 
     def _drop(self) -> None:
@@ -233,6 +276,15 @@ class SqlStore:
                 connection.invalidate()
             with contextlib.suppress(sa.exc.SQLAlchemyError):
                 connection.close()
+
+    def _check_files(self) -> None:
+        """Raises `StoreError` where somebody has taken the files of a SQLite database away: it would not notice."""
+        database = self._database
+        if database.inode != database.inode_now or (self._wal and self._wal != database.wal):
+            raise StoreError(
+                f"the run database {database.file} was removed or replaced while run {self._run} was on, and nothing more "
+                "of it is kept. Put it back (with its -wal file) and start again, or begin anew with fresh=True"
+            )
 
     def _last(self, connection: sa.Connection) -> int:
         """The number of the journal's last entry, also where all of them have been trimmed."""
@@ -253,11 +305,13 @@ class SqlStore:
             nonlocal unsure
             try:
                 connection = self._connected()
+                self._check_files()
                 if unsure and last is not None and self._last(connection) == last > self._seq:
                     connection.rollback()
                     return  # the commit had come through
                 work(connection)
                 connection.commit()
+                self._wal = self._wal or self._database.wal
             except sa.exc.IntegrityError as error:
                 self._drop()
                 with self._database.reading() as connection:
@@ -273,3 +327,12 @@ class SqlStore:
                 raise refusal(f"cannot write the journal of run {self._run}", error) from error
 
         insist(attempt, patience=self._keeping.patience)
+
+
+def _execute(connection: sa.Connection, compiled: sa.Compiled, rows: Sequence[Mapping[str, object]]) -> None:
+    """Hands a compiled statement to the driver as it is: 0.1 ms less for each of a round's six transactions."""
+    order = getattr(compiled, "positiontup", None)
+    if order:
+        connection.exec_driver_sql(str(compiled), [tuple(row[name] for name in order) for row in rows])
+    else:
+        connection.exec_driver_sql(str(compiled), [dict(row) for row in rows])

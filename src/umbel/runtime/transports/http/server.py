@@ -316,6 +316,7 @@ class HttpTransport:
         self._tell(task.client)
 
     def _forget(self, task: Task) -> None:
+        self._pending.discard(task.id)
         owed = self._take_back(task.id)
         if owed is not None:
             self._tell(task.client)

@@ -130,7 +130,7 @@ class _SharedWriter:
     def write(self, data: bytes | memoryview) -> None:
         write_all(self._fd, [data])
 
-    def commit(self, crc32: int | None = None) -> None:
+    def commit(self) -> None:
         self._contents.adopt(self._name, self._fd)
 
     def abort(self) -> None:

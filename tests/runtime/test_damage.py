@@ -1,0 +1,218 @@
+"""A run dies anywhere, and any of its files is damaged then: it ends in the same bits, or says which file it lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+
+import numpy as np
+import pytest
+
+from umbel.common import ndarrays_to_parameters
+from umbel.errors import StoreError
+from umbel.rounds.coordinator import Coordinator, Rules, State
+from umbel.runtime.contents import FileContents
+from umbel.runtime.replay import replay
+from umbel.runtime.stores.base import Keeping
+from umbel.runtime.stores.database import Database
+from umbel.runtime.stores.sql import SqlStore
+from umbel.server.strategy import FedAdam, FedAvg, FedBuff
+from umbel.testing import run_locally
+from umbel.training import NumPyClient
+
+
+class Learner(NumPyClient):
+    def __init__(self, step):
+        self.step = step
+
+    def fit(self, parameters, config):
+        return [a + self.step / (3 + config["round"]) for a in parameters], self.step, {}
+
+    def evaluate(self, parameters, config):
+        return float(parameters[0].sum()), self.step, {}
+
+
+class Dying(SqlStore):
+    """Dies before the n-th writing to the journal."""
+
+    left = 0
+
+    def write(self, entries, snapshot=None):
+        self.left -= 1
+        if self.left < 0:
+            raise SystemExit
+        super().write(entries, snapshot)
+
+
+STRATEGIES = {
+    "FedAvg": (FedAvg, {}),
+    "FedAdam": (FedAdam, {}),
+    "FedBuff": (FedBuff, {"buffer_size": 2, "concurrency": 3}),
+}
+
+
+def attempt(folder, kind, left=10**9, **keeping):
+    """The run of three clients as far as it comes, None where it dies; a new process each time it is called."""
+    made, keywords = STRATEGIES[kind]
+    strategy = made(
+        initial_parameters=ndarrays_to_parameters([np.zeros(40, "float32")]),
+        on_fit_config_fn=lambda number: {"round": number},
+        **keywords,
+    )
+    with contextlib.ExitStack() as closing:
+        database = Database(f"sqlite:///{folder / 'runs.sqlite'}")
+        closing.callback(database.close)
+        database.check_pages()
+        store = Dying(database, "run", FileContents(folder / "run"), Keeping(rounds=None, **keeping))
+        closing.callback(store.close)
+        store.left = left
+        stored = store.load()
+        rules = Rules(run="run", min_available=3, pace=strategy.pace)
+        coordinator = Coordinator(rules, stored.state or State(num_rounds=3))
+        for _ in replay(coordinator, stored.entries):
+            pass
+        clients = {f"c{step}": Learner(step) for step in (1, 2, 3)}
+        try:
+            return run_locally(strategy, clients, num_rounds=3, store=store, coordinator=coordinator)
+        except SystemExit:
+            return None
+
+
+def comes_to(folder, kind, **keeping):
+    """The run to its end; or why it cannot go on."""
+    try:
+        return attempt(folder, kind, **keeping), ""
+    except StoreError as error:
+        return None, str(error)
+
+
+def bits(run):
+    return [array.tobytes() for array in run.arrays]
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """`whole(kind)`: the bits of a run to which nothing happens."""
+
+    def run(kind):
+        (tmp_path / "whole").mkdir()
+        return bits(attempt(tmp_path / "whole", kind))
+
+    return run
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 64
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "a bit": flip,
+    "cut": lambda path: os.truncate(path, 70),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_wherever_it_dies_and_whatever_is_damaged_no_other_model_comes_out(tmp_path, whole, kind):
+    expected, went_on, ended = whole(kind), 0, 0
+    for left in range(2, 18, 2):
+        died = tmp_path / f"died-{left}"
+        died.mkdir()
+        if attempt(died, kind, left) is not None:
+            break
+        files = sorted(path.name for path in (died / "run").glob("*.safetensors"))
+        for number, name in enumerate(files):
+            folder = tmp_path / f"damaged-{left}-{number}"
+            shutil.copytree(died, folder)
+            DAMAGE[[*DAMAGE][(left // 2 + number) % len(DAMAGE)]](folder / "run" / name)
+            run, why = comes_to(folder, kind)
+            if run is None:
+                assert str(folder / "run" / name) in why
+                assert "No whole version of the model is left" in why
+                ended += 1
+                continue
+            went_on += 1
+            if kind != "FedBuff":  # where the order in which answers come is an input
+                assert bits(run) == expected
+            assert run.coordinator.state.completed == 3
+            left_over = {path.stem.split("+")[0] for path in (folder / "run").glob("*.safetensors")}
+            assert kind == "FedBuff" or left_over == {"model-000003"}
+            assert attempt(folder, kind).coordinator.state == run.coordinator.state  # the journal tells the same story
+            shutil.rmtree(folder)
+    assert went_on > 5
+    assert ended  # version 0 has none before it
+
+
+def test_both_versions_damaged_end_the_run_and_nothing_is_removed(tmp_path):
+    assert attempt(tmp_path, "FedAdam", 14) is None
+    versions = sorted((tmp_path / "run").glob("model-??????.safetensors"))
+    assert len(versions) == 2
+    for path in versions:
+        flip(path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")}
+    for _ in range(2):
+        with pytest.raises(StoreError) as error:
+            attempt(tmp_path, "FedAdam")
+        for path in versions:
+            assert str(path) in str(error.value)
+        assert "put back a copy of these files and start again, or begin anew with fresh=True" in str(error.value)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")} == before
+
+
+def test_a_version_that_was_put_back_is_taken(tmp_path):
+    assert attempt(tmp_path, "FedAvg", 10) is None
+    (newest,) = [*(tmp_path / "run").glob("model-??????.safetensors")][-1:]
+    data = newest.read_bytes()
+    flip(newest)
+    newest.write_bytes(data)
+    assert attempt(tmp_path, "FedAvg") is not None
+
+
+def test_bits_of_the_database_that_flip_are_noticed_or_change_nothing(tmp_path, whole):
+    """Anywhere in its pages: the same bits at the end, or an error that names the database."""
+    expected = whole("FedAvg")
+    died = tmp_path / "died"
+    died.mkdir()
+    assert attempt(died, "FedAvg", 9) is None
+    rng, noticed = np.random.default_rng(5), 0
+    size = (died / "runs.sqlite").stat().st_size
+    for number in range(60):
+        folder = tmp_path / f"flipped-{number}"
+        shutil.copytree(died, folder)
+        data = bytearray((folder / "runs.sqlite").read_bytes())
+        data[rng.integers(size)] ^= 1 << int(rng.integers(8))
+        (folder / "runs.sqlite").write_bytes(data)
+        run, why = comes_to(folder, "FedAvg", patience=0.0)
+        if run is None:
+            assert "runs.sqlite" in why
+            noticed += 1
+        else:
+            assert bits(run) == expected
+        shutil.rmtree(folder)
+    assert noticed > 5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
+def test_a_database_that_has_lost_its_end_says_so(tmp_path, whole, share, caplog):
+    """What SQLite had not flushed is gone after a loss of power: it takes a damaged -wal file for a shorter one."""
+    folder = tmp_path / "run-1"
+    folder.mkdir()
+    with contextlib.closing(sqlite3.connect(folder / "runs.sqlite")) as holder:  # or the -wal file would go with the store
+        holder.executescript("PRAGMA journal_mode=WAL; CREATE TABLE somebody_else_s (x)")
+        assert attempt(folder, "FedAvg", 9) is None
+        copy = tmp_path / "copy"
+        shutil.copytree(folder, copy)
+    wal = copy / "runs.sqlite-wal"
+    (copy / "runs.sqlite-shm").unlink(missing_ok=True)
+    os.truncate(wal, int(wal.stat().st_size * share))
+    run, why = comes_to(copy, "FedAvg")
+    if run is None:
+        assert "No whole version of the model is left" in why
+    else:
+        assert bits(run) == whole("FedAvg")
+    assert "has lost its end" in caplog.text
