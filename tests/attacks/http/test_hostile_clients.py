@@ -84,9 +84,13 @@ def named(name):
     return with_header(lambda table: {name if key == "0" else key: value for key, value in table.items()})
 
 
-def announced(shape, size):
+def _announced(shape, size):
     text = json.dumps({"0": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}).encode()
-    return changed(header=len(text).to_bytes(8, "little") + text, size=size, data=None)
+    return {"header": len(text).to_bytes(8, "little") + text, "size": size, "data": None}
+
+
+def announced(shape, size):
+    return changed(**_announced(shape, size))
 
 
 # One offer each: the verdict, and words from the reason. A refused message (400) leaves the task open.
@@ -656,6 +660,7 @@ def test_a_stranger_that_is_asked_for_the_first_parameters(federation, strange):
         "no arrays": lambda s: {"header": b"", "size": 0},
         "nan": lambda s: _parameters([np.array([math.nan])]),
         "half a character": lambda s: _parameters({"x": np.zeros(3)}, rename=("x", "\\ud800")),
+        "a hundred GiB": lambda s: _announced([100 * 2**28], 100 * 2**30),  # nobody has said how large a model is
     }
     server = federation.server(rounds=1, clients=2 + len(offers), given=False, central=False)
     server.says("Waiting for clients")
