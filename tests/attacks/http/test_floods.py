@@ -16,36 +16,11 @@ import psutil
 import pytest
 from by_hand import raw
 from federations import wait_for
+from measuring import MIB, no_more_than, rss
 
 pytestmark = pytest.mark.system
 
-MIB = 2**20
 TERABYTE = 2**40
-
-
-def rss(server):
-    return psutil.Process(server.pid).memory_info().rss
-
-
-@contextlib.contextmanager
-def no_more_than(server, size):
-    """The server's memory grows by less than `size` bytes, watched every 20 ms."""
-    before, most, done = rss(server), [0], threading.Event()
-
-    def watch():
-        while not done.wait(0.02):
-            most[0] = max(most[0], rss(server))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
-    grown = most[0] - before
-    print(f"the server grew by {grown / MIB:.1f} MiB")
-    assert grown < size, f"{grown / MIB:.0f} MiB"
 
 
 @pytest.fixture

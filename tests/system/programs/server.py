@@ -103,6 +103,16 @@ class Keeps(fl.server.strategy.FedAvg):
         return parameters, metrics
 
 
+class Ours(fl.server.strategy.FedAvg):
+    """Gives tasks to clients with a name of one letter: strangers have longer ones, and cannot hold a round up."""
+
+    def configure_fit(self, *asked):
+        return [one for one in super().configure_fit(*asked) if len(one[0].cid) == 1]
+
+    def configure_evaluate(self, *asked):
+        return [one for one in super().configure_evaluate(*asked) if len(one[0].cid) == 1]
+
+
 STRATEGIES = {
     "plain": fl.server.strategy.FedAvg,
     "adam": fl.server.strategy.FedAdam,
@@ -113,6 +123,7 @@ STRATEGIES = {
     "asks": AsksFirst,
     "own": OwnMean,
     "keeps": Keeps,
+    "ours": Ours,
 }
 
 if __name__ == "__main__":

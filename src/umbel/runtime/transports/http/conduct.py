@@ -13,36 +13,20 @@ from typing import TypeVar
 
 from umbel.runtime.log import logger
 from umbel.runtime.observers.console import printable
+from umbel.runtime.transports.http.bucket import Bucket
 from umbel.runtime.transports.http.connections import Limits
 from umbel.runtime.transports.http.protocol import Refused
 
-__all__ = ["Bucket", "Conduct"]
+__all__ = ["Conduct"]
 
 MOST = 10_000  # names and addresses remembered; the one unheard of for longest is forgotten
 LINES = 0.1, 20  # about one client or address: a second, and at once
+SAME = 60.0  # seconds
+CONNECTIONS = 1 / 60, 1  # the same, about its connections that are refused
 ALL_LINES = 20.0, 2_000
+KEPT_WAITING = 3.0  # seconds: whoever asks in vain on a thousand connections is answered 300 times a second
 LONGEST = 3600.0  # seconds of quarantine
 _T = TypeVar("_T")
-
-
-class Bucket:
-    """`burst` at once, and `rate` a second from then on."""
-
-    __slots__ = ("_at", "_burst", "_left", "_rate")
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self._rate, self._burst = rate, burst
-        self._left, self._at = float(burst), time.monotonic()
-
-    def take(self) -> bool:
-        """Whether there is one left, which is then gone."""
-        now = time.monotonic()
-        self._left = min(self._left + (now - self._at) * self._rate, self._burst)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 @dataclass(slots=True)
@@ -57,9 +41,19 @@ class _Record:
 
 
 @dataclass(slots=True)
+class _Refused:
+    """Connections of one client or address that were refused, and of which no line tells yet."""
+
+    pace: Bucket = field(default_factory=lambda: Bucket(*CONNECTIONS))
+    untold: int = 0
+    why: str = ""
+
+
+@dataclass(slots=True)
 class _Lines:
     pace: Bucket = field(default_factory=lambda: Bucket(*LINES))
     held_back: int = 0
+    said: dict[str, float] = field(default_factory=dict)  # lately, and when
 
 
 class Conduct:
@@ -69,18 +63,50 @@ class Conduct:
         self._limits = limits
         self._records: OrderedDict[str, _Record] = OrderedDict()
         self._registrations: OrderedDict[str, Bucket] = OrderedDict()
+        self._vain: OrderedDict[str, Bucket] = OrderedDict()
+        self._entries: OrderedDict[str, Bucket] = OrderedDict()
+        self._turnover: OrderedDict[str, Bucket] = OrderedDict()  # by address
+        self._useful: OrderedDict[str, bool] = OrderedDict()
         self._lines: OrderedDict[str, _Lines] = OrderedDict()
         self._all_lines = Bucket(*ALL_LINES)
+        self._refused: OrderedDict[str, _Refused] = OrderedDict()
 
-    def say(self, source: str, what: str) -> None:
-        """Writes a line about a client or an address, unless there have been too many."""
+    def say(self, source: str, what: str, *, again: bool = True) -> None:
+        """Writes a line about a client or an address, unless there have been too many.
+
+        Without `again`, the same is said once a minute.
+        """
         lines = _kept(self._lines, source) or _keep(self._lines, source, _Lines())
+        if not again:
+            now = time.monotonic()
+            if lines.said.get(what, -SAME) > now - SAME:
+                lines.held_back += 1
+                return
+            if len(lines.said) >= LINES[1]:
+                del lines.said[next(iter(lines.said))]
+            lines.said[what] = now
         if not (lines.pace.take() and self._all_lines.take()):
             lines.held_back += 1
             return
         more = f" ({lines.held_back:,} lines about it were left out)" if lines.held_back else ""
         lines.held_back = 0
         logger.warning("%s: %s%s", printable(source, 128), printable(what, 1000), more)
+
+    def complain(self, source: str, why: str) -> None:
+        """Writes a line about a refused connection: the first one at once, and one a minute for all that follow."""
+        refused = _kept(self._refused, source) or _keep(self._refused, source, _Refused())
+        if refused.pace.take() and self._all_lines.take():
+            logger.warning("%s: %s", printable(source, 128), printable(why, 1000))
+        else:
+            refused.untold, refused.why = refused.untold + 1, why
+
+    def sweep(self) -> None:
+        """Writes the lines about refused connections that are due."""
+        for source, refused in self._refused.items():
+            if refused.untold and refused.pace.take():
+                more = f"{refused.untold:,} more connections refused, the last one: {printable(refused.why, 1000)}"
+                logger.warning("%s: %s", printable(source, 128), more)
+                refused.untold = 0
 
     def registers(self, address: str) -> None:
         """Raises `Refused` where too many registrations come from one address."""
@@ -89,6 +115,32 @@ class Conduct:
             pace = _keep(self._registrations, address, Bucket(*self._limits.registrations))
         if not pace.take():
             raise Refused(429, f"too many registrations from {address}; try again soon")
+
+    def in_vain(self, source: str, *, stranger: bool) -> float:
+        """Notes a request that came to nothing; the seconds for which its answer is kept back, where there were too many."""
+        pace = _kept(self._vain, source)
+        if pace is None:
+            pace = _keep(self._vain, source, Bucket(*(self._limits.vain_of_strangers if stranger else self._limits.vain)))
+        return 0.0 if pace.take() else KEPT_WAITING
+
+    def enters(self, client: str, address: str) -> bool:
+        """Whether a client that has come takes part now; else it may in a while. Each that does is a line in the journal."""
+        turnover = _kept(self._turnover, address)
+        if turnover is not None and turnover.left() < 1 and client not in self._useful:
+            return False
+        pace = _kept(self._entries, client) or _keep(self._entries, client, Bucket(*self._limits.entries))
+        return pace.take()
+
+    def leaves(self, client: str, address: str) -> None:
+        """A client has gone that took part."""
+        if client not in self._useful:
+            pace = _kept(self._turnover, address) or _keep(self._turnover, address, Bucket(*self._limits.turnover))
+            pace.take()
+
+    def serves(self, client: str) -> None:
+        """A client has answered a task."""
+        if _kept(self._useful, client) is None:
+            _keep(self._useful, client, True)
 
     def asks(self, client: str) -> None:
         """Raises `Refused` where one client sends too many requests."""

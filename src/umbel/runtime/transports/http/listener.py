@@ -5,29 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import math
 import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from umbel.runtime.transports.http.address import parse_address
 from umbel.runtime.transports.http.behind import behind
-from umbel.runtime.transports.http.connections import Connection, Connections, Peer
+from umbel.runtime.transports.http.connections import Connections, Peer
 from umbel.runtime.transports.http.forwarded import TrustedProxies
+from umbel.runtime.transports.http.intake import intake
 
 __all__ = ["AddressInUse", "Listener"]
 
-_http_logger = logging.getLogger("umbel.http")
-_http_logger.setLevel(logging.ERROR)  # what strangers send is said where it is refused; what breaks here is said here
 HANDSHAKE = 10.0  # seconds for TLS
+GOODBYE = 2.0  # seconds for its end
 NOBODY = TrustedProxies()
-MAX_HEAD = 2**17  # bytes of a request's line and headers
 
 
 class AddressInUse(OSError):
@@ -75,7 +72,7 @@ class Listener:
         """
         config = uvicorn.Config(
             app,
-            http=behind(_protocol(connections, disconnected), self.trusted),
+            http=behind(intake(connections, disconnected), self.trusted),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -126,7 +123,7 @@ class Listener:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with a patience of our own for TLS handshakes: its own is a minute for each."""
+    """uvicorn's server, with a patience of our own for TLS: its own is a minute for a handshake, half of one for an end."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
@@ -139,10 +136,15 @@ class _Server(uvicorn.Server):
             return made
 
         loop = asyncio.get_running_loop()
-        limit = None if config.ssl is None else HANDSHAKE
+        handshake, goodbye = (None, None) if config.ssl is None else (HANDSHAKE, GOODBYE)
         self.servers = [
             await loop.create_server(
-                protocol, sock=sock, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=limit
+                protocol,
+                sock=sock,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=handshake,
+                ssl_shutdown_timeout=goodbye,
             )
             for sock in sockets or []
         ]
@@ -194,65 +196,3 @@ def _notice_dead_machines(sock: socket.socket) -> None:
     for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, option):  # not on every platform
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _protocol(connections: Connections, disconnected: Callable[[Peer, bool], None]) -> type[asyncio.Protocol]:
-    """uvicorn's protocol class, telling of connections and of their bytes: so a killed client is seen at once."""
-    base: Any
-    try:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base
-    except ImportError:  # no httptools on this platform
-        from uvicorn.protocols.http.h11_impl import H11Protocol as base
-
-    class Protocol(base):  # type: ignore[misc]  # one of two classes
-        _head = -1  # bytes of a request's head so far; -1 where none is under way
-        _connection: Connection | None = None
-        sender, shared = "", False  # where a trusted proxy may stand between: see behind.py
-
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            self.logger = _http_logger
-            super().connection_made(transport)
-            if self.client is None:  # it has gone already
-                transport.abort()
-                return
-            self._connection = Connection(self.client, transport, self.sender, shared=self.shared)
-            connections.opened(self._connection)
-
-        # httptools tells when a head begins and ends, and takes one of any length; h11 has a limit of its own.
-        def on_message_begin(self) -> None:
-            self._head = 0
-            super().on_message_begin()
-
-        def on_headers_complete(self) -> None:
-            self._head = -1
-            super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            # uvicorn appends a chunk to an empty buffer and copies that again: 15 % of the server's time for an upload
-            if self.cycle.body or self.cycle.response_complete:
-                super().on_body(body)
-            else:
-                self.cycle.body = body
-                super().on_body(b"")
-
-        def data_received(self, data: bytes) -> None:
-            if self._connection is not None:
-                connections.received(self._connection, len(data))
-            super().data_received(data)
-            if self._head >= 0:
-                self._head += len(data)
-                if self._head > MAX_HEAD:
-                    connections.refused(self._connection, f"a request's head of more than {MAX_HEAD:,} bytes")
-                    self.transport.abort()
-
-        def send_400_response(self, msg: str) -> None:
-            connections.refused(self._connection, "bytes that are no HTTP request")
-            super().send_400_response(msg)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            if self._connection is not None:
-                connections.closed(self._connection.peer)
-                disconnected(self._connection.peer, not self._connection.requests)
-
-    return Protocol

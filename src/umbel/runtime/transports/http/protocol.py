@@ -14,7 +14,6 @@ All but the first carry the session in the header `umbel-session`. A refusal is 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
@@ -23,6 +22,8 @@ import msgspec
 from umbel.errors import WireError
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE
 from umbel.rounds.messages import Kind
+from umbel.runtime.transports.http.bounds import MAX_VALUES, check_values, count_values
+from umbel.runtime.transports.http.names import check_name
 
 __all__ = [
     "FOLLOW",
@@ -58,7 +59,8 @@ OURS = "umbel-server"  # a header that marks what the server says where it canno
 POLL = 20.0  # seconds that a poll may stay open
 FOLLOW = 1.0  # seconds that the answer to a reply may wait for the next task
 PART = 8 * 2**20  # most bytes of data in one request
-MAX_NAME = 128
+MAX_TASKS = 64  # that a client names as its own; it is owed one or two
+MAX_METRIC_BYTES = 5 * 2**19  # of an offer whose metrics are too many to be counted: the decoder passes them over in 20 ms
 INLINE = 2**20  # contents up to this size travel inside the message
 
 # Outcome.verdict is a `Verdict`, or one of these.
@@ -78,8 +80,11 @@ class Registered(msgspec.Struct):
     session: str
 
 
+Names = Annotated[list[str], msgspec.Meta(max_length=MAX_TASKS)]
+
+
 class Poll(msgspec.Struct, forbid_unknown_fields=True):
-    have: list[str]  # tasks that the client works on, or has an answer to
+    have: Names  # tasks that the client works on, or has an answer to
 
 
 class ContentHead(msgspec.Struct):
@@ -123,7 +128,7 @@ class Offer(msgspec.Struct, forbid_unknown_fields=True):
     data: bytes | None = None
     crc32: int = 0  # of the data, where it is sent along
     failure: FailureHead | None = None
-    have: list[str] | None = None  # as in Poll, where the answer may wait for the next task and bring it
+    have: Names | None = None  # as in Poll, where the answer may wait for the next task and bring it
     pieces: int = 0  # bytes of the offer, where it has come in pieces before: this one brings their crc32, and `have`
     surplus: int = 0  # metrics that the client has left out
 
@@ -157,14 +162,6 @@ class Refused(Exception):
         self.expected = expected
 
 
-def check_name(name: str) -> None:
-    """Raises `ValueError` for a name that cannot be a client's."""
-    # Marks: in many scripts, vowels are no letters of their own.
-    spelled = all(c.isalnum() or c in "_.:@+-" or unicodedata.category(c).startswith("M") for c in name[:MAX_NAME])
-    if not 1 <= len(name) <= MAX_NAME or not spelled:
-        raise ValueError(f"client_id {name[:200]!r}: use 1 to {MAX_NAME} letters, digits and . _ : @ + -")
-
-
 def _is_message(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, msgspec.Struct)
 
@@ -174,6 +171,8 @@ _encoder = msgspec.msgpack.Encoder()
 # Made here, in one thread: msgspec works a type out when it first meets it, and two threads that meet it at the same time
 # end the process with a segmentation fault (0.22.0; a process of 125 clients died of it).
 _decoders = {value: msgspec.msgpack.Decoder(value) for value in list(vars().values()) if _is_message(value)}
+SMALL = 2**12  # bytes of a message that cannot have many values
+_FROM_CLIENTS: frozenset[type] = frozenset({Register, Poll, Offer, Commit})
 _metrics_decoder = msgspec.msgpack.Decoder(dict[str, object])
 
 
@@ -181,8 +180,12 @@ def encode(message: msgspec.Struct | Mapping[str, object]) -> bytes:
     return _encoder.encode(message)
 
 
-def decode(data: bytes | bytearray, type_: type[T]) -> T:
-    """Raises `WireError` for bytes that are not such a message."""
+def decode(data: bytes | bytearray, type_: type[T], most: int = MAX_VALUES) -> T:
+    """Raises `WireError` for bytes that are not such a message, and for more than `most` values, before they are made."""
+    if len(data) > SMALL and type_ in _FROM_CLIENTS:
+        # Metrics are decoded for themselves: where they are too many, the rest of the offer may count.
+        apart = b"metrics" if type_ is Offer and len(data) <= MAX_METRIC_BYTES else b""
+        check_values(data, apart=apart, most=most)
     try:
         message: T = _decoders[type_].decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -190,12 +193,12 @@ def decode(data: bytes | bytearray, type_: type[T]) -> T:
     return message
 
 
-def metrics_of(offer: Offer, limit: int) -> dict[str, object] | None:
-    """An offer's metrics; None where they are longer than `limit` bytes: a list of empty maps takes 70 times its bytes.
+def metrics_of(offer: Offer, limit: int, most: int = MAX_VALUES) -> dict[str, object] | None:
+    """An offer's metrics; None where they are longer than `limit` bytes, or more than `most` values: one may take 70 bytes.
 
     Raises `WireError` for what is no map from names.
     """
-    if len(offer.metrics) > limit:
+    if len(offer.metrics) > limit or count_values(memoryview(offer.metrics), 0, most)[0] > most:
         return None
     try:
         return _metrics_decoder.decode(offer.metrics)

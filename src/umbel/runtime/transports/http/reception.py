@@ -5,6 +5,7 @@ Knows HTTP, sessions and conduct; knows no tasks. A refusal is a status with a r
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,11 +21,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from umbel.errors import StoreError, StoreUnavailable, WireError
 from umbel.runtime.log import logger
 from umbel.runtime.security.signatures import hasher
+from umbel.runtime.transports.http.buffer import Buffer, Held
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Connections, Limits, Peer
 from umbel.runtime.transports.http.forwarded import TrustedProxies, plain
 from umbel.runtime.transports.http.protocol import PART, SESSION, Problem, Refused, Register, check_name, encode
 from umbel.runtime.transports.http.sessions import Present, Sessions
+from umbel.runtime.transports.http.turns import Turns
 from umbel.wire import short
 
 if TYPE_CHECKING:
@@ -34,11 +37,10 @@ __all__ = ["Handler", "Reception", "declared_length", "peer_of"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 OFFENCES = frozenset({400, 403, 404, 405, 413, 416})  # what no Umbel client is refused for, unless it is broken
-SMALL = 2**16  # bytes of a message that are not worth counting
 
 
 class Reception:
-    """Stands before every handler. `failed` hears of a store that cannot be written."""
+    """Stands before every handler. `failed` hears of a store that cannot be written; `owes(client)` says who has a task."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Reception:
         trusted: TrustedProxies,
         gate: Gate | None,
         failed: Callable[[StoreError], None],
+        owes: Callable[[str], bool],
     ) -> None:
         self._sessions = sessions
         self._limits = limits
@@ -58,9 +61,11 @@ class Reception:
         self._trusted = trusted
         self._gate = gate
         self._failed = failed
-        self._buffered: dict[str, int] = {}  # bytes of messages that are being received or answered, by client
-        self._buffered_in_all = 0
-        self.connections = Connections(limits, conduct.say)
+        self._owes = owes
+        self._turns = Turns()
+        self._buffer = Buffer(limits.buffered, slow=8 * limits.rate)
+        self._held: dict[Held, Connection] = {}  # messages in the buffer that are not yet whole
+        self.connections = Connections(limits, conduct.complain, self._offended)
 
     # ---- around the handlers
 
@@ -76,6 +81,7 @@ class Reception:
             _strip_prefix(scope)
             with self.connections.request(scope["client"]) as connection:
                 scope["umbel.connection"] = connection
+                await self._turn(Request(scope))
                 scope["app"] = app  # so that the router raises what it will not have
                 try:
                     await router(scope, receive, send)
@@ -86,6 +92,15 @@ class Reception:
 
         return app
 
+    async def _turn(self, request: Request) -> None:
+        """Waits until this request may begin."""
+        client = self._sessions.find(request.headers.get(SESSION, ""))
+        name = "" if client is None else client.name
+        if client is not None and client.holder is None:  # nobody needs to sign: then it is the client's
+            request.scope["umbel.client"] = client
+        owes = client is not None and self._owes(name) and request.url.path.startswith(("/v1/tasks/", "/v1/contents/"))
+        await self._turns.take(self.address(request), name, owes=owes)
+
     def _guarded(self, handler: Handler, most: int | None) -> Handler:
         async def guarded(request: Request) -> Response:
             try:
@@ -94,9 +109,13 @@ class Reception:
             except Refused as refusal:
                 if refusal.expected:
                     return _problem(request, refusal.status, str(refusal), refusal.headers)
-                return self._refusal(request, refusal.status, str(refusal), refusal.headers)
+                answer = self._refusal(request, refusal.status, str(refusal), refusal.headers)
+                await self.keep_waiting(request)
+                return answer
             except WireError as error:
-                return self._refusal(request, 400, str(error))
+                answer = self._refusal(request, 400, str(error))
+                await self.keep_waiting(request)
+                return answer
             except StoreUnavailable as error:
                 logger.warning("%s; the client is told to try again", error)
                 return _problem(request, 503, "the server cannot write at the moment; try again soon", {})
@@ -104,6 +123,9 @@ class Reception:
                 self._failed(error)  # the run's loop ends with it
                 return self._refusal(request, 503, "the server cannot write")
             except ClientDisconnect:
+                connection = _connection(request)
+                if connection is not None and connection.refused:  # its line is written
+                    return Response(status_code=400)
                 return self._refusal(request, 400, "the connection broke before all of it had come", offence=False)
             finally:
                 self._give_back(request)
@@ -128,7 +150,8 @@ class Reception:
         """The answer to a request that is refused, with its line in the log."""
         client: Present | None = request.scope.get("umbel.client")
         source = client.name if client is not None else self.address(request) or "somebody"
-        self._conduct.say(source, f"refused {request.method} {short(request.url.path)} with {status}: {why}")
+        line = f"refused {request.method} {short(request.url.path)} with {status}: {why}"
+        self._conduct.say(source, line, again=client is not None)
         if offence and client is not None and status in OFFENCES:
             quarantine = self._conduct.offends(client.name, why)
             if quarantine:
@@ -143,6 +166,21 @@ class Reception:
             return "" if request.client is None else plain(request.client.host)
         return self._trusted.sender(connection.address, request.headers) if connection.shared else connection.address
 
+    async def keep_waiting(self, request: Request) -> None:
+        """A request that has come to nothing: its answer takes a while where there were many."""
+        client: Present | None = request.scope.get("umbel.client")
+        source = client.name if client is not None else self.address(request)
+        seconds = self._conduct.in_vain(source, stranger=client is None)
+        if seconds:
+            await asyncio.sleep(seconds)
+
+    def _offended(self, name: str, why: str) -> None:
+        """A client's connection was refused; its session is over where that was once too often."""
+        client = self._sessions.get(name)
+        quarantine = "" if client is None else self._conduct.offends(name, why)
+        if client is not None and quarantine:
+            self._sessions.leave(client, quarantine)
+
     # ---- for the handlers
 
     def client(self, request: Request) -> Present:
@@ -150,11 +188,11 @@ class Reception:
         client = self._sessions.of(request.headers.get(SESSION, ""))
         if self._gate is not None and client.holder is not None:
             request.scope["umbel.digest"] = self._gate.check(request, client.holder)
+        request.scope["umbel.client"] = client
         self._conduct.asks(client.name)
         peer = peer_of(request)
         self._sessions.seen(client, peer, relayed=_is_relayed(request))
         self.connections.trust(peer, client.name)
-        request.scope["umbel.client"] = client
         return client
 
     async def register(self, request: Request, message: Register, body: bytes | bytearray) -> Present:
@@ -166,9 +204,9 @@ class Reception:
             check_name(name)
         except ValueError as error:
             raise Refused(400, str(error)) from None
-        self._conduct.admit(name)
         holder = None if self._gate is None else await self._gate.admit(request, message, body)
-        client = self._sessions.register(name, peer, relayed=_is_relayed(request))
+        self._conduct.admit(name)  # nobody else hears of it where names belong to somebody
+        client = self._sessions.register(name, peer, self.address(request), relayed=_is_relayed(request))
         client.holder = holder
         self.connections.release(name)  # those of the process that is fenced by this one
         self.connections.trust(peer, name)
@@ -176,21 +214,23 @@ class Reception:
 
     async def body(self, request: Request, limit: int) -> bytearray:
         """The request's message. Raises `Refused` where it is too long, or memory for it is short."""
-        body, counted = bytearray(), 0
+        body = bytearray()
         async for chunk in self.stream(request):
             body += chunk
             if len(body) > limit:
                 raise Refused(413, f"the message is longer than {limit} bytes")
-            if len(body) - counted > SMALL:
-                self._count(request, len(body) - counted)
-                counted = len(body)
+            self.hold(request, len(chunk))
+        held: Held | None = request.scope.get("umbel.held")
+        if held is not None:
+            held.whole = True
+            self._held.pop(held, None)
         return body
 
     async def stream(self, request: Request) -> AsyncIterator[bytes]:
         """The request's body as it comes. Raises `Refused` at its end where it is not the one that was signed."""
         connection = _connection(request)
         if connection is not None:
-            connection.receiving = True
+            connection.receives()
         signed: bytes | None = request.scope.get("umbel.digest")
         digest = None if signed is None else hasher()
         async for chunk in request.stream():
@@ -211,27 +251,31 @@ class Reception:
                     pass
 
     def hold(self, request: Request, size: int) -> None:
-        """Takes memory for what is read for this request, until it is answered. Raises `Refused` where there is none."""
-        self._count(request, size)
-
-    def _count(self, request: Request, size: int) -> None:
         """Takes memory for a message until its request is answered. Raises `Refused` where there is none."""
-        client: Present | None = request.scope.get("umbel.client")
-        name = client.name if client is not None else ""
-        mine = self._buffered.get(name, 0) + size
-        if mine > self._limits.buffered // 8 or self._buffered_in_all + size > self._limits.buffered:
-            raise Refused(503, "too many large messages are on their way at the same time; try again soon")
-        self._buffered[name] = mine
-        self._buffered_in_all += size
-        taken = request.scope.setdefault("umbel.buffered", {})
-        taken[name] = taken.get(name, 0) + size
+        held: Held | None = request.scope.get("umbel.held")
+        if held is None:
+            client: Present | None = request.scope.get("umbel.client")
+            connection = _connection(request)
+            held = Held(self.address(request), "" if client is None else client.name)
+            request.scope["umbel.held"] = held
+            if connection is not None:
+                self._held[held] = connection
+        if self._buffer.take(held, size):
+            return
+        for one, connection in self._held.items():
+            one.moves = connection.moves()
+        while not self._buffer.take(held, size):
+            other = self._buffer.gives_way(held, size)
+            if other is None:
+                raise Refused(503, "too many large messages are on their way at the same time; try again soon")
+            self._buffer.give_back(other)
+            self.connections.evict(self._held.pop(other))
 
     def _give_back(self, request: Request) -> None:
-        for name, size in request.scope.get("umbel.buffered", {}).items():
-            self._buffered_in_all -= size
-            self._buffered[name] -= size
-            if not self._buffered[name]:
-                del self._buffered[name]
+        held: Held | None = request.scope.get("umbel.held")
+        if held is not None:
+            self._held.pop(held, None)
+            self._buffer.give_back(held)
 
 
 def _problem(request: Request, status: int, why: str, headers: dict[str, str] | None) -> Response:

@@ -50,9 +50,11 @@ from umbel.runtime.largest import largest_update
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.stores.base import Store
 from umbel.runtime.surplus import Surplus
+from umbel.runtime.transports.http.bounds import MAX_VALUES
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Limits
 from umbel.runtime.transports.http.draft import Draft
+from umbel.runtime.transports.http.headers import Headers
 from umbel.runtime.transports.http.listener import Listener
 from umbel.runtime.transports.http.protocol import (
     FOLLOW,
@@ -82,7 +84,7 @@ from umbel.runtime.transports.http.sessions import SWEEP, Present, Sessions
 from umbel.runtime.transports.http.upload import Upload
 from umbel.stepping import Source
 from umbel.training import Answer
-from umbel.wire import MAX_HEADER, Schema, parse_header, short
+from umbel.wire import MAX_HEADER, Schema, short
 
 if TYPE_CHECKING:
     from umbel.runtime.transports.http.gate import Gate
@@ -91,9 +93,10 @@ __all__ = ["HttpTransport"]
 
 FAREWELL = 15.0  # seconds that the end of a run waits for every client to hear of it
 SETTLED = 10_000  # tasks remembered as decided
+TOLD = 5  # times that a client may have lost a task and ask for it again
 PATIENCE = 25.0  # seconds a request may wait for the run's loop before it is told to ask again
 MAX_MESSAGE = MAX_HEADER + 2 * INLINE
-MAX_POLL = 2**20
+MAX_POLL = 2**13  # bytes: more than the names of MAX_TASKS tasks
 MAX_SMALL = 4096  # bytes of a registration or a commit
 _NO_OFFER = Outcome(GO, "make an offer first", 0)
 
@@ -107,6 +110,7 @@ class _Owed:
     door: Door
     upload: Upload | None = None
     draft: Draft | None = None  # an offer that comes in pieces
+    tellings: int = 0  # how often a poll has brought it
     submitted: bool = False  # its answer is with the run's loop
     told_at: float = 0.0  # when the answer to another reply brought it; a poll from before need not
 
@@ -134,6 +138,7 @@ class HttpTransport:
         self._room = room
         self._max_bytes = max_bytes
         self._longest = MAX_MESSAGE + max(room.encoded - INLINE, 0)  # bytes of an offer
+        self._values = max(MAX_VALUES, 4 * room.metrics)
         self._surplus = Surplus()
         self._seed = seed
         self._store = store
@@ -143,14 +148,23 @@ class HttpTransport:
         self._holders: dict[str, str] = {}  # task → client
         self._pending = set(pending)  # tasks that the run's loop is about to dispatch
         self._settled: OrderedDict[str, None] = OrderedDict()  # tasks lately decided: their clients need no word of it
+        self._forgotten: OrderedDict[str, None] = OrderedDict()  # tasks lately taken back
         self._heads: dict[str, ContentHead] = {}
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._asked: dict[str, concurrent.futures.Future[Answer | Failure]] = {}
         self._over: str | None = None
         self._away = False
         joined = lambda name: self.put(Joined(name))  # noqa: E731
-        self._sessions = Sessions(joined=joined, left=self._left, known=known, most=limits.clients, lease=limits.lease)
         self._conduct = Conduct(limits)
+        self._sessions = Sessions(
+            joined=joined,
+            left=self._left,
+            known=known,
+            most=limits.clients,
+            lease=limits.lease,
+            enters=self._conduct.enters,
+            gone=self._gone,
+        )
         self._reception = Reception(
             self._sessions,
             limits=limits,
@@ -159,8 +173,10 @@ class HttpTransport:
             trusted=listener.trusted,
             gate=gate,
             failed=self.put,
+            owes=self._owed.__contains__,
         )
         self._gate = gate
+        self._headers = Headers()
         self._listener = listener
         listener.start(self._app(), self._reception.connections, self._sessions.disconnected, self._watch, limits.lease)
 
@@ -245,6 +261,7 @@ class HttpTransport:
                 await asyncio.sleep(SWEEP)
                 self._sessions.sweep()
                 self._reception.connections.sweep()
+                self._conduct.sweep()
         finally:
             if watching is not None:
                 watching.cancel()
@@ -255,6 +272,8 @@ class HttpTransport:
                 self._sessions.leave(client, "its key has been revoked")
 
     async def _hello(self, _: Request) -> Response:
+        if self._gate is not None:  # whoever asks here is a stranger
+            return PlainTextResponse("Umbel server\n")
         return PlainTextResponse(f"Umbel server, run {self._run}, {len(self._sessions)} clients present\n")
 
     # ---- sessions
@@ -282,8 +301,12 @@ class HttpTransport:
         self._sessions.leave(self._client(request), "it said goodbye")
         return Response(status_code=204)
 
+    def _gone(self, client: Present) -> None:
+        self._reception.connections.release(client.name)
+        if client.entered and self._over is None and not self._away:
+            self._conduct.leaves(client.name, client.address)
+
     def _left(self, name: str, why: str) -> None:
-        self._reception.connections.release(name)
         for task in self._owed.get(name, {}):
             self._answer_asked(task, Failure(FailureKind.LEFT, f"the client left: {why}"))
         self.put(Left(name, why))
@@ -319,6 +342,9 @@ class HttpTransport:
         self._pending.discard(task.id)
         owed = self._take_back(task.id)
         if owed is not None:
+            self._forgotten[task.id] = None
+            if len(self._forgotten) > SETTLED:
+                self._forgotten.popitem(last=False)
             self._tell(task.client)
             if not owed.submitted:
                 _give_up(owed)
@@ -356,11 +382,21 @@ class HttpTransport:
                 cancelled = [n for n in have if n not in mine and n not in self._settled and n not in self._pending]
                 left = started + POLL - time.monotonic()
                 if self._over is not None or new or cancelled or left <= 0:
-                    return _message(Next([self._head(owed) for owed in new], cancelled, self._over))
+                    answer = Next([self._head(owed) for owed in new], cancelled, self._over)
+                    if self._over is None and left > 0 and self._says_nothing_new(new, cancelled):
+                        await self._reception.keep_waiting(request)
+                    return _message(answer)
                 await _wait(client.news, left)
         finally:
             client.polls -= 1
             client.seen_at = time.monotonic()
+
+    def _says_nothing_new(self, new: list[_Owed], cancelled: list[str]) -> bool:
+        """Whether an answer brings only tasks that its client has been told again and again, and takes back none it had."""
+        again = all(owed.tellings >= TOLD for owed in new)
+        for owed in new:
+            owed.tellings += 1
+        return again and not any(name in self._forgotten for name in cancelled)
 
     async def _next_tasks(self, client: Present, have: set[str]) -> list[TaskHead]:
         """What the client is owed next, as soon as there is something; it saves a small round its poll."""
@@ -414,7 +450,10 @@ class HttpTransport:
 
     async def _reply(self, request: Request) -> Response:
         client, name = self._client(request), request.path_params["task"]
-        offer = decode(await self._reception.body(request, self._longest), Offer)
+        if name not in self._owed_to(client):  # then it does not matter what it says, and nothing of it is kept
+            await self._reception.drain(request)
+            return self._told(client, name, self._unwanted(name))
+        offer = decode(await self._reception.body(request, self._longest), Offer, self._values)
         owed = self._owed_to(client).get(name)
         if offer.pieces and owed is not None and not owed.submitted:
             self._reception.hold(request, min(offer.pieces, self._longest))
@@ -422,7 +461,7 @@ class HttpTransport:
             owed.draft = None
             if whole is None:
                 return self._told(client, name, Outcome(GO, "the pieces of the offer are not all of it; send them again"))
-            have, offer = offer.have, decode(whole, Offer)
+            have, offer = offer.have, decode(whole, Offer, self._values)
             offer.have = have
         if offer.have is None:
             return self._told(client, name, await self._replied(owed, name, offer))
@@ -447,13 +486,15 @@ class HttpTransport:
                 owed.upload.abort()
                 owed.upload = None
             return await self._submit(owed, Failed(name, _failure(offer.failure)))
-        metrics = metrics_of(offer, owed.door.room.encoded)
+        metrics = metrics_of(offer, owed.door.room.encoded, self._values)
         return await self._checked(owed, lambda: self._take(owed, offer, metrics))
 
     async def _take(self, owed: _Owed, offer: Offer, metrics: dict[str, object] | None) -> Outcome:
         """Admits an offer, and its data where it came along. Raises `Rejected` or `WireError`."""
         task = owed.task
-        schema = parse_header(offer.header) if offer.header else Schema(())
+        schema = await self._headers.read(offer.header, owed.door.schema)
+        if owed.submitted:  # meanwhile, by another request
+            return await self._decision(task.id)
         if offer.size != schema.nbytes:
             raise WireError(f"the offer is of {offer.size} bytes, its header describes {schema.nbytes}")
         carries = task.kind in (Kind.FIT, Kind.PARAMETERS)
@@ -599,6 +640,7 @@ class HttpTransport:
             answer = event.failure if isinstance(event, Failed) else self._answer(event.reply)
             self._answer_asked(name, answer)
             return Outcome(Verdict.ACCEPTED if isinstance(event, Replied) else Verdict.NOTED)
+        self._conduct.serves(owed.task.client)
         self._waiting[name] = asyncio.get_running_loop().create_future()
         self.put(event)
         return await self._decision(name)

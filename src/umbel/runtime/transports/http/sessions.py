@@ -37,6 +37,8 @@ class Present:
 
     name: str
     session: str = ""
+    address: str = ""  # where it came from
+    entered: bool = False  # `joined` has been called
     seen_at: float = 0.0
     grace: float = GRACE
     polls: int = 0  # open ones
@@ -51,7 +53,9 @@ class Present:
 class Sessions:
     """Calls `joined(name)` and `left(name, why)` as clients come and go. `known` ones have `RESUME_GRACE` to return.
 
-    `most` bounds how many are present at the same time; `lease` is in seconds.
+    `most` bounds how many are present at the same time; `lease` is in seconds. `enters(name, address)` says whether one that
+    is present takes part now: whoever comes and goes all the time does so unheard. `gone` hears of each that is no longer
+    present.
     """
 
     def __init__(
@@ -62,9 +66,15 @@ class Sessions:
         known: Iterable[str] = (),
         most: int,
         lease: float,
+        enters: Callable[[str, str], bool] = lambda *_: True,
+        gone: Callable[[Present], None] = lambda _: None,
     ) -> None:
         self._joined, self._left, self._most, self._lease = joined, left, most, lease
-        self._present = {name: Present(name, seen_at=time.monotonic(), grace=RESUME_GRACE) for name in known}
+        self._enters, self._gone = enters, gone
+        self._present = {
+            name: Present(name, seen_at=time.monotonic(), grace=RESUME_GRACE, entered=True) for name in known
+        }
+        self._outside: dict[str, Present] = {}  # present, and not entered
         self._sessions: dict[str, Present] = {}
         self._fenced: OrderedDict[str, None] = OrderedDict()
         self._peers: dict[Peer, Present] = {}
@@ -78,20 +88,24 @@ class Sessions:
     def get(self, name: str) -> Present | None:
         return self._present.get(name)
 
-    def register(self, name: str, peer: Peer | None, *, relayed: bool = False) -> Present:
+    def register(self, name: str, peer: Peer | None, address: str = "", *, relayed: bool = False) -> Present:
         """A new session for this name, which has been checked. Raises `Refused` where there are too many clients."""
         client = self._present.get(name)
         if client is None:
             if len(self._present) >= self._most:
                 raise Refused(503, f"{self._most:,} clients are present, which is as many as this server takes")
-            client = self._present[name] = Present(name)
-            self._joined(name)
+            client = self._present[name] = Present(name, address=address)
+            self._let_in(client)
         self._end(client)
         client.session = secrets.token_hex(16)
         self._sessions[client.session] = client
         client.connections.clear()
         self.seen(client, peer, relayed=relayed)
         return client
+
+    def find(self, session: str) -> Present | None:
+        """The client of this session, if there is one."""
+        return self._sessions.get(session)
 
     def of(self, session: str) -> Present:
         """The client of this session. Raises `Refused`: 409 fenced, 401 unknown."""
@@ -123,7 +137,18 @@ class Sessions:
             self._sessions.pop(client.session, None)
             client.session = ""
             client.news.set()
-            self._left(client.name, why)
+            self._outside.pop(client.name, None)
+            self._gone(client)
+            if client.entered:
+                self._left(client.name, why)
+
+    def _let_in(self, client: Present) -> None:
+        if self._enters(client.name, client.address):
+            client.entered = True
+            self._outside.pop(client.name, None)
+            self._joined(client.name)
+        else:
+            self._outside[client.name] = client
 
     def disconnected(self, peer: Peer, idle: bool) -> None:
         """A connection has closed, for whatever reason; `idle` if no request was under way on it."""
@@ -134,7 +159,9 @@ class Sessions:
             client.seen_at = time.monotonic()
 
     def sweep(self) -> None:
-        """Notices who has gone."""
+        """Notices who has gone, and who may take part by now."""
+        for client in [*self._outside.values()]:
+            self._let_in(client)
         now = time.monotonic()
         for client in self:
             quiet = now - client.seen_at
