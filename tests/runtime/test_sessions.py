@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from umbel.runtime.transports.http import sessions
+from umbel.runtime.transports.http.protocol import Refused
 from umbel.runtime.transports.http.sessions import GRACE, RELAYED_GRACE, Sessions
 
 
@@ -55,3 +56,42 @@ def silent(clock, seconds, *, relayed, ends):
 )
 def test_a_client_is_gone_when_its_connection_is_or_its_lease_is_over(clock, seconds, relayed, ends, why):
     assert silent(clock, seconds, relayed=relayed, ends=ends) == why
+
+
+def test_where_there_are_too_many_clients_the_newest_of_the_largest_crowd_makes_room():
+    left = []
+    present = Sessions(joined=lambda name: None, left=lambda name, why: left.append(name), most=5, lease=60.0)
+    for number in range(5):
+        present.register(f"m{number}", ("x", number), "x")
+    for number in range(2):
+        present.register(f"a{number}", ("y", number), "y")
+    assert left == ["m4", "m3"]
+    with pytest.raises(Refused, match="5 clients are present"):
+        present.register("a2", ("y", 2), "y")  # then it would have as many
+    with pytest.raises(Refused, match="5 clients are present"):
+        present.register("m5", ("x", 5), "x")
+    assert len(present) == 5
+
+
+def test_a_client_that_may_not_enter_is_served_unheard_until_it_may():
+    heard, may = [], []
+    present = Sessions(
+        joined=lambda name: heard.append(f"{name} joined"),
+        left=lambda name, why: heard.append(f"{name} left"),
+        most=5,
+        lease=60.0,
+        enters=lambda name, address: name in may,
+    )
+    a = present.register("a", ("x", 1), "x")
+    assert present.of(a.session) is a
+    present.leave(a, "it said goodbye")
+    assert not heard
+    a = present.register("a", ("x", 1), "x")
+    present.sweep()
+    assert not heard
+    may.append("a")
+    present.sweep()
+    present.sweep()
+    assert heard == ["a joined"]
+    present.leave(a, "it said goodbye")
+    assert heard == ["a joined", "a left"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -74,6 +74,7 @@ class Sessions:
         self._present = {
             name: Present(name, seen_at=time.monotonic(), grace=RESUME_GRACE, entered=True) for name in known
         }
+        self._addresses = Counter({"": len(self._present)})
         self._outside: dict[str, Present] = {}  # present, and not entered
         self._sessions: dict[str, Present] = {}
         self._fenced: OrderedDict[str, None] = OrderedDict()
@@ -93,8 +94,9 @@ class Sessions:
         client = self._present.get(name)
         if client is None:
             if len(self._present) >= self._most:
-                raise Refused(503, f"{self._most:,} clients are present, which is as many as this server takes")
+                self._make_room(address)
             client = self._present[name] = Present(name, address=address)
+            self._addresses[address] += 1
             self._let_in(client)
         self._end(client)
         client.session = secrets.token_hex(16)
@@ -137,10 +139,21 @@ class Sessions:
             self._sessions.pop(client.session, None)
             client.session = ""
             client.news.set()
+            self._addresses[client.address] -= 1
+            if not self._addresses[client.address]:
+                del self._addresses[client.address]
             self._outside.pop(client.name, None)
             self._gone(client)
             if client.entered:
                 self._left(client.name, why)
+
+    def _make_room(self, address: str) -> None:
+        """Lets the newest client go of the address that has most. Raises `Refused` where this one would have as many."""
+        most, number = max(self._addresses.items(), key=lambda item: item[1])
+        if number <= self._addresses[address] + 1:
+            raise Refused(503, f"{self._most:,} clients are present, which is as many as this server takes")
+        newest = next(client for client in reversed(self._present.values()) if client.address == most)
+        self.leave(newest, f"{number:,} clients of its address are present, and one of another address needs room")
 
     def _let_in(self, client: Present) -> None:
         if self._enters(client.name, client.address):
