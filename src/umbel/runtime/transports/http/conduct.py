@@ -118,9 +118,10 @@ class Conduct:
 
     def in_vain(self, source: str, *, stranger: bool) -> float:
         """Notes a request that came to nothing; the seconds for which its answer is kept back, where there were too many."""
-        pace = _kept(self._vain, source)
+        key = source if stranger else f"client {source}"  # who may be called like an address
+        pace = _kept(self._vain, key)
         if pace is None:
-            pace = _keep(self._vain, source, Bucket(*(self._limits.vain_of_strangers if stranger else self._limits.vain)))
+            pace = _keep(self._vain, key, Bucket(*(self._limits.vain_of_strangers if stranger else self._limits.vain)))
         return 0.0 if pace.take() else KEPT_WAITING
 
     def enters(self, client: str, address: str) -> bool:

@@ -1,0 +1,107 @@
+"""What becomes of those who are refused, or come to nothing, again and again; with a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from umbel.runtime.transports.http.conduct import KEPT_WAITING, Conduct
+from umbel.runtime.transports.http.connections import Limits
+from umbel.runtime.transports.http.penance import FORGIVEN, LONGEST, Penance
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def conduct(clock):
+    return Conduct(Limits())
+
+
+@pytest.fixture
+def lines(caplog):
+    caplog.set_level("INFO", "umbel")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_of_refused_connections_a_line_at_once_and_one_a_minute(conduct, clock, lines):
+    for number in range(500):
+        conduct.complain("192.0.2.7", f"reason {number}")
+    conduct.complain("192.0.2.8", "another")
+    conduct.sweep()
+    assert lines() == ["192.0.2.7: reason 0", "192.0.2.8: another"]
+    clock[0] += 61
+    conduct.sweep()
+    conduct.sweep()
+    assert lines()[2:] == ["192.0.2.7: 499 more connections refused, the last one: reason 499"]
+
+
+def test_what_is_said_of_a_stranger_is_said_once_a_minute(conduct, clock, lines):
+    for _ in range(50):
+        conduct.say("192.0.2.7", "refused", again=False)
+    conduct.say("192.0.2.7", "refused otherwise", again=False)
+    assert lines() == ["192.0.2.7: refused", "192.0.2.7: refused otherwise (49 lines about it were left out)"]
+    clock[0] += 61
+    conduct.say("192.0.2.7", "refused", again=False)
+    assert len(lines()) == 3
+
+
+def test_a_client_joins_three_times_and_once_a_minute_from_then_on(conduct, clock):
+    assert [conduct.enters("a", "x") for _ in range(5)] == [True, True, True, False, False]
+    clock[0] += 61
+    assert [conduct.enters("a", "x") for _ in range(2)] == [True, False]
+
+
+def test_an_address_whose_clients_leave_at_once_has_few_new_ones(conduct, clock):
+    conduct.serves("useful")
+    for number in range(250):
+        conduct.leaves(f"m{number}", "x")
+    assert not conduct.enters("new", "x")
+    assert conduct.enters("useful", "x")
+    assert conduct.enters("new", "y")
+    clock[0] += 1
+    assert conduct.enters("new", "x")
+
+
+def test_ten_thousand_clients_of_one_address_come_in_at_once(conduct):
+    assert all(conduct.enters(f"c{number}", "x") for number in range(10_000))
+
+
+def test_clients_that_were_of_use_may_leave_and_come_as_they_like(conduct):
+    for number in range(1_000):
+        conduct.serves(f"c{number}")
+        conduct.leaves(f"c{number}", "x")
+    assert conduct.enters("new", "x")
+
+
+def test_whoever_asks_in_vain_again_and_again_is_kept_waiting(conduct, clock):
+    waits = [conduct.in_vain("m", stranger=False) for _ in range(40)]
+    assert waits == [0.0] * 30 + [KEPT_WAITING] * 10
+    assert conduct.in_vain("other", stranger=False) == 0.0
+    clock[0] += 2
+    assert conduct.in_vain("m", stranger=False) == 0.0
+
+
+def test_an_address_is_many_strangers(conduct):
+    assert not any(conduct.in_vain("x", stranger=True) for _ in range(3_000))
+    assert conduct.in_vain("x", stranger=True)
+
+
+def test_an_address_that_sends_what_is_no_http_waits_longer_and_is_forgiven(clock):
+    penance = Penance()
+    for _ in range(FORGIVEN):
+        penance.offends("x")
+    assert penance.wait("x") == 0.0
+    penance.offends("x")
+    first = penance.wait("x")
+    for _ in range(200):
+        penance.offends("x")
+    assert 0 < first < penance.wait("x") == LONGEST
+    assert penance.wait("y") == 0.0
+    clock[0] += 10
+    assert penance.wait("x") == 0.0
