@@ -35,37 +35,38 @@ def test_whoever_is_alone_begins_at_once():
 
 def test_one_request_waits_for_one_turn_and_not_for_a_thousand():
     begun = order(*[("x", "many")] * 1000, ("x", "one"))
-    assert begun.index("one") <= 2
+    assert begun.index("one") <= 5
     assert len(begun) == 1001
 
 
 def test_another_address_waits_for_one_turn_and_not_for_all_clients_of_the_first():
     crowd = [("x", f"m{n}") for n in range(500)]
     begun = order(*crowd, ("y", "other"))
-    assert begun.index("other") <= 2
+    assert begun.index("other") <= 5
 
 
 def test_clients_of_one_address_take_turns():
-    begun = order(*[("x", "a")] * 3, *[("x", "b")] * 3)
-    assert begun in (["a", "a", "b", "a", "b", "b"], ["a", "b", "a", "b", "a", "b"]), begun
+    begun = order(*[("x", "a")] * 20, *[("x", "b")] * 20)
+    assert "".join(begun[4:36]) in ("ab" * 16, "ba" * 16), begun
 
 
 def test_whoever_owes_an_answer_does_not_wait_for_those_who_ask():
     begun = order(*[("x", f"m{n}") for n in range(100)], ("x", "a"), owing="a")
-    assert begun.index("a") <= 1
+    assert begun.index("a") <= 4
 
 
 def test_those_who_owe_take_turns_as_well():
     begun = order(*[("x", "many")] * 200, ("x", "a"), owing=("many", "a"))
-    assert begun.index("a") <= 6
+    assert begun.index("a") <= 9
 
 
 def test_a_request_that_is_given_up_takes_no_turn():
     async def main():
         turns = Turns()
-        first, second, third = (asyncio.ensure_future(turns.take("x", name, owes=False)) for name in "abc")
-        await first
-        second.cancel()
-        await asyncio.wait_for(third, 5)
+        asked = [asyncio.ensure_future(turns.take("x", str(number), owes=False)) for number in range(20)]
+        await asked[0]
+        for request in asked[5:19]:
+            request.cancel()
+        await asyncio.wait_for(asked[19], 5)
 
     asyncio.run(main())

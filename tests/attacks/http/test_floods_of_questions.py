@@ -35,7 +35,7 @@ class Crowd:
 
     def __exit__(self, *_):
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
 
 def attack(federation, kind, **options):

@@ -152,7 +152,7 @@ class Connections:
             self._close(next(iter(strangers.values())), why)
         elif len(self._all) > self.limits.connections:
             most = max(self._shares.values(), key=lambda share: share.number)
-            self._close(most.first_to_go(), f"more than {self.limits.connections:,} connections in all")
+            self._close(most.first_to_go(), f"more than {self.limits.connections:,} connections in all", whose=False)
         return 0.0 if connection.shared else self._penitents.wait(connection.address)
 
     def keep(self, size: int) -> bool:
@@ -273,9 +273,10 @@ class Connections:
             if not owned:
                 del self._owned[connection.owner]
 
-    def _close(self, connection: Connection, why: str, status: bytes = b"") -> None:
+    def _close(self, connection: Connection, why: str, status: bytes = b"", *, whose: bool = True) -> None:
+        """Closes a connection, with a line about the client `whose` it is, or its address."""
         connection.refused = True
-        self._say(connection.owner or connection.address, why)
+        self._say((whose and connection.owner) or connection.address, why)
         if status:  # no answer has begun: its peer hears why
             text = f"{why}\n".encode()
             head = b"HTTP/1.1 %s\r\nconnection: close\r\n%s: 1\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"

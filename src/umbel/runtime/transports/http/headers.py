@@ -13,8 +13,9 @@ from umbel.wire import Schema, encode_header, parse_header, short
 __all__ = ["Headers"]
 
 AT_ONCE = 2**13  # bytes that are read in less than a few milliseconds
-LONGEST = 2**19  # bytes of a header that is not the model's, where there is a model: 8,000 tensors in 20 ms
-LONGEST_OF_ALL = 2**22  # where anything may come: the first parameters, or a strategy that combines by itself
+LONGEST = 2**22  # bytes of a header that is not the model's
+MOST = 8_000  # tensors in it, which take 20 ms,
+MOST_OF_ALL = 50_000  # and where anything may come: the first parameters, or a strategy that combines by itself
 
 
 class _Tensor(msgspec.Struct):
@@ -43,9 +44,11 @@ class Headers:
             return model
         if len(header) <= AT_ONCE:
             return parse_header(header)
-        longest = LONGEST_OF_ALL if model is None else LONGEST
-        if len(header) > longest:
-            raise WireError(f"a header of {len(header):,} bytes, which is not the model's; at most {longest:,} are read")
+        if len(header) > LONGEST:
+            raise WireError(f"a header of {len(header):,} bytes, which is not the model's; at most {LONGEST:,} are read")
+        most = MOST_OF_ALL if model is None else MOST
+        if header.count(b"[") + header.count(b"{") > 3 * most + 2:  # each tensor has three of them
+            raise WireError(f"a header of more than {most:,} tensors, which is not the model's")
         if int.from_bytes(header[:8], "little") != len(header) - 8:
             return parse_header(header)  # says so
         try:

@@ -15,7 +15,6 @@ __all__ = ["intake"]
 _logger = logging.getLogger("umbel.http")
 _logger.setLevel(logging.ERROR)  # what strangers send is said where it is refused; what breaks here is said here
 LINGER = 0.2  # seconds in which the peer of a refused connection can read why
-_TOO_MUCH, _NO_HTTP = b"HTTP/1.1 431 Request Header Fields Too Large\r\n", b"HTTP/1.1 400 Bad Request\r\n"
 
 
 def intake(connections: Connections, disconnected: Callable[[Peer, bool], None]) -> type[asyncio.Protocol]:
@@ -198,8 +197,8 @@ def _counted(base: Any, connections: Connections) -> type[asyncio.Protocol]:
                 self.transport.abort()  # an answer is on its way, into which nothing else can be written
                 return
             text = f"{why}\n".encode()
-            head = b"connection: close\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n" % len(text)
-            self.transport.write((_TOO_MUCH if self._overdrawn else _NO_HTTP) + head + text)
+            head = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
+            self.transport.write(head % len(text) + text)
             # Not `close`: that would read, and with TLS decrypt, whatever else its peer has to send.
             self.flow.pause_reading()
             self.loop.call_later(LINGER, self.transport.abort)

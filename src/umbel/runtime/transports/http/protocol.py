@@ -185,7 +185,10 @@ def decode(data: bytes | bytearray, type_: type[T], most: int = MAX_VALUES) -> T
     if len(data) > SMALL and type_ in _FROM_CLIENTS:
         # Metrics are decoded for themselves: where they are too many, the rest of the offer may count.
         apart = b"metrics" if type_ is Offer and len(data) <= MAX_METRIC_BYTES else b""
-        check_values(data, apart=apart, most=most)
+        try:
+            check_values(data, apart=apart, most=most)
+        except WireError as error:
+            raise WireError(f"not a {type_.__name__} message: {error}") from None
     try:
         message: T = _decoders[type_].decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:

@@ -124,7 +124,7 @@ class Reception:
                 return self._refusal(request, 503, "the server cannot write")
             except ClientDisconnect:
                 connection = _connection(request)
-                if connection is not None and connection.refused:  # its line is written
+                if connection is None or connection.refused:  # closed here, and its line is written
                     return Response(status_code=400)
                 return self._refusal(request, 400, "the connection broke before all of it had come", offence=False)
             finally:
@@ -151,7 +151,7 @@ class Reception:
         client: Present | None = request.scope.get("umbel.client")
         source = client.name if client is not None else self.address(request) or "somebody"
         line = f"refused {request.method} {short(request.url.path)} with {status}: {why}"
-        self._conduct.say(source, line, again=client is not None)
+        self._conduct.say(source, line, again=client is not None and status != 401)
         if offence and client is not None and status in OFFENCES:
             quarantine = self._conduct.offends(client.name, why)
             if quarantine:

@@ -20,6 +20,7 @@ _T = TypeVar("_T")
 OWING, ASKING = 4, 1  # requests that begin in
 BREATH = 0.001  # seconds; where the machine is busy and more have passed, more begin,
 MOST = 8  # times as many at most
+ALONE = 4  # requests that begin in a breath where nobody has to wait
 
 
 class Turns:
@@ -57,7 +58,8 @@ class _Lane:
     """Those who wait, by address and by client. `left` is how many more may begin before the next breath."""
 
     def __init__(self, quota: int) -> None:
-        self.quota = self.left = quota
+        self.quota = quota
+        self.left = max(quota, ALONE)
         self._waiting: dict[str, dict[str, deque[asyncio.Future[None]]]] = {}
         self._number = 0
 
@@ -69,7 +71,7 @@ class _Lane:
 
     def go_on(self, times: int) -> int:
         """A breath later: lets as many begin as may. How many wait still, or have begun just now."""
-        self.left = most = self.quota * times
+        self.left = most = self.quota * times if self._number else max(self.quota, ALONE)
         while self._number and self.left > 0:
             turn = self._next()
             if not turn.done():  # its request was not given up
