@@ -48,7 +48,7 @@ class Headers:
             raise WireError(f"a header of {len(header):,} bytes, which is not the model's; at most {LONGEST:,} are read")
         most = MOST_OF_ALL if model is None else MOST
         if header.count(b"[") + header.count(b"{") > 3 * most + 2:  # each tensor has three of them
-            raise WireError(f"a header of more than {most:,} tensors, which is not the model's")
+            raise WireError(f"the header is not JSON of {most:,} tensors at most, and not the model's own")
         if int.from_bytes(header[:8], "little") != len(header) - 8:
             return parse_header(header)  # says so
         try:
