@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from umbel.datasets import index_cache, sources
 from umbel.datasets.partition import IndexArray, shuffled
 from umbel.datasets.partitioners import IidPartitioner, Partitioner, RowPartitioner, checked_id, whole
+from umbel.datasets.partitioners.natural import number_together
 from umbel.datasets.preprocess import Merger
 from umbel.datasets.view import View
 from umbel.errors import DataError
@@ -40,7 +41,9 @@ class FederatedDataset:
     - `subset`: the hub's name for a configuration.
     - `preprocessor`: any function of the splits, a `DatasetDict` (or a dict of views, where the source is not Hugging
       Face's), that returns splits of the same kind; it runs after shuffling, before dividing. A dict is a `Merger`'s.
-    - `partitioners`: for each split to divide, a `Partitioner`, or a number of IID partitions.
+    - `partitioners`: for each split to divide, a `Partitioner`, or a number of IID partitions. Each divides its split by
+      itself: that partition 3 of two splits is the same client's is so with natural ids (`NaturalIdPartitioner`), which are
+      numbered together. With others, divide one split and each client's share of it (`LocalSplitPartitioner`).
     - `shuffle`, `seed`: every split is shuffled first. All clients must use the same seed.
     - `load_dataset_kwargs`: for `datasets.load_dataset`.
 
@@ -85,6 +88,7 @@ class FederatedDataset:
         self._options = load_dataset_kwargs
         self._partitioners = _parsed(partitioners)
         self._handed_over = False
+        self._together: list[list[str]] = []  # splits whose partitions are numbered together
         self._settings = {split: index_cache.settings(partitioner) for split, partitioner in self._partitioners.items()}
 
     @property
@@ -171,6 +175,10 @@ class FederatedDataset:
             _known(split, self._base)
         for split, partitioner in self._partitioners.items():
             partitioner.promise(partial(self._whole, split))
+        in_order = [split for split in self._base if split in self._partitioners]  # whatever order partitioners= has
+        self._together = number_together(
+            {split: (self._partitioners[split], partial(self._whole, split)) for split in in_order}
+        )
         self._handed_over = True
 
     def _whole(self, split: str) -> Dataset | View:
@@ -184,13 +192,16 @@ class FederatedDataset:
 
     def _key(self, split: str) -> str | None:
         """Where the rows of this split's partitions are kept; None where they are not."""
-        partitioner, settings, rows = self._partitioners[split], self._settings[split], self._base[split]
-        fingerprint = rows.fingerprint if isinstance(rows, View) else rows._fingerprint
+        partitioner, settings = self._partitioners[split], self._settings[split]
+        splits = [split, *(other for group in self._together if split in group for other in group)]
+        bases = [self._base[each] for each in splits]
+        fingerprints = [rows.fingerprint if isinstance(rows, View) else rows._fingerprint for rows in bases]
         by_rows = type(partitioner).load_partition is RowPartitioner.load_partition
-        if not by_rows or settings is None or fingerprint is None:
+        if not by_rows or settings is None or None in fingerprints:
             return None
-        order = f"{self._seed} {split}" if self._shuffle and self._preprocessor is None else ""
-        return index_cache.key_of(fingerprint=fingerprint, size=len(rows), order=order, partitioner=settings)
+        order = f"{self._seed} {' '.join(splits)}" if self._shuffle and self._preprocessor is None else ""
+        fingerprint = " ".join(map(str, fingerprints))
+        return index_cache.key_of(fingerprint=fingerprint, size=len(bases[0]), order=order, partitioner=settings)
 
     def _computed(self, split: str, key: str, partition_id: int) -> IndexArray:
         """The rows of one partition in `_base`, worked out; those of all are kept."""

@@ -17,7 +17,7 @@ from umbel.datasets.partition.few_classes import (
     shards,
 )
 from umbel.datasets.partition.labels import Labels, encoded
-from umbel.datasets.partition.natural import Remainder, grouped, groups_of, natural
+from umbel.datasets.partition.natural import Remainder, grouped, groups_of, natural, numbered_together
 from umbel.datasets.partition.rows import IndexArray, even, mixed, shuffled
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "mixed",
     "natural",
     "nested",
+    "numbered_together",
     "of_sizes",
     "pathological",
     "shards",

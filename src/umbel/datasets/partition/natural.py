@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -12,7 +13,7 @@ from umbel.datasets.partition.labels import Labels, encoded
 from umbel.datasets.partition.rows import IndexArray, handed_out
 from umbel.errors import DataError
 
-__all__ = ["MAX_CLIENTS", "Remainder", "first_seen", "grouped", "groups_of", "natural"]
+__all__ = ["MAX_CLIENTS", "Remainder", "first_seen", "grouped", "groups_of", "natural", "numbered_together"]
 
 MAX_CLIENTS = 999_999
 
@@ -108,6 +109,27 @@ def first_seen(ids: Labels) -> IntArray:
     """
     starts = np.cumsum(ids.sizes) - ids.sizes
     return np.argsort(ids.rows[starts], kind="stable")
+
+
+def numbered_together(splits: Sequence[Labels]) -> list[Labels]:
+    """The same ids in several splits, as codes of one and the same `values`: all there are, ascending.
+
+    Raises DataError where the ids of one split cannot be put in order with those of another.
+
+    >>> train, test = encoded(np.array(["b", "c"])), encoded(np.array(["c", "a"]))
+    >>> [ids.codes.tolist() for ids in numbered_together([train, test])]
+    [[1, 2], [2, 0]]
+    """
+    try:
+        values = sorted(set().union(*(ids.values for ids in splits)))  # type: ignore[type-var]  # whether they can, is seen
+    except TypeError as error:
+        raise DataError(
+            f"The ids in column {splits[0].name!r} of the splits cannot be put in one order ({error}). "
+            "Give them the same type in every split."
+        ) from None
+    place = {value: number for number, value in enumerate(values)}
+    codes = (np.array([place[value] for value in ids.values], np.int64)[ids.codes] for ids in splits)
+    return [Labels(numbers, values, ids.name) for numbers, ids in zip(codes, splits, strict=True)]
 
 
 def _few(ids: Labels) -> Labels:
