@@ -139,23 +139,26 @@ class PartialSum:
         """The same of an update that lies in one piece, as the model's data bytes; nothing is copied."""
         return [np.ndarray(block.size, block.dtype, data, block.begin) for block in self._plan.blocks]
 
-    def add(self, blocks: list[NDArray], weight: float) -> None:
-        """Folds one update in, in place."""
-        add = self._aggregator.add
-        planned = self._plan.blocks
+    def add(self, blocks: list[NDArray], weight: float, *, alike: bool = False) -> None:
+        """Folds one update in, in place; `alike` says that it has the model's dtypes."""
+        add, planned = self._aggregator.add, self._plan.blocks
         if not self._accs:
             self._accs = [self._aggregator.init(block.dtype) for block in planned]
             self._floats = [self._aggregator.init(_FLOAT64) for _ in self._plan.integers]
         self._accs = [add(acc, block, weight) for acc, block in zip(self._accs, blocks, strict=True)]
         for i, spot in enumerate(self._plan.integers):
             self._floats[i] = add(self._floats[i], blocks[spot], weight)
+        if not alike:
+            self._look_at_dtypes(blocks, weight)
+        self.updates += 1
+
+    def _look_at_dtypes(self, blocks: list[NDArray], weight: float) -> None:
         for spot in self._plan.open if weight > 0 else ():
-            position = planned[spot].pieces[0].position
+            position = self._plan.blocks[spot].pieces[0].position
             if is_wider(tag_of(blocks[spot].dtype), self._plan.model.specs[position].dtype):
                 self._wider.add(position)
-        pairs = zip(blocks, planned, strict=True)
+        pairs = zip(blocks, self._plan.blocks, strict=True)
         self.rounds = self.rounds or any(ours.dtype == _FLOAT64 and theirs.dtype == np.float32 for ours, theirs in pairs)
-        self.updates += 1
 
     def merge(self, other: PartialSum) -> None:
         """Adds a sum of later tasks, in place."""
