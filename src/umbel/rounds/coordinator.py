@@ -66,7 +66,7 @@ from umbel.rounds.messages import (
 )
 from umbel.until import improves
 
-__all__ = ["TRANSITIONS", "Coordinator", "Phase", "Rules", "State"]
+__all__ = ["TRANSITIONS", "Before", "Coordinator", "Phase", "Rules", "State"]
 
 RESUME_TIME = 15.0  # seconds that clients have at least, after a resume, to come back with an answer
 NORMS = 1000  # of accepted updates, the newest, whose median is the measure for those to come
@@ -166,6 +166,14 @@ class State:
         found = (self.version, self.best_version, *(task.version for task in tasks))
         return frozenset(version for version in found if version is not None)
 
+
+    @property
+    def here(self) -> Before | None:
+        """What is true now, for when the run goes back to the newest version; None without one."""
+        if self.version is None:
+            return None
+        best = self.best, self.best_version, self.best_round
+        return Before(self.version, self.completed, self.progress, self.progress_round, *best, tuple(self.norms))
 
     @property
     def spare(self) -> frozenset[int]:
@@ -696,9 +704,8 @@ class Coordinator:
 
     def _stepped(self, event: Stepped, at: float) -> list[Command]:
         s = self.state
-        if s.version is not None and event.version != s.version:
-            best = s.best, s.best_version, s.best_round
-            s.before = Before(s.version, s.completed, s.progress, s.progress_round, *best, tuple(s.norms))
+        if event.version != s.version:
+            s.before = s.here
         s.version = event.version
         if s.kind is Kind.PARAMETERS:
             source = s.tasks[0].client if s.tasks else ""

@@ -14,15 +14,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from umbel.config import ServerConfig
-from umbel.errors import SimulationError
+from umbel.errors import SimulationError, StoreError
 from umbel.exchange import as_text
 from umbel.pace import Pace
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds import events
 from umbel.rounds.coordinator import Phase, Rules, State
 from umbel.rounds.events import Event
-from umbel.rounds.messages import FailureKind, Input, Populated, Resumed, Started, Stopped
+from umbel.rounds.messages import FailureKind, Input, Lost, Populated, Resumed, Started, Stopped
 from umbel.runtime.contents import Contents
+from umbel.runtime.damage import find_damage
 from umbel.runtime.interactive import is_script, one_line
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel, kept_best
@@ -220,7 +221,7 @@ class _Simulation:
         stored = None if opened is None else opened.stored
         coordinator, history, untold, at = restored(stored, rules, self.num_rounds)
         slots = slots_of(self.strategy)
-        states, store = _places(opened, contents, coordinator.state, slots)
+        states, store, lost = _places(opened, contents, coordinator.state, slots)
         model = GlobalModel(
             contents,
             free_form=combines_by_itself(self.strategy),
@@ -278,6 +279,7 @@ class _Simulation:
                 transport=transport,
                 history=history,
                 untold=untold,
+                lost=lost,
                 observers=[outcome.observe, observe, _no_parameters],
                 clock=clock,
                 first=[begin, self.clients],
@@ -297,17 +299,25 @@ class _Simulation:
 
 def _places(
     opened: OpenedRun | None, contents: Contents, state: State, slots: Sequence[str]
-) -> tuple[States, Store]:
-    """Where clients' states are, and the store; with the model in its place, for a run that goes on."""
+) -> tuple[States, Store, Lost | None]:
+    """Where clients' states are, the store, and what it has lost; with the model in its place, for a run that goes on."""
     if opened is None:
-        return States(), MemoryStore(contents)
+        return States(), MemoryStore(contents), None
     from umbel.runtime.stores.sql import SqlStore
 
-    assert isinstance(opened.store, SqlStore)
-    states = States(opened.store.state_of, opened.store.with_state())
-    store = RoundStore(opened.store, contents, states, slots)
-    store.bring(state)
-    return states, store
+    durable = opened.store
+    assert isinstance(durable, SqlStore)
+    lost = find_damage(GlobalModel(durable.contents, free_form=True, max_examples=1, max_bytes=1, slots=slots), state)
+    with_state = durable.with_state()
+    if lost is not None and state.version in lost.versions and with_state:
+        raise StoreError(
+            f"the newest model of run {opened.run} is lost, and what its {len(with_state):,} clients keep is of that time: "
+            "the run cannot go back. Put back a copy of the file and start again, or begin anew with fresh=True"
+        )
+    states = States(durable.state_of, with_state)
+    store = RoundStore(durable, contents, states, slots)
+    store.bring(state, lost)
+    return states, store, lost
 
 
 def _particulars(clients: Populated, threads: int) -> dict[str, object]:
