@@ -100,6 +100,17 @@ def test_the_history_of_an_older_version_is_there_and_grows(old, version):
         assert database.snapshots("old")[-1].history == found.history
 
 
+@pytest.mark.parametrize("version", [3])
+def test_fewer_rounds_than_a_run_was_begun_with_are_said(old, caplog):
+    with contextlib.closing(opened(old)) as database:
+        (row,) = database.runs()
+        store = SqlStore(database, "old", FileContents(old / "old"))
+        found = restored(store.load(), rules_of("old", row.fingerprint), 1)
+        store.close()
+    assert found.coordinator.state.num_rounds == 3
+    assert "num_rounds=1 is less than the 3 that this run was begun with: 1 are done, and it goes on to 3" in caplog.text
+
+
 def test_the_whole_journal_of_an_older_version_can_be_replayed(old, version):
     with contextlib.closing(opened(old)) as database:
         (row,) = database.runs()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import shutil
+import struct
 import sys
 
 import numpy as np
@@ -140,6 +142,87 @@ def test_another_script_has_runs_of_its_own_and_no_word_is_said(folder, script, 
     assert again.run != name
     assert caplog.messages == []
     again.close()
+
+
+def test_a_script_that_was_moved_or_renamed_is_told_of_the_run_that_it_may_have_begun(
+    folder, script, caplog, monkeypatch, again
+):
+    name = started(folder)
+    moved = script.with_name("moved.py")
+    script.rename(moved)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(moved))
+    other = open_run(folder, mine(), fresh=False)
+    assert other.run != name
+    other.close()
+    (said,) = caplog.messages
+    assert f"Run {name} is unfinished, and the script that began it is gone: {script}" in said
+    assert f"UMBEL_RESUME={name}" in said
+    monkeypatch.setenv("UMBEL_RESUME", name)
+    again()
+    resumed = open_run(folder, mine(), fresh=False)
+    assert resumed.run == name
+    resumed.close()
+
+
+def test_attributes_that_a_strategy_had_changed_are_named_when_its_run_goes_on(folder, script, caplog):
+    opened = open_run(folder, mine(), fresh=False)
+    opened.store.write([Entry(Started(), 0.0)])
+    opened.store.note(runs.ATTRIBUTES, ["best", "seen"])
+    opened.close()
+    again = open_run(folder, mine(), fresh=False)
+    assert again.run == opened.run
+    again.close()
+    assert f"FedAvg had changed attributes of its own in run {again.run} (best, seen)" in caplog.text
+
+
+def test_a_database_that_is_not_the_one_that_was_there_is_refused_and_may_be_given_up(folder, script, caplog):
+    name = started(folder)
+    for path in folder.glob("runs.sqlite*"):
+        path.unlink()
+    with pytest.raises(StoreError, match=f"does not know the unfinished run {name}.*Put back a copy.*fresh=True"):
+        open_run(folder, mine(), fresh=False)
+    again = open_run(folder, mine(), fresh=True)
+    again.close()
+    assert f"Run {name}, which the database has lost, is given up" in caplog.text
+    assert (folder / name).is_dir()
+
+
+def test_a_finished_run_may_be_forgotten_with_its_database(folder, script):
+    opened = open_run(folder, mine(), fresh=False)
+    opened.store.write([Entry(Started(), 0.0)])
+    opened.store.finish("finished")
+    opened.close()
+    for path in folder.glob("runs.sqlite*"):
+        path.unlink()
+    open_run(folder, mine(), fresh=False).close()
+
+
+def test_a_run_whose_folder_is_gone_is_named_with_where_it_was_begun(folder, script):
+    name = started(folder)
+    shutil.rmtree(folder / name)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=f"run {name} has no folder .*It was begun in {os.getcwd()}"):
+            open_run(folder, mine(), fresh=False)
+    open_run(folder, mine(), fresh=True).close()
+
+
+def test_a_journal_that_is_shorter_than_it_was_is_said(folder, script, caplog):
+    name = started(folder)
+    mark = folder / name / "journal.mark"
+    assert mark.exists()
+    mark.write_bytes(struct.pack("<qq", 17, 3))
+    open_run(folder, mine(), fresh=False).close()
+    assert f"Run {name} ends with entry 1 and round 0 in the run database, and entry 17 was written" in caplog.text
+
+
+@pytest.mark.parametrize("gone", ["runs.sqlite", "runs.sqlite-wal"])
+def test_a_database_that_is_taken_away_while_the_run_is_on_is_noticed(folder, script, gone):
+    opened = open_run(folder, mine(), fresh=False)
+    opened.store.write([Entry(Started(), 0.0)])
+    (folder / gone).unlink()
+    with pytest.raises(StoreError, match=r"was removed or replaced while run .* was on"):
+        opened.store.write([Entry(Joined("a"), 1.0)])
+    opened.close()
 
 
 def test_values_of_the_initial_parameters_do_not_make_another_run(script, again):

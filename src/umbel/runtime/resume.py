@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from umbel.rounds.coordinator import Coordinator, Rules, State
 from umbel.rounds.events import Event
 from umbel.rounds.messages import Publish
+from umbel.runtime.log import logger
 from umbel.runtime.observers.history import History
 from umbel.runtime.replay import replay
 
@@ -38,4 +39,9 @@ def restored(stored: Stored | None, rules: Rules, num_rounds: int) -> Restored:
             for command in entry.commands:
                 if isinstance(command, Publish) and history.observe(command.event):
                     untold.append(command.event)
+        most = coordinator.state.num_rounds
+        if num_rounds < most:
+            done = coordinator.state.completed
+            text = "num_rounds=%d is less than the %d that this run was begun with: %d are done, and it goes on to %d"
+            logger.warning(text, num_rounds, most, done, most)
     return Restored(coordinator, history, untold, at)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from umbel.runtime.stores.database import Database, RunRow, Stored
 
 __all__ = [
+    "ATTRIBUTES",
     "DEFAULT_STORE",
     "RESUME",
     "OpenedRun",
@@ -53,6 +54,7 @@ __all__ = [
 
 DEFAULT_STORE = "umbel-runs"
 RESUME = "UMBEL_RESUME"  # names the run that `umbel resume` wants to go on
+ATTRIBUTES = "changed attributes"  # in a fingerprint: names of those that the strategy has changed while the run was on
 
 _NO_MATTER = {"command", "folder", "start"}  # in a fingerprint: how, where and as which of its script the run was begun
 _MAY_CHANGE = {"script", "script hash", "strategy keywords", "port", "num_rounds"}  # in a run that is resumed by name
@@ -213,7 +215,10 @@ def _continued(
     """The unfinished run that this start goes on with, if there is one; `fresh` gives it up instead."""
     others = []
     for row in database.runs():
-        if row.status != "running" or row.fingerprint.get("script") != mine["script"] or row.run == os.environ.get(RESUME):
+        if row.status != "running" or row.run == os.environ.get(RESUME):
+            continue
+        if row.fingerprint.get("script") != mine["script"]:
+            _say_moved(row)
             continue
         differences = _differences(row.fingerprint, mine)
         if differences:
@@ -236,6 +241,20 @@ def _continued(
         logger.info("Run %s is unfinished, but this is another one (%s)", run, "; ".join(differences))
         logger.info("Go on with it by: umbel resume %s", run)
     return None
+
+
+def _say_moved(row: RunRow) -> None:
+    """Says it where an unfinished run has lost its script, which may be this one under its old name or in its old folder."""
+    script = str(row.fingerprint.get("script") or "")
+    if script and not os.path.exists(script):
+        logger.warning(
+            "Run %s is unfinished, and the script that began it is gone: %s. This is a new run; if it is the same program, "
+            "renamed or moved, go on with that run by starting it with %s=%s in its environment",
+            row.run,
+            script,
+            RESUME,
+            row.run,
+        )
 
 
 def places(where: str | Path) -> tuple[str | sa.URL, Path]:
@@ -291,8 +310,21 @@ def _resumed(database: Database, folder: Path, row: RunRow, keeping: Keeping) ->
     except BaseException:
         opened.close()
         raise
+    _say_attributes(row)
     failpoint("resume.loaded")
     return opened
+
+
+def _say_attributes(row: RunRow) -> None:
+    names = row.fingerprint.get(ATTRIBUTES)
+    if isinstance(names, list):
+        logger.warning(
+            "%s had changed attributes of its own in run %s (%s). A resumed run does not bring them back: they are as the "
+            "script has made them now. Save what it must remember to a file, and read it when the strategy is made",
+            str(row.fingerprint.get("strategy")).rpartition(".")[2],
+            row.run,
+            ", ".join(map(str, names)),
+        )
 
 
 def _lock(file: IO[str], run: str) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from umbel.errors import SecurityError
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Phase, Rules
 from umbel.rounds.messages import Input, Resumed, Started, Stopped
+from umbel.runtime.attributes import Attributes
 from umbel.runtime.damage import find_damage
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.interactive import exit_code, is_script, one_line
@@ -29,7 +31,7 @@ from umbel.runtime.owner import Owner
 from umbel.runtime.process import prepare, spare_files
 from umbel.runtime.resume import restored
 from umbel.runtime.run import Clock, run
-from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, fingerprint, how_to_go_on, open_run, places
+from umbel.runtime.runs import ATTRIBUTES, DEFAULT_STORE, OpenedRun, fingerprint, how_to_go_on, open_run, places
 from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Durability, Keeping
@@ -208,6 +210,7 @@ def _serve(
         room=room,
     )
     outcome = Outcome()
+    attributes = Attributes(strategy, partial(store.note, ATTRIBUTES))
 
     logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, settings)
     if listener.open_to_all:
@@ -235,7 +238,7 @@ def _serve(
                 history=history,
                 untold=untold,
                 lost=lost,
-                observers=[outcome.observe, Console().observe],
+                observers=[outcome.observe, Console().observe, attributes.observe],
                 clock=Clock(at),
                 first=[begin],
             )

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from umbel.rounds import events
 from umbel.rounds.coordinator import Phase, Rules, State
 from umbel.rounds.events import Event
 from umbel.rounds.messages import FailureKind, Input, Lost, Populated, Resumed, Started, Stopped
+from umbel.runtime.attributes import Attributes
 from umbel.runtime.contents import Contents
 from umbel.runtime.damage import find_damage
 from umbel.runtime.interactive import is_script, one_line
@@ -37,7 +39,7 @@ from umbel.runtime.owner import Owner
 from umbel.runtime.process import prepare
 from umbel.runtime.resume import restored
 from umbel.runtime.run import NAG_EVERY, Clock, run
-from umbel.runtime.runs import OpenedRun, fingerprint, how_to_go_on, open_run
+from umbel.runtime.runs import ATTRIBUTES, OpenedRun, fingerprint, how_to_go_on, open_run
 from umbel.runtime.seeding import kept_generators
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Store
@@ -258,6 +260,7 @@ class _Simulation:
             room=self.room,
         )
         outcome = Outcome()
+        attributes = Attributes(self.strategy, partial(store.note, ATTRIBUTES))
         begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(self.num_rounds)
         with contextlib.ExitStack() as shown:
             observe: Callable[[Event], None] = Console().observe
@@ -280,7 +283,7 @@ class _Simulation:
                 history=history,
                 untold=untold,
                 lost=lost,
-                observers=[outcome.observe, observe, _no_parameters],
+                observers=[outcome.observe, observe, attributes.observe, _no_parameters],
                 clock=clock,
                 first=[begin, self.clients],
                 nag_every=NAG_EVERY if self.durations is None else math.inf,  # nobody waits for time that is told

@@ -25,6 +25,9 @@ class MemoryStore:
     def accepted(self, task: str) -> bool:
         return False
 
+    def note(self, name: str, value: object) -> None:
+        pass
+
     def finish(self, status: str) -> None:
         pass
 

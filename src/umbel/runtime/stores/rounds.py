@@ -74,6 +74,9 @@ class RoundStore:
     def accepted(self, task: str) -> bool:
         return False
 
+    def note(self, name: str, value: object) -> None:
+        self._durable.note(name, value)
+
     def finish(self, status: str) -> None:
         self._durable.finish(status)
 

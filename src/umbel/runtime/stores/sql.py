@@ -13,9 +13,11 @@ Knows rows; knows neither what an input means nor what a run does with it.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -195,19 +197,26 @@ class SqlStore:
         """The audit's last hash; None where no audit is kept."""
         return None if self._auditor is None else self._auditor.head
 
+    def note(self, name: str, value: object) -> None:
+        self._change_run(lambda row: {"fingerprint": json.dumps(json.loads(row.fingerprint) | {name: value})})
+
     def finish(self, status: str) -> None:
+        failpoint("run.before-finish")
+        self._change_run(lambda row: {"status": status})
+        self._mark.remove()
+        failpoint("run.after-finish")
+
+    def _change_run(self, change: Callable[[sa.Row[Any]], dict[str, str]]) -> None:
         mine = tables.runs.c.run == self._run
 
         def work(connection: sa.Connection) -> None:
             row = connection.execute(tables.runs.select().where(mine)).one_or_none()
             if row is not None:
-                checked = check_of(row.run, row.created, status, row.fingerprint)
-                connection.execute(tables.runs.update().where(mine).values(status=status, checked=checked))
+                new = {"status": row.status, "fingerprint": row.fingerprint} | change(row)
+                checked = check_of(row.run, row.created, new["status"], new["fingerprint"])
+                connection.execute(tables.runs.update().where(mine).values(**new, checked=checked))
 
-        failpoint("run.before-finish")
         self._transaction(work)
-        self._mark.remove()
-        failpoint("run.after-finish")
 
     def close(self) -> None:
         self._mark.close()

@@ -1,0 +1,65 @@
+"""What a strategy of the user's own keeps in attributes is noticed when it changes, and nothing else is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from umbel.rounds.events import ExchangeClosed, RoundStarted
+from umbel.runtime.attributes import Attributes
+from umbel.server.strategy import FedAvg
+
+CLOSED = ExchangeClosed(0.0, 1, "fit", 2, 0, 1.0)
+
+
+class Own(FedAvg):
+    def __init__(self):
+        super().__init__()
+        self.best, self.seen, self.last = float("nan"), [], None
+        self.counts, self.names, self.mean = {"a": 0}, {"a"}, np.zeros(3)
+        self.model = SimpleNamespace(layers=[1, 2])
+        self.callback = lambda: None
+
+
+CHANGES = {
+    "a number": ("best", lambda own: setattr(own, "best", 0.5)),
+    "a list that grows": ("seen", lambda own: own.seen.append(1)),
+    "an entry of a dict": ("counts", lambda own: own.counts.update(a=1)),
+    "a set": ("names", lambda own: own.names.add("b")),
+    "an array in place": ("mean", lambda own: own.mean.__iadd__(1)),
+    "an object of the user's": ("model", lambda own: own.model.layers.append(3)),
+    "another object": ("last", lambda own: setattr(own, "last", object())),
+    "a new attribute": ("new", lambda own: setattr(own, "new", 1)),
+    "one that goes": ("seen", lambda own: delattr(own, "seen")),
+}
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGES.values(), ids=CHANGES.keys())
+def test_an_attribute_that_changes_is_told_once(name, change):
+    own, told = Own(), []
+    attributes = Attributes(own, told.append)
+    attributes.observe(CLOSED)
+    assert told == []
+    change(own)
+    attributes.observe(RoundStarted(0.0, 1, 3))
+    assert told == []
+    attributes.observe(CLOSED)
+    attributes.observe(CLOSED)
+    assert told == [[name]]
+    own.more = 1
+    attributes.observe(CLOSED)
+    assert told[-1] == sorted({name, "more"})
+
+
+def test_parameters_that_are_given_once_and_umbel_s_own_strategies_are_no_memory():
+    own, told = Own(), []
+    attributes = Attributes(own, told.append)
+    own.initial_parameters = None
+    attributes.observe(CLOSED)
+    plain = FedAvg()
+    attributes = Attributes(plain, told.append)
+    plain.fraction_fit = 0.5
+    attributes.observe(CLOSED)
+    assert told == []
