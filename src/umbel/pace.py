@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
+from umbel.keywords import check_fields
 from umbel.spelling import Spelled
 from umbel.until import Until, improves
 
@@ -58,20 +58,10 @@ class Pace(metaclass=Spelled):
     def __post_init__(self) -> None:
         if isinstance(self.until, dict):  # as a store has written it
             object.__setattr__(self, "until", Until(**self.until))
-        norm = self.max_update_norm
-        if norm is not None and norm != "auto" and not _is_norm(norm):
-            raise ValueError(f"max_update_norm={norm!r}; it is a number above 0, 'auto', or None for no limit")
+        check_fields(self)
         if self.goal is not None and self.goal < max(self.quorum, 1):
             raise ValueError(f"goal={self.goal} is below quorum={self.quorum}: the round would close too early")
         if self.carry_over and self.goal is None:
             raise ValueError("carry_over=True needs a goal: the number of updates that make a round")
-        if self.max_staleness is not None and (self.max_staleness < 0 or not self.carry_over):
-            raise ValueError(f"max_staleness={self.max_staleness}; it is 0 or more, and needs carry_over=True")
-        if self.deadline is not None and not self.deadline > 0:
-            raise ValueError(f"deadline={self.deadline} seconds; it must be above 0, or None for no deadline")
-        if self.quorum < 0 or self.retries < 0:
-            raise ValueError(f"quorum={self.quorum} and retries={self.retries} must not be negative")
-
-
-def _is_norm(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+        if self.max_staleness is not None and not self.carry_over:
+            raise ValueError(f"max_staleness={self.max_staleness} needs carry_over=True")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from umbel.keywords import checked
 from umbel.population import Clients
 
 __all__ = ["Selector", "everyone", "only", "sample", "uniform", "weighted"]
@@ -19,6 +20,7 @@ class Selector(NamedTuple):
     pick: Callable[[Sequence[str], int, Callable[[], np.random.RandomState]], list[str]]
 
 
+@checked
 def uniform(*, fraction: float, min_clients: int, min_available: int) -> Selector:
     """`max(int(available × fraction), min_clients)` clients, all equally likely, once `min_available` are there.
 
@@ -53,6 +55,7 @@ def sample(clients: Iterable[str], size: int, rng: Callable[[], np.random.Random
     return [ordered[i] for i in sorted(chosen)]
 
 
+@checked
 def everyone(*, min_available: int = 1) -> Selector:
     """All clients that are there, once `min_available` are.
 
@@ -62,6 +65,7 @@ def everyone(*, min_available: int = 1) -> Selector:
     return Selector(lambda available: (available, max(min_available, available)), sample)
 
 
+@checked
 def weighted(
     weight: Callable[[str], float], *, fraction: float, min_clients: int, min_available: int
 ) -> Selector:
@@ -88,6 +92,7 @@ def weighted(
     return Selector(size, pick)
 
 
+@checked
 def only(able: Callable[[str], bool], selector: Selector) -> Selector:
     """`selector` among the clients whose name is `able`; the sizes are those of all that are there.
 

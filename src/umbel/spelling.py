@@ -1,12 +1,13 @@
-"""Calls with a keyword that is not there are told which one may have been meant."""
+"""Suggests the nearest keyword where a call has one that is not there."""
 
 from __future__ import annotations
 
 import re
 from abc import ABCMeta
 from collections.abc import Iterator
+from inspect import Parameter, Signature, signature
 
-__all__ = ["Spelled"]
+__all__ = ["Spelled", "unknown_keyword"]
 
 _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
@@ -21,6 +22,11 @@ class Spelled(ABCMeta):
     TypeError: Pot() has no keyword 'color'; did you mean 'colour'?
     """
 
+    @property
+    def __signature__(cls) -> Signature:  # that of __init__, which __call__ would hide
+        whole = signature(cls.__init__)  # type: ignore[misc]  # whichever __init__ it is
+        return whole.replace(parameters=[*whole.parameters.values()][1:])
+
     def __call__(cls, *args, **keywords):  # type: ignore[no-untyped-def]  # typed, it would hide the signature of __init__
         try:
             return super().__call__(*args, **keywords)
@@ -29,10 +35,11 @@ class Spelled(ABCMeta):
             known = sorted({*_keywords(cls)})
             if found is None or found[1] not in keywords or found[1] in known:  # somebody else's
                 raise
-            raise TypeError(_said(cls.__name__, found[1], known)) from error
+            raise TypeError(unknown_keyword(cls.__name__, found[1], known)) from error
 
 
-def _said(name: str, keyword: str, known: list[str]) -> str:
+def unknown_keyword(name: str, keyword: str, known: list[str]) -> str:
+    """What is wrong with this keyword of `name()`, and the nearest of those it has."""
     from difflib import get_close_matches
 
     close = get_close_matches(keyword, known, n=1)
@@ -42,8 +49,6 @@ def _said(name: str, keyword: str, known: list[str]) -> str:
 
 def _keywords(cls: type) -> Iterator[str]:
     """The keywords of its `__init__`, and of those of its parents to which it passes others on."""
-    from inspect import Parameter, signature
-
     for parent in cls.__mro__:
         if "__init__" not in vars(parent):
             continue

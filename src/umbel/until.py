@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from umbel.keywords import check_fields
 from umbel.spelling import Spelled
 
 __all__ = ["Until", "improves"]
@@ -33,20 +34,11 @@ class Until(metaclass=Spelled):
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.metric, str):
-            raise TypeError(f"metric={self.metric!r}; it is 'loss' or the name of a metric, such as metric='accuracy'")
-        for name in ("at_least", "at_most", "patience", "min_delta", "seconds"):
-            value = getattr(self, name)
-            if value is not None and not hasattr(value, "__float__"):
-                raise TypeError(f"{name}={value!r}; it is a number")
+        check_fields(self)
         if not self.watches and self.seconds is None:
             raise ValueError("Until() never ends a run: give at_least, at_most, patience or seconds")
         if self.at_least is not None and self.at_most is not None:
             raise ValueError("a target is at_least or at_most, not both")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience={self.patience}; it is a number of rounds, 1 or more")
-        if not self.min_delta >= 0 or (self.seconds is not None and not self.seconds > 0):
-            raise ValueError(f"min_delta={self.min_delta} must be 0 or more, and seconds={self.seconds} above 0")
 
     @property
     def watches(self) -> bool:

@@ -12,12 +12,14 @@ from umbel.datasets import (
     DirichletPartitioner,
     FederatedDataset,
     GroupedNaturalIdPartitioner,
+    IidPartitioner,
     InnerDirichletPartitioner,
     NaturalIdPartitioner,
     PathologicalPartitioner,
     ShardPartitioner,
 )
 from umbel.datasets.partition.by_size import dirichlet_sizes
+from umbel.datasets.partition.labels import classes_of
 from umbel.errors import DataError
 
 LABEL = np.arange(40) % 4
@@ -122,3 +124,49 @@ def test_an_id_column_with_a_million_values(kind):
     }.items():
         with pytest.raises(DataError, match=said):
             part_of(source, how)
+
+
+ROWS = datasets.Dataset.from_dict({"x": list(range(100))})
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (datasets.DatasetDict({"test": ROWS}), r"a DatasetDict; it divides one split: set .dataset = splits\['test'\]"),
+        ({"x": [1, 2]}, "a dict; it divides one split"),
+        (ROWS.to_iterable_dataset(), "an IterableDataset; a stream has no length: load it without streaming=True"),
+        (np.arange(100), r"an? ndarray; give it a datasets.Dataset, or give the data to FederatedDataset"),
+        (pd.DataFrame({"x": [1, 2]}), "a DataFrame; give it a datasets.Dataset"),
+        ([1, 2, 3], "a list; give it a datasets.Dataset"),
+        (None, "a NoneType; give it a datasets.Dataset"),
+    ],
+)
+def test_what_a_partitioner_cannot_divide_is_named_when_it_is_set(given, remedy):
+    partitioner = IidPartitioner(5)
+    with pytest.raises(DataError, match=f"This IidPartitioner was given {remedy}"):
+        partitioner.dataset = given
+    partitioner.dataset = ROWS
+    assert len(partitioner.load_partition(0)) == 20
+
+
+@pytest.mark.parametrize("how", ["dirichlet", "inner dirichlet", "pathological"])
+def test_measured_numbers_are_no_classes(how):
+    drawn = np.random.default_rng(0).normal(size=5000)
+    for measured in (drawn[:200], drawn, drawn.round(2), drawn.astype("float32")):
+        with pytest.raises(DataError, match=r"Column 'y' has .* different values .* Divide it with ContinuousPartitioner"):
+            part_of({"y": measured}, BY_LABEL[how]("y"))
+
+
+@pytest.mark.parametrize("how", ["dirichlet", "inner dirichlet", "pathological"])
+def test_whole_numbers_and_a_few_fractions_are_classes_also_as_floats(how):
+    stars = np.arange(40) % 10 / 2
+    for labels in (LABEL.astype("float64"), stars):
+        part_of({"y": labels}, BY_LABEL[how]("y"))
+    assert len(classes_of(np.arange(200.0)).values) == 200
+
+
+def test_a_flag_is_true_or_false():
+    with pytest.raises(DataError, match="shuffle='no'; it is True or False"):
+        DirichletPartitioner(2, "y", 1.0, shuffle="no")
+    with pytest.raises(DataError, match="shuffle='yes'; it is True or False"):
+        FederatedDataset(dataset={"y": LABEL}, partitioners={"train": 2}, shuffle="yes")

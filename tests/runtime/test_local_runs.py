@@ -426,7 +426,7 @@ def test_arrays_in_the_place_of_parameters_are_named():
 
     with pytest.raises(StrategyError, match=r"configure_fit\(\) returned a list for parameters; return Parameters"):
         run_locally(Listing(), {"a": Learner()})
-    with pytest.raises(TypeError, match=r"initial_parameters are a list; they are Parameters, such as ndarrays_to_"):
+    with pytest.raises(TypeError, match=r"it is Parameters, .*: write initial_parameters=ndarrays_to_parameters\(arrays\)"):
         FedAvg(initial_parameters=START)
 
 

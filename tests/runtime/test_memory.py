@@ -196,7 +196,7 @@ def test_a_cohort_is_never_chosen_too_small_for_its_rule():
         (lambda: Krum(num_malicious_clients=2, min_available_clients=6), "may be of 6"),
         (lambda: Krum(num_malicious_clients=1, pace=Pace(goal=3)), r"round closes with 3; set Pace\(goal=5\)"),
         (lambda: Krum(num_malicious_clients=-1), "0 or more"),
-        (lambda: Bucketing(Krum(num_malicious_clients=1), bucket_size=0), "holds one at least"),
+        (lambda: Bucketing(Krum(num_malicious_clients=1), bucket_size=0), "bucket_size=0; it is a whole number of updates"),
     ],
 )
 def test_a_strategy_that_could_not_work_is_refused_when_it_is_made(make, text):

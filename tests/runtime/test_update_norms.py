@@ -169,9 +169,10 @@ def test_a_strategy_of_bytes_takes_it_and_measures_nothing():
 
 @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "Auto", True, [1.0]])
 def test_what_is_no_norm_is_said_when_the_strategy_is_made(value):
-    with pytest.raises(ValueError, match=r"max_update_norm=.*; it is a number above 0, 'auto', or None for no limit"):
+    said = r"max_update_norm=.*; it is a number above 0, 'auto', or None for no limit"
+    with pytest.raises((TypeError, ValueError), match=said):
         FedAvg(max_update_norm=value)
-    with pytest.raises(ValueError, match="max_update_norm"):
+    with pytest.raises((TypeError, ValueError), match="max_update_norm"):
         Pace(max_update_norm=value)
 
 

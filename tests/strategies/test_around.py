@@ -152,5 +152,5 @@ def test_several_may_be_around_each_other_but_each_once():
     assert copy.deepcopy(strategy).parts.aggregator.name == strategy.parts.aggregator.name
     with pytest.raises(TypeError, match="Bucketing is a Bucketing already"):
         Bucketing(strategy)
-    with pytest.raises(TypeError, match=r"PowerOfChoice is made from another strategy, such as FedAvg\(\); got int"):
+    with pytest.raises(TypeError, match=r"strategy=3; it is a strategy with FedAvg's parts: write strategy=FedAvg\(\)"):
         PowerOfChoice(3, candidates=2)

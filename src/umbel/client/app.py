@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from umbel.exchange import Context
+from umbel.keywords import check_fields, checked
 from umbel.runtime.interactive import exit_code
 from umbel.runtime.log import configure, logger
 from umbel.runtime.named_once import named_once
@@ -31,7 +32,11 @@ class ClientApp:
 
     client_fn: ClientFn
 
+    def __post_init__(self) -> None:
+        check_fields(self)
 
+
+@checked
 def start_client(
     *,
     server_address: str,

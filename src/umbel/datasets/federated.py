@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from umbel.datasets import index_cache, sources
 from umbel.datasets.partition import IndexArray, shuffled
 from umbel.datasets.partitioners import IidPartitioner, Partitioner, RowPartitioner, checked_id, whole
+from umbel.datasets.partitioners.arguments import flag
 from umbel.datasets.partitioners.natural import number_together
 from umbel.datasets.preprocess import Merger
 from umbel.datasets.view import View
@@ -83,7 +84,7 @@ class FederatedDataset:
                 f"preprocessor is {preprocessor!r}, and must be a function from splits to splits, or name each new split "
                 "and those it is made of, such as {'all': ('train', 'test')}."
             )
-        self._shuffle = shuffle
+        self._shuffle = flag("shuffle", shuffle)
         self._seed = seed
         self._options = load_dataset_kwargs
         self._partitioners = _parsed(partitioners)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from umbel.config import ServerConfig
 from umbel.errors import SecurityError
+from umbel.keywords import check_fields, checked
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Phase, Rules
 from umbel.rounds.messages import Input, Resumed, Started, Stopped
@@ -60,7 +61,11 @@ class ServerApp:
     config: ServerConfig | None = None
     strategy: Strategy | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
 
+
+@checked
 def start_server(
     *,
     server_address: str = "[::]:8080",

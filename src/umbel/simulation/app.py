@@ -17,6 +17,7 @@ from pathlib import Path
 from umbel.config import ServerConfig
 from umbel.errors import SimulationError, StoreError
 from umbel.exchange import as_text
+from umbel.keywords import checked_raising
 from umbel.pace import Pace
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds import events
@@ -52,7 +53,7 @@ from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.runtime.transports.simulated.virtual import Durations, VirtualTime
 from umbel.simulation.crews import Backend, Wishes, crew_for
-from umbel.simulation.resources import client_needs, whole
+from umbel.simulation.resources import client_needs
 from umbel.strategies.base import Strategy
 from umbel.strategies.classic import combines_by_itself, slots_of, summing
 from umbel.strategies.clients import ClientManager, SimpleClientManager
@@ -68,6 +69,7 @@ BY_CTRL_C = "stopped by Ctrl-C"
 _ended: Counter[str] = Counter()
 
 
+@checked_raising(SimulationError)
 def start_simulation(
     *,
     client_fn: ClientFn,
@@ -134,10 +136,6 @@ def start_simulation(
     chosen = getattr(server, "strategy", None) or strategy or FedAvg()
     manager = client_manager or getattr(server, "client_manager", None) or SimpleClientManager()
     settings = config or ServerConfig()
-    _check_kinds(chosen, settings)
-    seed = whole("seed", seed, None)
-    threads = whole("threads", threads, 1)
-    workers = None if workers is None else whole("workers", workers, 1)
     pace = chosen.pace.within(settings.round_timeout)
     clients = _population(num_clients, clients_ids)
     _check_cohort(chosen, _size(clients))
@@ -180,9 +178,9 @@ def start_simulation(
             folds=aggregator is not None,
             singly=singly,
             durations=durations,
-            max_examples=whole("max_examples", max_examples, 1),
-            max_bytes=None if max_bytes is None else whole("max_bytes", max_bytes, 1),
-            room=Room(whole("max_metrics", max_metrics, 0), whole("max_metrics_size", max_metrics_size, 0)),
+            max_examples=max_examples,
+            max_bytes=max_bytes,
+            room=Room(max_metrics, max_metrics_size),
         )
         by_bar = somebody_watches() if progress is None else progress
         try:
@@ -344,9 +342,7 @@ def _population(num_clients: int | None, clients_ids: Sequence[str] | None) -> P
     if (num_clients is None) == (clients_ids is None):
         raise SimulationError("give start_simulation either num_clients= or clients_ids=, one of them")
     if num_clients is not None:
-        return Populated(whole("num_clients", num_clients, 1))
-    if isinstance(clients_ids, str):
-        raise SimulationError(f"clients_ids={clients_ids!r} is one text; it is a list of names")
+        return Populated(num_clients)
     names = tuple(str(name) if isinstance(name, str) else "" for name in (() if clients_ids is None else clients_ids))
     if not all(names) or len(set(names)) < max(len(names), 1) or any(name != as_text(name) for name in names):
         raise SimulationError("clients_ids are the clients' names: at least one, all of them Unicode text and different")
@@ -355,14 +351,6 @@ def _population(num_clients: int | None, clients_ids: Sequence[str] | None) -> P
 
 def _size(clients: Populated) -> int:
     return clients.numbered or len(clients.names)
-
-
-def _check_kinds(strategy: object, config: object) -> None:
-    """Raises `SimulationError` for what people hand in by mistake."""
-    if isinstance(strategy, type):
-        raise SimulationError(f"strategy= is the class {strategy.__name__}; make one: {strategy.__name__}()")
-    if not isinstance(config, ServerConfig):
-        raise SimulationError(f"config={config!r} is a {type(config).__name__}; give a ServerConfig(num_rounds=…)")
 
 
 def _check_cohort(strategy: Strategy, population: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import operator
 import os
 import subprocess
 from collections.abc import Mapping
@@ -11,7 +9,7 @@ from dataclasses import dataclass
 
 from umbel.errors import SimulationError
 
-__all__ = ["Places", "client_needs", "gpus", "places", "processors", "whole"]
+__all__ = ["Places", "client_needs", "gpus", "places", "processors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +18,6 @@ class Places:
 
     slots: int
     devices: tuple[str, ...] | None
-
-
-def whole(name: str, value: object, least: int | None) -> int:
-    """A whole number that somebody has handed in, a numpy one too. Raises `SimulationError` naming it."""
-    with contextlib.suppress(TypeError):
-        number = operator.index(value)  # type: ignore[arg-type]  # that is the question
-        if not isinstance(value, bool) and (least is None or number >= least):
-            return number
-    raise SimulationError(f"{name}={value!r}; it is a whole number" + ("" if least is None else f", {least} or more"))
 
 
 def client_needs(resources: Mapping[str, float] | None) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from umbel.exchange import Parameters
+from umbel.keywords import checked
 from umbel.optimizers import Rate, adagrad, adam, momentum, sgd, yogi
 from umbel.statistics import Averaged, check_averaged
 from umbel.strategies.base import Parts
@@ -27,6 +28,7 @@ class FedAvgM(FedAvg):
       BatchNorm's statistics and counters, by their names or, where arrays have none, by the form that PyTorch gives them
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -58,6 +60,7 @@ class FedOpt(FedAvg):
     - `averaged`: which arrays are averaged and not stepped, as in `FedAvgM`
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -91,6 +94,7 @@ class FedAdagrad(FedOpt):
     Reddi et al. 2021, Algorithm 2, FedAdagrad, with β₁ = 0. v starts from 0 as in flwr, in the paper from at least τ².
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -117,6 +121,7 @@ class FedAdam(FedOpt):
     the first rounds; the paper has ηₜ = η, and Kingma and Ba (2015) have t where flwr has t + 1.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -151,6 +156,7 @@ class FedYogi(FedOpt):
     Reddi et al. 2021, Algorithm 2, FedYogi. v starts from 0 as in flwr, in the paper from at least τ².
     """
 
+    @checked
     def __init__(
         self,
         *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+from umbel.keywords import ANOTHER_STRATEGY
 from umbel.spelling import Spelled
 from umbel.strategies.fedavg import FedAvg
 
@@ -20,9 +21,8 @@ class Around(FedAvg):
     def __new__(cls, strategy: FedAvg | None = None, **_: object) -> Self:
         if strategy is None:  # as `copy` makes one
             return super().__new__(cls)
+        ANOTHER_STRATEGY.check("strategy", strategy)
         inner = type(strategy)
-        if not isinstance(strategy, FedAvg):
-            raise TypeError(f"{cls.__name__} is made from another strategy, such as FedAvg(); got {inner.__name__}")
         if issubclass(inner, cls):
             raise TypeError(f"{inner.__name__} is a {cls.__name__} already")
         names = {"__module__": inner.__module__, "__qualname__": f"{cls.__qualname__}({inner.__qualname__})"}

@@ -17,6 +17,7 @@ from umbel.aggregators import chunk_size, mean
 from umbel.combine import Contribution, combine, in_memory
 from umbel.errors import StrategyError
 from umbel.exchange import EvaluateIns, FitIns, FitRes, Metrics, Parameters, Scalar
+from umbel.keywords import checked
 from umbel.optimizers import sgd
 from umbel.params import Blob, Params
 from umbel.strategies.base import FailedResult
@@ -77,6 +78,7 @@ class FedXgbBagging(_Growing):
       takes the place of `evaluate_fn`, which is given them as an array. Neither is asked before there is a booster.
     """
 
+    @checked
     def __init__(
         self,
         evaluate_function: Callable[[int, Parameters, dict[str, Scalar]], tuple[float, Metrics] | None] | None = None,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Unpack
 
+from umbel.keywords import checked
 from umbel.optimizers import Rate, sgd
 from umbel.pace import Pace
 from umbel.statistics import Averaged, check_averaged
@@ -46,6 +47,7 @@ class FedBuff(FedAvg):
     - `averaged`: which arrays are averaged and not stepped by η, as in `FedAvgM`
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -58,7 +60,7 @@ class FedBuff(FedAvg):
         **classic: Unpack[Classic],
     ) -> None:
         check_averaged(averaged)
-        if not 1 <= buffer_size <= concurrency:
+        if buffer_size > concurrency:
             raise ValueError(f"buffer_size={buffer_size} and concurrency={concurrency}; the buffer is 1 to concurrency")
         super().__init__(**{"min_fit_clients": 1, "min_available_clients": buffer_size, **classic})  # type: ignore[arg-type]  # the same keywords
         self.buffer_size = buffer_size
@@ -104,6 +106,7 @@ class FedAsync(FedBuff):
 
     _mixes = True
 
+    @checked
     def __init__(
         self,
         *,
@@ -113,8 +116,6 @@ class FedAsync(FedBuff):
         max_staleness: int | None = None,
         **classic: Unpack[Classic],
     ) -> None:
-        if not 0 < mixing <= 1:
-            raise ValueError(f"mixing={mixing}; it is how much of the new model comes from an update, above 0, at most 1")
         super().__init__(
             buffer_size=1, concurrency=concurrency, staleness=staleness, max_staleness=max_staleness, **classic
         )

@@ -6,6 +6,7 @@ import math
 
 from umbel.errors import ClientFailed
 from umbel.exchange import EvaluateIns, Parameters
+from umbel.keywords import checked
 from umbel.strategies.around import Around
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.strategies.fedavg import FedAvg, config_of
@@ -27,9 +28,8 @@ class PowerOfChoice(Around):
     samples by itself chooses by itself.
     """
 
+    @checked
     def __init__(self, strategy: FedAvg, *, candidates: int) -> None:
-        if candidates < 1:
-            raise ValueError(f"candidates={candidates}; at least one client has to be asked")
         self.candidates = candidates
 
     def _cohort(self, server_round: int, parameters: Parameters, client_manager: ClientManager) -> list[ClientProxy]:

@@ -9,6 +9,7 @@ from typing import Unpack
 from umbel.aggregators import fair
 from umbel.errors import StrategyError
 from umbel.exchange import Parameters
+from umbel.keywords import checked
 from umbel.strategies.base import Parts
 from umbel.strategies.combining import Results, started_from
 from umbel.strategies.fedavg import Common, FedAvg
@@ -29,6 +30,7 @@ class QFedAvg(FedAvg):
     - `qffl_learning_rate`: the clients' learning rate, 1/L
     """
 
+    @checked
     def __init__(
         self,
         *,

@@ -21,6 +21,7 @@ from umbel.exchange import (
     Parameters,
     Scalar,
 )
+from umbel.keywords import checked
 from umbel.optimizers import sgd
 from umbel.pace import Pace
 from umbel.params import NDArrays
@@ -102,6 +103,7 @@ class FedAvg(Strategy):
       times the median of the norms that were accepted in earlier rounds. A norm is the L2 norm of the whole difference.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -126,20 +128,6 @@ class FedAvg(Strategy):
         evaluate_every: int = 1,
         max_update_norm: float | str | None = None,
     ) -> None:
-        if not hasattr(evaluate_every, "__index__") or evaluate_every < 1:
-            raise ValueError(f"evaluate_every={evaluate_every!r}; it is a number of rounds, 1 or more")
-        if until is not None and not isinstance(until, Until):
-            raise TypeError(f"until={until!r}; it is an Until, such as until=Until(metric='accuracy', at_least=0.97)")
-        if keep_best is not None and not isinstance(keep_best, str):
-            raise TypeError(f"keep_best={keep_best!r}; it is 'loss' or the name of a metric, such as keep_best='accuracy'")
-        if initial_parameters is not None and not isinstance(initial_parameters, Parameters):
-            raise TypeError(
-                f"initial_parameters are a {type(initial_parameters).__name__}; they are Parameters, such as "
-                "ndarrays_to_parameters(arrays)"
-            )
-        for name, fraction in (("fraction_fit", fraction_fit), ("fraction_evaluate", fraction_evaluate)):
-            if not 0 <= fraction <= 1:
-                raise ValueError(f"{name}={fraction}; it is a part of the present clients, from 0 to 1")
         self.fraction_fit = fraction_fit
         self.fraction_evaluate = fraction_evaluate
         self.min_fit_clients = min_fit_clients
@@ -160,7 +148,6 @@ class FedAvg(Strategy):
         self.keep_best = keep_best
         self.evaluate_every = evaluate_every
         self.max_update_norm = max_update_norm
-        Pace(max_update_norm=max_update_norm)  # a wrong one is said here
         self._alone = Alone(initial_parameters)
 
     @property

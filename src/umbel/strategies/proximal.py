@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from umbel.exchange import FitIns, Parameters
+from umbel.keywords import checked
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.strategies.fedavg import Classic, FedAvg
 
@@ -18,9 +19,8 @@ class FedProx(FedAvg):
     strategy sends μ as `config["proximal_mu"]`. With μ = 0 it is FedAvg.
     """
 
+    @checked
     def __init__(self, *, proximal_mu: float, **classic: Unpack[Classic]) -> None:
-        if not proximal_mu >= 0:
-            raise ValueError(f"proximal_mu={proximal_mu}; it is the weight of a penalty, 0 or more")
         super().__init__(**classic)
         self.proximal_mu = proximal_mu
 

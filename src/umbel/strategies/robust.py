@@ -26,6 +26,7 @@ from umbel.aggregators import (
 )
 from umbel.errors import StrategyError
 from umbel.exchange import Metrics
+from umbel.keywords import checked
 from umbel.params import NDArrays
 from umbel.remarks import Remark, remark
 from umbel.strategies.around import Around
@@ -121,6 +122,7 @@ class FedTrimmedAvg(_Robust):
     - `beta`: part that is cut off on each side, at least 0 and below 0.5
     """
 
+    @checked
     def __init__(self, *, beta: float = 0.2, **classic: Unpack[Classic]) -> None:
         super().__init__(**classic)
         self.beta = beta
@@ -141,6 +143,7 @@ class Krum(_Robust):
       It is the plain mean, as in the paper; flwr weighs it by numbers of examples, which an attacker chooses.
     """
 
+    @checked
     def __init__(
         self, *, num_malicious_clients: int = 0, num_clients_to_keep: int = 0, **classic: Unpack[Classic]
     ) -> None:
@@ -159,6 +162,7 @@ class MultiKrum(_Robust):
     Blanchard et al. 2017, section 5.3. Needs K ≥ 2f + 3.
     """
 
+    @checked
     def __init__(
         self, *, num_malicious_clients: int = 0, num_clients_to_keep: int | None = None, **classic: Unpack[Classic]
     ) -> None:
@@ -181,6 +185,7 @@ class Bulyan(_Robust):
     - `first_aggregation_rule`, `to_keep`: the electing rule and its argument, which flwr's users had to give; it is Krum
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -212,6 +217,7 @@ class GeometricMedian(_Robust):
       of what all claim: who claims 10⁷ examples would otherwise be the result.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -247,6 +253,7 @@ class CenteredClipping(_Robust):
     - `iterations`: of the formula in each round
     """
 
+    @checked
     def __init__(self, *, clipping_radius: float = 10.0, iterations: int = 1, **classic: Unpack[Classic]) -> None:
         super().__init__(**classic)
         self.clipping_radius = clipping_radius
@@ -266,6 +273,7 @@ class FLTrust(_Robust):
       client would, and returns it
     """
 
+    @checked
     def __init__(self, *, root_fit: Callable[[int, NDArrays], NDArrays], **classic: Unpack[Classic]) -> None:
         super().__init__(**classic)
         self.root_fit = root_fit
@@ -308,6 +316,7 @@ class Bucketing(_Mixing):
     `Bucketing(GeometricMedian(), bucket_size=2)`. The other strategy's f counts buckets.
     """
 
+    @checked
     def __init__(self, strategy: FedAvg, *, bucket_size: int = 2) -> None:
         self.bucket_size = bucket_size
         self._prepares(strategy)
@@ -324,6 +333,7 @@ class NearestNeighbourMixing(_Mixing):
     `NearestNeighbourMixing(FedTrimmedAvg(), num_malicious_clients=2)`.
     """
 
+    @checked
     def __init__(self, strategy: FedAvg, *, num_malicious_clients: int = 0) -> None:
         self.num_left_out = num_malicious_clients
         self._prepares(strategy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from umbel.errors import StrategyError
+from umbel.keywords import check_fields
 from umbel.strategies.base import Strategy
 from umbel.strategies.clients import ClientManager
 
@@ -21,6 +22,9 @@ class Server:
 
     client_manager: ClientManager | None = None
     strategy: Strategy | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 # What the classic server does itself, and where it is asked here.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from umbel.exchange import EvaluateRes, FitRes, Parameters
+from umbel.keywords import checked
 from umbel.strategies.base import FailedResult
 from umbel.strategies.clients import ClientProxy
 from umbel.strategies.fedavg import Common, FedAvg
@@ -20,6 +21,7 @@ class FaultTolerantFedAvg(FedAvg):
     It differs from flwr in that losses and metrics without a function are averaged, as everywhere in Umbel.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -38,9 +40,6 @@ class FaultTolerantFedAvg(FedAvg):
             initial_parameters=initial_parameters,
             **common,
         )
-        for name, rate in (("fit", min_completion_rate_fit), ("evaluate", min_completion_rate_evaluate)):
-            if not 0 <= rate <= 1:
-                raise ValueError(f"min_completion_rate_{name}={rate}; it is a part of the cohort, from 0 to 1")
         self.completion_rate_fit = min_completion_rate_fit
         self.completion_rate_evaluate = min_completion_rate_evaluate
 

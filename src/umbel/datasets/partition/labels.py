@@ -106,8 +106,19 @@ def missing(name: str, first: int, count: int) -> DataError:
 
 
 def classes_of(labels: npt.NDArray[np.generic] | Labels) -> Labels:
-    """As `encoded`, for columns of classes. Raises DataError where there are more than MAX_CLASSES."""
+    """As `encoded`, for columns of classes.
+
+    Raises DataError where there are more than MAX_CLASSES, and for measured numbers: fractions, more than 100 of them or
+    such as seldom come twice.
+    """
     found = encoded(labels)
+    many = len(found.values) > 100 or 2 * len(found.values) > len(found)
+    if many and any(isinstance(value, float) and not value.is_integer() for value in found.values):
+        raise DataError(
+            f"Column {found.name!r} has {len(found.values)} different values in {len(found)} rows, such as "
+            f"{found.values[0]}: it is measured, and names no classes. Divide it with ContinuousPartitioner, or add a "
+            "column of ranges with a preprocessor."
+        )
     if len(found.values) > MAX_CLASSES:
         raise DataError(
             f"Column {found.name!r} has {len(found.values)} different values, and at most {MAX_CLASSES} are taken for "

@@ -11,9 +11,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from umbel import forms
 from umbel.errors import DataError
 
-__all__ = ["between", "count", "counts", "names", "numbers", "one_of", "seed_of", "whole"]
+__all__ = ["between", "count", "counts", "flag", "names", "numbers", "one_of", "seed_of", "whole"]
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -61,6 +62,18 @@ def between(name: str, value: object, low: float, high: float, *, of: str) -> fl
         return float(value)
     limits = f"from {low:g} up" if math.isinf(high) else f"from {low:g} to {high:g}"
     raise DataError(f"{name} is {value!r}, and must be a number {limits}: {of}.")
+
+
+def flag(name: str, value: object) -> bool:
+    """`value` as a bool, numpy's and 1 and 0 too, or DataError.
+
+    >>> flag("shuffle", 1)
+    True
+    """
+    try:
+        return bool(forms.flag().check(name, value))
+    except TypeError as error:
+        raise DataError(str(error)) from None
 
 
 def seed_of(value: object) -> int:

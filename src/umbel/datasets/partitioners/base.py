@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ class Partitioner(ABC):
     @dataset.setter
     def dataset(self, dataset: Rows) -> None:
         self._check_free()
+        _check_rows(type(self).__name__, dataset)
         self._dataset = dataset
 
     def promise(self, dataset: Callable[[], Rows]) -> None:
@@ -67,6 +68,21 @@ class Partitioner(ABC):
     @abstractmethod
     def load_partition(self, partition_id: int) -> Rows:
         """One partition. Raises DataError where there is none of that number."""
+
+
+def _check_rows(partitioner: str, dataset: object) -> None:
+    """Raises DataError for what people set as a dataset, and is none that can be divided."""
+    if all(hasattr(dataset, name) for name in ("__len__", "select", "column_names")) and not isinstance(dataset, Mapping):
+        return
+    kind = type(dataset).__name__
+    if isinstance(dataset, Mapping):  # a DatasetDict
+        first = next(iter(dataset), "train")
+        remedy = f"it divides one split: set .dataset = splits[{first!r}]"
+    elif hasattr(dataset, "__iter__") and hasattr(dataset, "column_names"):
+        remedy = "a stream has no length: load it without streaming=True"
+    else:
+        remedy = "give it a datasets.Dataset, or give the data to FederatedDataset(dataset=…, partitioners={'train': …})"
+    raise DataError(f"This {partitioner} was given {'an' if kind[0] in 'AEIOU' else 'a'} {kind}; {remedy}.")
 
 
 class RowPartitioner(Partitioner):

@@ -18,7 +18,7 @@ from umbel.datasets.column import labels_of, values_of
 from umbel.datasets.partition.dirichlet import alphas
 from umbel.datasets.partition.labels import Labels, classes_of
 from umbel.datasets.partition.rows import IndexArray, at_most_rows, mixed
-from umbel.datasets.partitioners.arguments import between, count, counts, numbers, one_of, seed_of
+from umbel.datasets.partitioners.arguments import between, count, counts, flag, numbers, one_of, seed_of
 from umbel.datasets.partitioners.base import CountedPartitioner, partition_count
 from umbel.errors import DataError
 
@@ -71,8 +71,8 @@ class DirichletPartitioner(LabelPartitioner):
         self._partition_by = partition_by
         self._alpha = alphas(alpha, self._num_partitions, per="partition")
         self._min_partition_size = count("min_partition_size", min_partition_size, least=0, of="rows that everyone has")
-        self._self_balancing = bool(self_balancing)
-        self._shuffle = bool(shuffle)
+        self._self_balancing = flag("self_balancing", self_balancing)
+        self._shuffle = flag("shuffle", shuffle)
         self._seed = seed_of(seed)
 
     def divide(self, labels: Labels) -> list[IndexArray]:
@@ -101,7 +101,7 @@ class InnerDirichletPartitioner(LabelPartitioner):
         self._num_partitions = len(self._partition_sizes)
         self._partition_by = partition_by
         self._alpha = numbers("alpha", alpha, of="a positive number, or a list of one per class")
-        self._shuffle = bool(shuffle)
+        self._shuffle = flag("shuffle", shuffle)
         self._seed = seed_of(seed)
 
     def divide(self, labels: Labels) -> list[IndexArray]:
@@ -136,7 +136,7 @@ class PathologicalPartitioner(LabelPartitioner):
         self._partition_by = partition_by
         self._each = count("num_classes_per_partition", num_classes_per_partition, of="how many labels a partition has")
         self._mode = one_of("class_assignment_mode", ClassAssignment, class_assignment_mode)
-        self._shuffle = bool(shuffle)
+        self._shuffle = flag("shuffle", shuffle)
         self._seed = seed_of(seed)
 
     def divide(self, labels: Labels) -> list[IndexArray]:
@@ -183,8 +183,8 @@ class ShardPartitioner(LabelPartitioner):
             else count("num_shards_per_partition", num_shards_per_partition, of="how many shards a partition gets")
         )
         self._shard_size = None if shard_size is None else count("shard_size", shard_size, of="how many rows a shard has")
-        self._keep_incomplete_shard = bool(keep_incomplete_shard)
-        self._shuffle = bool(shuffle)
+        self._keep_incomplete_shard = flag("keep_incomplete_shard", keep_incomplete_shard)
+        self._shuffle = flag("shuffle", shuffle)
         self._seed = seed_of(seed)
 
     def divide(self, labels: Labels) -> list[IndexArray]:
@@ -224,8 +224,8 @@ class DistributionPartitioner(LabelPartitioner):
             least=0,
             of="rows of each of its labels that everyone has",
         )
-        self._rescale = bool(rescale)
-        self._shuffle = bool(shuffle)
+        self._rescale = flag("rescale", rescale)
+        self._shuffle = flag("shuffle", shuffle)
         self._seed = seed_of(seed)
 
     def divide(self, labels: Labels) -> list[IndexArray]:
@@ -249,7 +249,7 @@ class ContinuousPartitioner(CountedPartitioner):
         self._num_partitions = partition_count(num_partitions)
         self._partition_by = partition_by
         self._strictness = between("strictness", strictness, 0.0, 1.0, of="0 for a random division, 1 for one by rank")
-        self._shuffle = bool(shuffle)
+        self._shuffle = flag("shuffle", shuffle)
         self._seed = seed_of(seed)
 
     def assign(self) -> list[IndexArray]:

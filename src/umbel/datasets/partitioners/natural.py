@@ -14,7 +14,7 @@ from umbel.datasets.partition.draws import IntArray
 from umbel.datasets.partition.labels import Labels
 from umbel.datasets.partition.natural import Remainder
 from umbel.datasets.partition.rows import IndexArray
-from umbel.datasets.partitioners.arguments import count, one_of
+from umbel.datasets.partitioners.arguments import count, flag, one_of
 from umbel.datasets.partitioners.base import Partitioner, RowPartitioner
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class GroupedNaturalIdPartitioner(_ById):
         self._partition_by = partition_by
         self._group_size = count("group_size", group_size, of="how many ids share a partition")
         self._mode = one_of("mode", Remainder, mode)
-        self._sort_unique_ids = bool(sort_unique_ids)
+        self._sort_unique_ids = flag("sort_unique_ids", sort_unique_ids)
 
     @property
     def numbering(self) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from umbel.datasets.partition import columns
 from umbel.datasets.partition.columns import ActiveParty
-from umbel.datasets.partitioners.arguments import between, counts, names, one_of, seed_of, whole
+from umbel.datasets.partitioners.arguments import between, counts, flag, names, one_of, seed_of, whole
 from umbel.datasets.partitioners.base import Partitioner, checked_id, partition_count
 from umbel.errors import DataError
 
@@ -40,7 +40,7 @@ class VerticalPartitioner(Partitioner):
         )
         self._drop = names("drop_columns", drop_columns)
         self._shared = names("shared_columns", shared_columns)
-        self._shuffle = bool(shuffle)
+        self._shuffle = flag("shuffle", shuffle)
         self._seed = seed_of(seed)
 
     @abstractmethod
