@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from umbel.client import start_client
 from umbel.errors import ServerRefused
 from umbel.rounds.messages import Kind
 from umbel.runtime.stores.memory import MemoryStore
-from umbel.runtime.transports.http.address import parse_address
+from umbel.runtime.transports.http.address import Target, parse_address, parse_target
 from umbel.runtime.transports.http.client import Patience, serve
 from umbel.runtime.transports.http.link import Link, Unknown
 from umbel.runtime.transports.http.listener import Listener
@@ -105,3 +106,62 @@ def test_an_address_that_is_none_is_named(address):
 )
 def test_an_address_is_a_host_and_a_port(address, parsed):
     assert parse_address(address) == parsed
+
+
+@pytest.mark.parametrize(
+    ("address", "parsed"),
+    {
+        "localhost:8080": Target("", "localhost", 8080),
+        "[::1]:8080": Target("", "::1", 8080),
+        "http://fl.example.org": Target("http", "fl.example.org", 80),
+        "https://fl.example.org": Target("https", "fl.example.org", 443),
+        "HTTPS://fl.example.org/": Target("https", "fl.example.org", 443),
+        "https://fl.example.org:8443/federation": Target("https", "fl.example.org", 8443, "/federation"),
+        "https://[2001:db8::1]/a/b/": Target("https", "2001:db8::1", 443, "/a/b"),
+        "https://fl.example.org/für alle": Target("https", "fl.example.org", 443, "/f%C3%BCr%20alle"),
+        "https://fl.example.org/a%20b": Target("https", "fl.example.org", 443, "/a%20b"),
+        "https://föderation.example/": Target("https", "xn--fderation-07a.example", 443),
+    }.items(),
+)
+def test_a_client_finds_its_server_by_address_or_url(address, parsed):
+    assert parse_target(address) == parsed
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    {
+        "fl.example.org": "is not host:port",
+        "fl.example.org/federation": "is not host:port",
+        "grpc://fl.example.org:8080": "has the scheme 'grpc'; Umbel speaks http and https",
+        "https://": "is no URL such as 'https://fl.example.org/federation'",
+        "https:///federation": "is no URL",
+        "https://fl.example.org:99999": "is no URL",
+        "https://fl.example.org:/": "is no URL",
+        "https://a b/": "is no URL",
+        "https://fl.example.org/?run=1": "is more than scheme, host, port and path",
+        "https://fl.example.org/../x": "is more than scheme, host, port and path",
+    }.items(),
+)
+def test_an_address_that_leads_nowhere_is_named(address, why):
+    with pytest.raises(ValueError, match=re.escape(why)) as told:
+        parse_target(address)
+    assert repr(address) in str(told.value)
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown():
+    with pytest.raises(ValueError, match="leave out everything before the '@'") as told:
+        start_client(server_address="https://ward:secret@fl.example.org/", client=Evaluates())
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "options"),
+    [
+        ("http://fl.example.org", {"root_certificates": "ca.pem"}),
+        ("http://fl.example.org", {"insecure": False}),
+        ("https://fl.example.org", {"insecure": True}),
+    ],
+)
+def test_a_scheme_and_an_argument_that_contradict_each_other_are_named(address, options):
+    with pytest.raises(ValueError, match=rf"server_address='{address}'.*contradict|contradicts server_address='{address}'"):
+        start_client(server_address=address, client=Evaluates(), **options)

@@ -254,7 +254,7 @@ def test_a_model_of_100_mb_over_slow_links(behind, federation, reference, which)
     front = behind(which)
     with ChaosProxy(front.proxy.port, bandwidth=1e7, reset_after=(20_000_000, 60_000_000)) as link:
         server = front.server(size=25_000_000, rounds=1, trusted_proxies=["127.0.0.1"])
-        server.says("Waiting for clients")
+        server.says("Waiting for clients", 120)
         front.client("a", address=f"https://127.0.0.1:{link.port}/federation")
         front.client("b")
         assert server.ends(500) == 0
