@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import socket
+import socketserver
 import threading
 import time
 
@@ -12,9 +13,12 @@ import pytest
 
 from umbel.client import start_client
 from umbel.errors import ServerRefused, ServerUnreachable
+from umbel.runtime.stores.memory import MemoryStore
 from umbel.runtime.transports.http import client as client_side
 from umbel.runtime.transports.http.forward import forward_for
 from umbel.runtime.transports.http.link import Foreign, Link, Unreachable
+from umbel.runtime.transports.http.listener import Listener
+from umbel.runtime.transports.http.server import HttpTransport
 from umbel.training import NumPyClient
 
 SERVER = "fl.example.org:8080"
@@ -157,6 +161,88 @@ def test_a_client_that_is_only_ever_answered_by_somebody_else_ends_with_his_name
         with pytest.raises(ServerRefused, match=rf"http://127.0.0.1:{port}, which HTTP_PROXY names, answered 200"):
             start_client(server_address=SERVER, client=NumPyClient())
     assert len(seen) > 1  # it may have been passing
+
+
+def test_a_variable_that_names_an_umbel_server_as_a_proxy_is_told_so(environment, caplog):
+    listener = Listener("127.0.0.1:0")
+    transport = HttpTransport(listener, "run", MemoryStore())
+    environment(HTTP_PROXY=listener.url)
+    told = pytest.raises(ServerRefused, match=rf"{listener.url}, which HTTP_PROXY names, is an Umbel server itself; corr")
+    with contextlib.closing(Link(f"http://{SERVER}", "a")) as link, told:
+        link.register()
+    transport.close("", over=False)
+    assert f"no proxy that leads to 'http://{SERVER}/v1/register'" in caplog.text
+
+
+class Tunnels(socketserver.StreamRequestHandler):
+    """A proxy that connects whoever has the password to `server.leads_to`, whatever host was asked for."""
+
+    def handle(self):
+        asked = iter(self.rfile.readline, b"\r\n")
+        self.server.asked.append([line.strip().decode() for line in asked])
+        if not any(line.lower() == "proxy-authorization: basic d2fyzdpzqgnyzxq=" for line in self.server.asked[-1]):
+            self.wfile.write(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+            return
+        self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", self.server.leads_to)) as far:
+            back = threading.Thread(target=self.pump, args=(far, self.connection))
+            back.start()
+            self.pump(self.connection, far)
+            back.join()
+
+    @staticmethod
+    def pump(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+
+def test_tls_goes_through_a_proxy_to_the_server_itself(environment, tmp_path):
+    pytest.importorskip("cryptography", reason="needs the extra security: TLS THROUGH PROXIES IS NOT TESTED HERE")
+    from umbel.runtime.security.certificates import issue, make_authority
+    from umbel.runtime.security.tls import client_context, server_context
+
+    make_authority(tmp_path, days=1)
+    pair = issue(tmp_path, "server", "fl.example.org", ["fl.example.org"], days=1, server=True)
+    tls = server_context((tmp_path / "ca.pem", *pair), client_certificates=False, failed=lambda why: None)
+    listener = Listener("127.0.0.1:0", tls=tls)
+    transport = HttpTransport(listener, "run", MemoryStore())
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnels) as proxy:
+        proxy.asked, proxy.leads_to = [], listener.port
+        serving = threading.Thread(target=proxy.serve_forever, args=(0.01,))
+        serving.start()
+        where = f"127.0.0.1:{proxy.server_address[1]}"
+        try:
+            environment(HTTPS_PROXY=f"http://{where}")
+            refused = failure(f"https://{SERVER}")
+            assert f"http://{where}, which HTTPS_PROXY names, refused to connect to {SERVER} with 407" in str(refused)
+            environment(HTTPS_PROXY=f"http://ward:s%40cret@{where}")
+            trusting = client_context(tmp_path / "ca.pem", None)
+            with contextlib.closing(Link(f"https://{SERVER}", "a", tls=trusting)) as link:
+                link.register()
+                assert link.run == "run"
+                link.leave()
+        finally:
+            proxy.shutdown()
+            serving.join()
+    transport.close("", over=False)
+    assert [asked[0].split()[:2] for asked in proxy.asked] == [["CONNECT", SERVER]] * 2
+
+
+def test_a_client_says_that_another_run_answers_now(caplog):
+    first = Listener("127.0.0.1:0")
+    transport = HttpTransport(first, "run-1", MemoryStore())
+    with contextlib.closing(Link(first.url, "a")) as link:
+        link.register()
+        transport.close("", over=False)
+        transport = HttpTransport(Listener(f"127.0.0.1:{first.port}"), "run-2", MemoryStore())
+        with contextlib.suppress(Unreachable):  # the connection that was open
+            link.register()
+        link.register()
+        transport.close("", over=False)
+    assert caplog.text.count("is at another run now: run-2, no longer run-1") == 1
 
 
 def test_max_wait_time_counts_where_a_port_takes_connections_and_stays_silent():

@@ -150,9 +150,11 @@ class Federation:
             options["fresh"] = True
         return self.program("server", PROGRAMS / "server.py", json.dumps(options), UMBEL_FAILPOINT=dies)
 
-    def client(self, name: str, *, dies: str = "", **options: object) -> Program:
+    def client(self, name: str, *, dies: str = "", HTTP_PROXY: str = "", **options: object) -> Program:
         options = {"name": name, "address": self.address, "gates": str(self.gates), **options}
-        return self.program(name, PROGRAMS / "client.py", json.dumps(options), UMBEL_FAILPOINT=dies)
+        return self.program(
+            name, PROGRAMS / "client.py", json.dumps(options), UMBEL_FAILPOINT=dies, HTTP_PROXY=HTTP_PROXY
+        )
 
     def clients(self, *names: str, **options: object) -> list[Program]:
         return [self.client(name, **options) for name in names]

@@ -206,6 +206,31 @@ def test_tls_that_passes_through_tells_the_server_who_connects(behind, federatio
     ends_as(federation, server, reference(rounds=1))
 
 
+def test_a_forward_proxy_passes_on_what_the_server_says(federation, reference):
+    """Also that it does not know a session any more: a client that took this for the proxy's word would wait for ever."""
+    if find_program("nginx") is None:
+        pytest.skip("nginx is not installed here (scripts/proxies does that): a forward proxy is not tested")
+    port = free_port()
+    text = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://{federation.address}; }} }}\n"
+    proxy = Nginx(federation.folder / "nginx", port, text)  # whatever host is asked for, it leads there
+    try:
+        server = federation.server(rounds=2)
+        server.says("Waiting for clients")
+        options = {"address": "http://fl.example.org:8080", "hold": ["fit.2"]}
+        clients = [federation.client(name, HTTP_PROXY=f"http://127.0.0.1:{port}", **options) for name in "ab"]
+        for name in "ab":
+            federation.reached(name, "fit.2")
+        server.kill()
+        server = federation.server(rounds=2)
+        for name in "ab":
+            federation.open(name, "fit.2")
+        ends_as(federation, server, reference(rounds=2))
+    finally:
+        proxy.close()
+    for client in clients:
+        assert f"Through the proxy http://127.0.0.1:{port}, which HTTP_PROXY names, to fl.example.org:8080" in client.text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", WHICH)
 def test_a_proxy_and_its_server_may_be_restarted_at_any_time(behind, federation, reference, which):

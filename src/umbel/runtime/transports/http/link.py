@@ -147,6 +147,8 @@ class Link:
             answer = self._decoded(self._answer(response), Registered)
         except RequestRefused as error:  # what is wrong with this request is wrong with the client
             raise ServerRefused(str(error)) from None
+        if self.run and answer.run != self.run:
+            logger.warning("The server at %s is at another run now: %s, no longer %s", self._authority, answer.run, self.run)
         self._session, self.run = answer.session, answer.run
 
     def next(self, have: Iterable[str]) -> Next:
@@ -244,7 +246,9 @@ class Link:
         timeout: urllib3.Timeout | None = None,
     ) -> urllib3.BaseHTTPResponse:
         """The response to a request, which the server may keep open for `due` seconds."""
-        headers = {SESSION: self._session, "content-type": "application/msgpack", **(headers or {})}
+        # Spelled as urllib3 spells it, which would add another beside it for a proxy.
+        mine = {SESSION: self._session, "content-type": "application/msgpack", "Accept": "application/msgpack"}
+        headers = {**mine, **(headers or {})}
         size = len(body) if isinstance(body, bytes) else int(headers.get("content-length", 0))
         if self.signs and self._identity is not None and self._session:
             if body is not None and not isinstance(body, bytes):
@@ -313,6 +317,8 @@ class Link:
             raise Unknown(why)
         if response.status in (408, 422, 425, 429, 500, 502, 503, 504):
             raise Unreachable(why)
+        if response.status == 421 and self._forward is not None:
+            raise ServerRefused(f"{self._forward.shown} is an Umbel server itself; {self._forward.way_out}")
         if response.status in (403, 409, 426):
             raise ServerRefused(why)
         raise RequestRefused(why)

@@ -19,6 +19,7 @@ from umbel.runtime.transports.http.behind import behind
 from umbel.runtime.transports.http.connections import Connections, Peer
 from umbel.runtime.transports.http.forwarded import TrustedProxies
 from umbel.runtime.transports.http.intake import intake
+from umbel.runtime.transports.http.targets import note_targets
 
 __all__ = ["AddressInUse", "Listener"]
 
@@ -72,7 +73,7 @@ class Listener:
         """
         config = uvicorn.Config(
             app,
-            http=behind(intake(connections, disconnected), self.trusted),
+            http=behind(note_targets(intake(connections, disconnected)), self.trusted),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -25,8 +25,9 @@ from umbel.runtime.transports.http.buffer import Buffer, Held
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Connections, Limits, Peer
 from umbel.runtime.transports.http.forwarded import TrustedProxies, plain
-from umbel.runtime.transports.http.protocol import PART, SESSION, Problem, Refused, Register, check_name, encode
+from umbel.runtime.transports.http.protocol import OURS, PART, SESSION, Problem, Refused, Register, check_name, encode
 from umbel.runtime.transports.http.sessions import Present, Sessions
+from umbel.runtime.transports.http.targets import target_elsewhere
 from umbel.runtime.transports.http.turns import Turns
 from umbel.wire import short
 
@@ -135,6 +136,13 @@ class Reception:
     def _welcome(self, request: Request, most: int | None) -> None:
         """Refuses what need not be read at all."""
         connection = _connection(request)
+        target = target_elsewhere(request.scope)
+        if target and not _is_relayed(request):
+            raise Refused(
+                421,
+                f"this is an Umbel server, and no proxy that leads to {short(target)}; whoever was told so by HTTP_PROXY "
+                "goes there directly if NO_PROXY has its host",
+            )
         if self._certificate_needed and (connection is None or not connection.certified):
             raise Refused(
                 403,
@@ -282,7 +290,7 @@ def _problem(request: Request, status: int, why: str, headers: dict[str, str] | 
     headers = {"cache-control": "no-store", **(headers or {})}
     if "msgpack" in request.headers.get("accept", "msgpack"):
         return Response(encode(Problem(why)), status, headers, "application/msgpack")
-    return PlainTextResponse(f"{why}\n", status, headers)  # curl, or a browser
+    return PlainTextResponse(f"{why}\n", status, {OURS: "1", **headers})  # curl, or a browser
 
 
 def _strip_prefix(scope: Scope) -> None:
