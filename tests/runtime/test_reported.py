@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from umbel.aggregators import median
 from umbel.common import EvaluateRes, Status, ndarrays_to_parameters
 from umbel.common.typing import Code
 from umbel.errors import StrategyError
@@ -360,6 +362,15 @@ def test_a_remark_is_said_in_full_once_and_never_twice_for_one_answer():
 
 # ---- liars
 
+
+class Own(FedAvg):
+    """A rule of somebody's own, which Umbel knows to be robust where it is mixed."""
+
+    @property
+    def parts(self):
+        return replace(super().parts, aggregator=median())
+
+
 ROBUST = {
     "Krum": lambda **k: Krum(num_malicious_clients=2, **k),
     "MultiKrum": lambda **k: MultiKrum(num_malicious_clients=2, **k),
@@ -371,6 +382,7 @@ ROBUST = {
     "CenteredClipping": CenteredClipping,
     "FLTrust": lambda **k: FLTrust(root_fit=lambda number, arrays: [arrays[0] + 1, *arrays[1:]], **k),
     "Bucketing": lambda **k: Bucketing(FedMedian(**k), bucket_size=2),
+    "Bucketing of a rule of one's own": lambda **k: Bucketing(Own(**k)),
     "NearestNeighbourMixing": lambda **k: NearestNeighbourMixing(FedTrimmedAvg(**k), num_malicious_clients=2),
     "PowerOfChoice": lambda **k: PowerOfChoice(FedMedian(**k), candidates=11),
 }

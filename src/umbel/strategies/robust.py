@@ -7,7 +7,7 @@ goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import median_low
 from typing import Unpack
@@ -25,14 +25,12 @@ from umbel.aggregators import (
     trimmed_mean,
 )
 from umbel.errors import StrategyError
-from umbel.exchange import Metrics
 from umbel.keywords import checked
 from umbel.params import NDArrays
-from umbel.remarks import Remark, remark
 from umbel.strategies.around import Around
-from umbel.strategies.averages import median_metrics
 from umbel.strategies.base import Parts
 from umbel.strategies.combining import Results, started_from
+from umbel.strategies.doubting import Doubting
 from umbel.strategies.fedavg import Classic, FedAvg
 
 __all__ = [
@@ -49,13 +47,8 @@ __all__ = [
 ]
 
 
-class _Robust(FedAvg):
-    """FedAvg with a rule.
-
-    What clients report is not averaged either: of losses and metrics it is the median, each client once, and nothing is
-    believed that too few have sent (`senders_needed`). At least 3f + 1 clients evaluate, where f is known and so many are
-    there; 2f + 1 have to answer.
-    """
+class _Robust(Doubting):
+    """FedAvg with a rule, and as wary of what clients report as of their updates."""
 
     def _rule(self) -> Rule:
         raise NotImplementedError
@@ -63,26 +56,6 @@ class _Robust(FedAvg):
     @property
     def parts(self) -> Parts:
         return replace(super().parts, aggregator=self._rule())
-
-    @property
-    def _liars(self) -> int | None:
-        """How many clients may lie, as the owner has said; None where nothing was said."""
-        said = [getattr(self, name, 0) for name in ("num_malicious_clients", "num_left_out")]
-        return max(said) or None
-
-    def num_evaluation_clients(self, num_available_clients: int) -> tuple[int, int]:
-        size, needed = super().num_evaluation_clients(num_available_clients)
-        f = self._liars or 0
-        least = 2 * f + 1  # that have to answer; f more where they are there, because a liar need not
-        return max(size, least, min(least + f, num_available_clients)), max(needed, least)
-
-    def _together(self, numbers: Sequence[tuple[int, Metrics]]) -> dict[str, object]:
-        liars = self._liars
-        if liars is not None and len(numbers) < 2 * liars + 1:
-            needed = 2 * liars + 1
-            text = f"{len(numbers)} clients answered, of whom {liars} may lie: to believe a number, {needed} are needed"
-            remark(Remark(("too few to believe",), f"{text}. There is neither a loss nor a metric", text))
-        return median_metrics([values for _, values in numbers], liars)
 
 
 def _check(strategy: FedAvg) -> None:
@@ -292,7 +265,7 @@ class FLTrust(_Robust):
         return trained
 
 
-class _Mixing(Around):
+class _Mixing(Around, Doubting):
     """A robust strategy whose updates are mixed first. It is that strategy in everything else, with the attributes that it
     has now.
     """
