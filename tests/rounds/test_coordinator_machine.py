@@ -7,6 +7,7 @@ import os
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import UNSET
 
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
@@ -50,13 +51,14 @@ QUESTIONS = (Initialize, Choose, Step, Evaluate, Summarize)
 CLIENTS = [f"client-{letter}" for letter in "abcde"]
 
 paces = st.builds(
-    lambda quorum, more, deadline, retries, carry_over, staleness: Pace(
+    lambda quorum, more, deadline, retries, carry_over, staleness, norm: Pace(
         goal=None if more is None else max(quorum, 1) + more,
         quorum=quorum,
         deadline=deadline,
         retries=retries,
         carry_over=carry_over and more is not None,
         max_staleness=staleness if carry_over and more is not None else None,
+        max_update_norm=norm,
     ),
     st.integers(0, 3),
     st.none() | st.integers(0, 2),
@@ -64,6 +66,7 @@ paces = st.builds(
     st.integers(0, 2),
     st.booleans(),
     st.none() | st.integers(0, 2),
+    st.sampled_from([None, "auto", 7.5]),
 )
 failures = st.builds(Failure, st.sampled_from([FailureKind.RAISED, FailureKind.REJECTED]), st.just("it broke"))
 
@@ -141,7 +144,8 @@ class Run(RuleBasedStateMachine):
     def a_wanted_reply_comes(self, data, count):
         task = data.draw(st.sampled_from(self.coordinator.pending))
         before = len(self.coordinator.pending)
-        self.feed(Replied(task.id, Reply(count, 0.5, {"site": task.client, "raw": b"\0"}, self.content())))
+        norm = UNSET if task.max_norm is UNSET else min(task.max_norm, float(count))
+        self.feed(Replied(task.id, Reply(count, 0.5, {"site": task.client, "raw": b"\0"}, self.content(), norm=norm)))
         assert self.said[-1][0] == Settle(task.id, Verdict.ACCEPTED)
         assert task.id not in self.coordinator.state.wanted
         assert len(self.coordinator.pending) < before or self.coordinator.state.phase not in (Phase.FIT, Phase.EVALUATE)
@@ -175,7 +179,9 @@ class Run(RuleBasedStateMachine):
                 own = "own-parameters" if kind is Kind.FIT and data.draw(st.booleans()) else None
                 self.feed(Chosen(tuple(Member(client, {"lr": 0.5}, own) for client in chosen)))
             case Step(round=number, version=version):
-                self.feed(Stepped(number if yes or version is None else version, {"loss": 1.0}))
+                kept = not yes and version is not None
+                void = data.draw(st.sampled_from(["", "too large"])) if kept else ""
+                self.feed(Stepped(version if kept else number, {"loss": 1.0}, void=void))
             case Evaluate():
                 self.feed(Evaluated(0.5 if yes else None, {"accuracy": 0.5} if yes else {}))
             case Summarize():
