@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -79,3 +80,43 @@ def test_every_pair_is_drawn_equally_often():
         counts[pair] = counts.get(pair, 0) + 1
     assert len(counts) == 6
     assert all(900 < count < 1100 for count in counts.values())  # 1,000 expected, σ = 29
+
+
+@given(st.integers(0, 8), st.lists(names), st.lists(names), st.lists(names))
+def test_leaving_out_more_is_leaving_them_out_from_the_start(numbered, others, first, then):
+    crowd = Clients(numbered, others, without=[*first, *then])
+    assert Clients(numbered, others, without=first).but(then) == crowd
+    assert list(Clients(numbered, others).but(first).but(then)) == list(crowd)
+    assert [crowd[i] for i in range(len(crowd))] == list(crowd)
+    assert all((name in crowd) == (name in list(crowd)) for name in [*others, *first, *then, "0", "3", "a"])
+    assert hash(crowd) == hash(Clients(numbered, others).but([*first, *then]))
+
+
+@given(st.lists(st.tuples(st.booleans(), names)), st.lists(st.tuples(st.booleans(), names)))
+def test_a_population_that_was_written_and_read_goes_on_as_it_was(before, after):
+    def go_on(population, steps):
+        for comes, name in steps:
+            (population.add if comes else population.remove)(name)
+        return population.present()
+
+    whole, first = Population(numbered=3), Population(numbered=3)
+    go_on(first, before)
+    read = msgspec.msgpack.decode(msgspec.msgpack.encode(first), type=Population)
+    assert read == first
+    assert go_on(read, after) == go_on(whole, [*before, *after])
+
+
+def test_who_comes_or_goes_does_not_have_everybody_sorted_again():
+    crowd = Population()
+    for number in range(20_000):
+        crowd.add(f"client-{number * 7919 % 1_000_003}")
+    started = time.perf_counter()
+    Clients(0, crowd.named)
+    sorting = time.perf_counter() - started
+    started = time.perf_counter()
+    for number in range(100):
+        crowd.add(f"a-{number}")
+        assert next(iter(crowd)) == f"a-{number}"
+        crowd.remove(f"a-{number}")
+    assert (time.perf_counter() - started) / 100 < sorting / 20  # a hundredth is what it is
+    assert crowd.present() is crowd.present()
