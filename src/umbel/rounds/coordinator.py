@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from statistics import median
 
 from msgspec import UNSET, UnsetType
@@ -270,9 +271,10 @@ class Coordinator:
             case Phase.WAITING | Phase.SEEDING if not s.wanted:
                 return f"clients: {len(s.pool)} of {max(s.needed, 1)} available" if len(s.pool) < s.needed else ""
             case Phase.FIT | Phase.EVALUATE | Phase.SEEDING:
-                names = [t.client + ("" if t.client in s.pool else " (gone)") for t in self._wanted_tasks()]
-                more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-                return f"{s.kind} of round {s.round} from {', '.join(names[:10])}{more}"
+                tasks = [s.tasks[place] for place in islice(s.wanted.values(), 10)]
+                names = [task.client + ("" if task.client in s.pool else " (gone)") for task in tasks]
+                more = f" and {len(s.wanted) - 10} more" if len(s.wanted) > 10 else ""
+                return f"{s.kind} of round {s.round} from {', '.join(names)}{more}"
             case _:
                 return ""
 
@@ -325,8 +327,9 @@ class Coordinator:
         if self._nobody_has_parameters():
             s.wake_at = at + EMPTY_GRACE
             return self._begin_empty() if s.everybody or len(s.empty) >= MOST_EMPTY else []
-        first = next((client for client in s.pool if client not in s.refused), None)
-        if len(s.pool) < s.needed or first is None:
+        enough = len(s.pool) >= s.needed
+        first = next((client for client in s.pool if client not in s.refused), None) if enough else None
+        if first is None:
             able = len(s.pool) - sum(client in s.pool for client in s.refused)
             s.wake_at = at + SEED_RETRY if s.refused else None
             return [Publish(events.WaitingForClients(at, 0, able, max(s.needed, len(s.pool) + 1)))]

@@ -53,6 +53,7 @@ SNAPSHOT_EVERY = 1.0  # seconds at least beside a journal: as much of it is fed 
 SNAPSHOT_ROUNDS = 100  # without a journal so many rounds are kept one by one
 SNAPSHOT_PAUSE = 9.0  # times what the last snapshot took, until the next
 SNAPSHOT_PAUSE_MOST = 10.0  # seconds, also after a store that was away for long
+TOGETHER = 100  # inputs that share a transaction at most, where they come faster than they are handled
 NAG_EVERY = 10.0  # seconds between two lines about whom the run waits for
 
 
@@ -190,7 +191,9 @@ def run(
         else:
             wake_at = coordinator.wake_at
             until = nag_at if wake_at is None else min(nag_at, wake_at)
-            write()
+            # What has come already shares the transaction: a thousand clients that join at once are not a thousand of them.
+            if len(unwritten) >= TOGETHER or not transport.has_input():
+                write()
             event = transport.receive(None if until == math.inf else max(until - clock(), 0.0))
         at = clock()
         if event is None and coordinator.wake_at is not None and at >= coordinator.wake_at:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from umbel.rounds import events
 from umbel.rounds.events import Event
 from umbel.runtime.log import configure, logger
+from umbel.runtime.observers.crowd import Crowd
 
 __all__ = ["EMPTY_MODEL", "Console", "measured", "printable", "shorten"]
 
@@ -13,14 +14,21 @@ EMPTY_MODEL = (
     "To train one, implement get_parameters(), or give the strategy initial_parameters="
 )
 
+_OF_THE_CROWD = events.TaskSucceeded, events.ClientJoined, events.ClientLeft, events.WaitingForClients
+
 
 class Console:
     """Says what happens, in sections [INIT], [ROUND n/N] and [SUMMARY]."""
+
+    def __init__(self) -> None:
+        self._crowd = Crowd()
 
     def observe(self, event: Event) -> None:
         """Writes the lines for one event."""
         if not isinstance(event, events.TaskSucceeded):
             configure()  # user code may have set up its own logs since
+        if not isinstance(event, _OF_THE_CROWD):
+            self._crowd.flush()
         match event:
             case events.TaskSucceeded():  # first: there are as many as of all others together
                 logger.debug("%s: client %s answered (%d examples)", event.kind, event.client, event.num_examples)
@@ -31,11 +39,11 @@ class Console:
             case events.RunRewound():
                 logger.warning("Going back to version %d of the model: round %d is done again", event.version, event.round)
             case events.ClientJoined():
-                logger.info("client %s joined (%d available)", event.client, event.available)
+                self._crowd.joined(event.client, event.available)
             case events.PopulationJoined():
                 logger.info("%s clients (%s available)", f"{event.clients:,}", f"{event.available:,}")
             case events.ClientLeft():
-                logger.warning("client %s left: %s (%d available)", event.client, event.why, event.available)
+                self._crowd.left(event.client, event.why, event.available)
             case events.ModelInitialized(source=None):
                 logger.info("Using initial parameters from the strategy")
             case events.ModelInitialized(source=""):
@@ -43,7 +51,7 @@ class Console:
             case events.ModelInitialized():
                 logger.info("Using initial parameters from client %s", event.source)
             case events.WaitingForClients():
-                logger.info("Waiting for clients: %d of %d available", event.available, event.needed)
+                self._crowd.waits(event.available, event.needed)
             case events.RoundStarted():
                 logger.info("")
                 logger.info("[ROUND %d/%d]", event.round, event.num_rounds)
