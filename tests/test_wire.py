@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from itertools import pairwise
 
@@ -13,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from umbel import wire
 from umbel.errors import WireError
 from umbel.params import Params, gather, schema_of
-from umbel.wire import MAX_HEADER, Schema, TensorSpec, dtype_of, encode_header, parse_header, tag_of
+from umbel.wire import MAX_HEADER, Schema, TensorSpec, dtype_of, encode_header, know, parse_header, tag_of
 
 FOREIGN = [np.dtype(getattr(ml_dtypes, name)) for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")]
 FOREIGN += [np.dtype(getattr(ml_dtypes, name)) for name in ("float8_e4m3fnuz", "float8_e5m2fnuz")]
@@ -173,3 +175,49 @@ def test_the_sizes_of_a_schema_are_counted_in_python_integers():
 )
 def test_which_dtypes_are_floats(tag, is_float):
     assert TensorSpec("w", tag, ()).is_float is is_float
+
+
+def layout(size, name="w"):
+    return Schema(tuple(TensorSpec(f"{name}{i}", "F32", (size, i)) for i in range(3)))
+
+
+def test_the_header_of_a_known_layout_is_its_schema():
+    schema = know(layout(701))
+    header = encode_header(schema)
+    assert parse_header(header) is schema
+    assert parse_header(memoryview(bytearray(header))) is schema
+    assert know(layout(701)) is schema
+    assert encode_header(layout(701)) is header
+
+
+@pytest.mark.parametrize("position", [0, 8, 20, -1])
+def test_a_header_that_is_nearly_that_of_a_known_layout_is_read(position):
+    schema = know(layout(702))
+    header = bytearray(encode_header(schema))
+    header[position] ^= 0x11
+    with contextlib.suppress(WireError):
+        assert parse_header(header) != schema
+
+
+def test_headers_of_strangers_are_not_remembered():
+    schema = know(layout(703))
+    before = wire._known
+    for size in range(1, 200):
+        header = encode_header(layout(size, "stranger"))
+        assert parse_header(header) == layout(size, "stranger")
+        assert parse_header(header) is not parse_header(header)
+    assert wire._known is before
+    assert parse_header(encode_header(schema)) is schema
+
+
+def test_only_the_newest_layouts_are_known_and_no_more_than_some_megabytes():
+    first = know(layout(704))
+    for size in range(800, 830):
+        know(layout(size))
+    assert len(wire._known) == 8
+    assert parse_header(encode_header(first)) is not first
+    assert parse_header(encode_header(first)) == first
+    for i in range(6):
+        know(Schema((TensorSpec(f"{i}" + "n" * 10 * 2**20, "F32", ()),)))
+    assert sum(len(header) for header, _ in wire._known) <= 32 * 2**20
+    know(layout(705))

@@ -131,7 +131,7 @@ class ValueCheck:
         limit: float | None = None,
     ) -> None:
         self._tensors = [
-            (i, schema.specs[i], schema.offsets[i], None if model is None else _bounds(schema.specs[i], model.specs[i]))
+            (i, schema.specs[i], *schema.places[i][:3], None if model is None else _bounds(schema.specs[i], model.specs[i]))
             for i in schema.layout
         ]
         self._schema = schema
@@ -144,14 +144,14 @@ class ValueCheck:
         """Checks the data bytes from `offset` on; offsets ascend and are multiples of 8. Raises `Rejected`."""
         end = offset + len(data)
         while self._next < len(self._tensors):
-            position, spec, begin, bounds = self._tensors[self._next]
-            low, high = max(begin, offset), min(begin + spec.nbytes, end)
+            position, spec, begin, finish, dtype, bounds = self._tensors[self._next]
+            low, high = max(begin, offset), min(finish, end)
             if low < high and (bounds is not None or self._distance is not None):
-                block = np.frombuffer(data[low - offset : high - offset], dtype_of(spec.dtype))
+                block = np.frombuffer(data[low - offset : high - offset], dtype)
                 if bounds is not None:
                     _check_block(spec, bounds, block)
                 self._measure(position, (low - begin) // block.dtype.itemsize, block)
-            if begin + spec.nbytes > end:
+            if finish > end:
                 return
             self._next += 1
 

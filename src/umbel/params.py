@@ -149,7 +149,7 @@ def gather(schema: Schema, arrays: NDArrays, start: int, stop: int) -> Iterator[
     [b'\\x02\\x03', b'\\x00\\x01']
     """
     for position in schema.layout:
-        begin, size = schema.offsets[position], schema.specs[position].nbytes
-        low, high = max(start - begin, 0), min(stop - begin, size)
+        begin, end, _, _ = schema.places[position]
+        low, high = max(start - begin, 0), min(stop, end) - begin
         if low < high:
             yield arrays[position].reshape(-1).view(np.uint8)[low:high].data

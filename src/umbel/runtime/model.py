@@ -22,7 +22,7 @@ from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
 from umbel.runtime.largest import largest_update
 from umbel.stepping import Memory, Sink, Source
-from umbel.wire import Schema, encode_header
+from umbel.wire import Schema, encode_header, know
 
 __all__ = ["GlobalModel", "kept_best"]
 
@@ -137,7 +137,7 @@ class GlobalModel:
         if self._door is None or self._door[0] != (task.kind, task.version, limit):  # one for each exchange: 2 µs a task
             schema: Schema | None = None
             if task.kind is Kind.FIT and not self._free_form and task.version is not None:
-                schema = self.at(task.version).schema
+                schema = know(self.at(task.version).schema)
             # what fits the model is as large as the model: only others have a limit of their own
             largest = largest_update(self.contents, self._max_bytes) if schema is None else self._max_bytes or 2**62
             door = Door(task.kind, schema, self._max_examples, largest, self._room, limit)
