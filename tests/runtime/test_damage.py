@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import zlib
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from umbel.rounds.coordinator import Coordinator, Rules, State
 from umbel.runtime import contents as contents_module
 from umbel.runtime.contents import FileContents
 from umbel.runtime.replay import replay
+from umbel.runtime.stores.audit import digest_of_file, verify
 from umbel.runtime.stores.base import Keeping
 from umbel.runtime.stores.database import Database
 from umbel.runtime.stores.sql import SqlStore
@@ -67,7 +69,7 @@ def attempt(folder, kind, left=10**9, **keeping):
         closing.callback(database.close)
         database.check_pages()
         kept = Keeping(rounds=None, **keeping)
-        store = Dying(database, "run", FileContents(folder / "run", power=kept.power), kept)
+        store = Dying(database, "run", FileContents(folder / "run", power=kept.power, digests=kept.audit), kept)
         closing.callback(store.close)
         store.left = left
         stored = store.load()
@@ -282,3 +284,22 @@ def test_a_loss_of_power_never_leads_to_another_model(tmp_path, whole, monkeypat
             assert (why, caplog.text) == ("", "")
         assert "No whole version of the model is left" in why if run is None else bits(run) == expected
     assert (durability == "process") == ("are not those that were written" in caplog.text + why)
+
+
+def test_the_audit_tells_what_was_lost_and_knows_a_forgery_that_fits_its_checksum(tmp_path, whole, caplog):
+    expected = whole("FedAvg")
+    assert attempt(tmp_path, "FedAvg", 10, audit=True) is None
+    newest = sorted((tmp_path / "run").glob("model-??????.safetensors"))[-1]
+    flip(newest)
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as connection:  # somebody knows of the crc32
+        forged = zlib.crc32(newest.read_bytes()), newest.stem
+        assert connection.execute("UPDATE umbel_contents SET crc32 = ? WHERE name = ?", forged).rowcount == 1
+        connection.commit()
+    assert bits(attempt(tmp_path, "FedAvg", audit=True)) == expected
+    assert f"{newest} is damaged" in caplog.text
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'runs.sqlite'}")) as database:
+        lines = list(database.audit("run"))
+    verify("run", lines)
+    assert [line.why for line in lines if line.verdict == "lost"] == [newest.stem]
+    final = tmp_path / "run" / "model-000003.safetensors"
+    assert [line.content for line in lines if line.verdict == "version"][-1] == digest_of_file(final)

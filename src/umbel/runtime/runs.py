@@ -142,7 +142,6 @@ def _open(where: str | Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping
     url, folder = places(where)
     make_folder(folder)
     database = Database(url, durability=keeping.durability, patience=keeping.patience)
-    database.check_pages()
     _check_known(database, folder, fresh=fresh)
     wanted = os.environ.get(RESUME)
     if wanted:
@@ -165,7 +164,7 @@ def _check_known(database: Database, folder: Path, *, fresh: bool) -> None:
     if database.file is None:
         return
     marks = sorted(folder.glob(f"*/{IN_FOLDER}"))  # first: a run is in the database before it has one
-    known = {row.run for row in database.runs()}
+    known = {row.run for row in database.runs()} if marks else set()
     for mark in marks:
         run, its = mark.parent.name, mark.parent
         if run in known:
@@ -295,6 +294,7 @@ def _resumed(database: Database, folder: Path, row: RunRow, keeping: Keeping) ->
     if not keeping.audit and next(database.audit(row.run), None) is not None:
         logger.info("Run %s has been audited so far, and stays so", row.run)  # or its audit would look as if it were cut off
         keeping = replace(keeping, audit=True)
+    database.check_pages()
     there = (folder / row.run).is_dir()
     opened = _locked(database, folder, row.run, keeping)
     try:
