@@ -142,6 +142,14 @@ def _open(where: str | Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping
     url, folder = places(where)
     make_folder(folder)
     database = Database(url, durability=keeping.durability, patience=keeping.patience)
+    try:
+        return _opened(database, folder, mine, fresh=fresh, keeping=keeping)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _opened(database: Database, folder: Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping) -> OpenedRun:
     _check_known(database, folder, fresh=fresh)
     wanted = os.environ.get(RESUME)
     if wanted:
