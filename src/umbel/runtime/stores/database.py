@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from umbel.errors import StoreError
+from umbel.exchange import as_text
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Input
 from umbel.runtime.insist import insist
@@ -71,7 +72,7 @@ class Database:
 
     def __init__(self, url: str | sa.URL, *, durability: Durability = "process", patience: float = 0.0) -> None:
         self.engine = make_engine(url, durability)
-        self.name = repr(self.engine.url)  # without its password
+        self.name = _name_of(self.engine.url)
         self.file = _file_of(self.engine)
         try:
             insist(self._prepare, patience=patience)
@@ -228,6 +229,14 @@ class Database:
     def _check_numbers(self, what: str, found: Sequence[int], expected: Sequence[int]) -> None:
         if list(found) != list(expected):
             raise self.damaged(f"{what} lacks number {min(set(expected) - set(found), default='?')}")
+
+
+def _name_of(url: sa.URL) -> str:
+    """The URL without its password."""
+    try:
+        return repr(url)
+    except UnicodeEncodeError:  # a folder whose name is not Unicode
+        return as_text(f"{url.drivername}:///{url.database}")
 
 
 def _file_of(engine: sa.Engine) -> str | None:

@@ -178,7 +178,8 @@ class HttpTransport:
         self._gate = gate
         self._headers = Headers()
         self._listener = listener
-        listener.start(self._app(), self._reception.connections, self._sessions.disconnected, self._watch, limits.lease)
+        connections, lease = self._reception.connections, limits.lease
+        listener.start(self._app(), connections, self._sessions.disconnected, self._watch, lease, self.put)
 
     # ---- for the run's loop
 
