@@ -215,11 +215,12 @@ def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.soc
 
 
 def _notice_dead_machines(sock: socket.socket) -> None:
-    """Has the system ask, on every connection that is idle, whether the other machine is still there.
+    """Has the system see to it, on every connection, that the other machine is still there.
 
-    It answers for a client that is busy, too: so half a minute without an answer is a machine that is gone.
+    Its system answers for a client that is busy, too: so a minute without a word is a machine that is gone.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+    idle, sent = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)), ("TCP_USER_TIMEOUT", 60_000)
+    for option, value in (*idle, sent):
         if hasattr(socket, option):  # not on every platform
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
