@@ -79,10 +79,10 @@ def umbel(folder, *words):
 
 
 def change(folder, statement, **values):
-    engine = sa.create_engine(f"sqlite:///{folder / 'runs.sqlite'}")
-    with engine.begin() as connection:
+    with contextlib.closing(sa.create_engine(f"sqlite:///{folder / 'runs.sqlite'}").connect()) as connection:
         assert connection.execute(sa.text(statement), values).rowcount >= 1
-    engine.dispose()
+        connection.commit()
+        connection.engine.dispose()
 
 
 # ---- replay

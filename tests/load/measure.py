@@ -1,7 +1,8 @@
-"""`make soak` and `make load`: what a server costs after very many rounds, and with very many clients.
+"""`make soak`, `make load` and joining: what a server costs after very many rounds, and with very many clients.
 
     python tests/load/measure.py soak [--rounds 20000] [--faults 50] [--write docs/reliability.md]
     python tests/load/measure.py load [--clients 1000] [--active 100] [--rounds 20] [--write docs/reliability.md]
+    python tests/load/measure.py join [--clients 10000]
 
 Prints what it has measured, writes it into a page, and exits with 1 where something grows that should not. Real processes,
 real sockets; the server is measured from outside.
@@ -174,6 +175,50 @@ def load(clients: int, active: int, rounds: int) -> tuple[list[str], list[str]]:
         return lines, wrong
 
 
+def join(clients: int) -> tuple[list[str], list[str]]:
+    """Clients that only join and wait, 32 at the same time, while the run waits for one more. Lines, and what is wrong.
+
+    Once the strategy has given parameters, and once a client is to be asked for them when enough are there.
+    """
+    lines = ["| | all have joined after | of it the server's processor | first tenth | last tenth | memory for each | log |"]
+    lines += ["|---" + "|--:" * 6 + "|"]
+    wrong = []
+    for given in (True, False):
+        with tempfile.TemporaryDirectory(prefix="umbel-join-") as name, contextlib.ExitStack() as closing:
+            folder, port = Path(name), free_port()
+            options = {"address": f"127.0.0.1:{port}", "rounds": 1, "clients": clients + 1, "size": 10, "given": given}
+            server = Program("server", [PROGRAMS, json.dumps({"what": "server", **options})], folder, {})
+            programs = [server]
+            closing.callback(_kill, programs)
+            server.says("Waiting for clients", 60)
+            measured = Measured(server, folder)
+            alone, began = measured.now(), time.monotonic()
+            programs.append(Program("clients", [str(HERE / "joining.py"), str(port), str(clients)], folder, {}))
+            programs[1].says("tenths", 600)
+            seconds, full = time.monotonic() - began, measured.now()
+            tenths = [float(text) for text in programs[1].text.split()[1:]]
+            kilobytes = (full["memory"] - alone["memory"]) * MIB / 1000 / clients
+            processor = full["processor"] - alone["processor"]
+            row = [
+                "initial parameters" if given else "none",
+                *(f"{each:.1f} s" for each in (seconds, processor, tenths[0], tenths[-1])),
+                f"{kilobytes:.1f} kB",
+                f"{server.text.count(chr(10))} lines",
+            ]
+            lines.append(f"| {' | '.join(row)} |")
+            if kilobytes > 25:
+                wrong.append(f"a client that waits takes {kilobytes:.1f} kB")
+            if sum(tenths[-3:]) > 3 * sum(tenths[:3]):
+                wrong.append(f"a join costs the more, the more are there: {tenths}")
+    return [f"{clients:,} clients join; {machine()}.", "", *lines], wrong
+
+
+def _kill(programs: list[Program]) -> None:
+    for program in programs:
+        program.process.kill()
+        program.process.wait()
+
+
 def _end(programs: list[Program]) -> None:
     for program in programs:
         with contextlib.suppress(AssertionError):
@@ -201,11 +246,15 @@ def main() -> int:
     other.add_argument("--clients", type=int, default=1000)
     other.add_argument("--active", type=int, default=100)
     other.add_argument("--rounds", type=int, default=20)
-    for command in (one, other):
+    third = commands.add_parser("join")
+    third.add_argument("--clients", type=int, default=10_000)
+    for command in (one, other, third):
         command.add_argument("--write", type=Path, help="the page whose figures are replaced")
     chosen = options.parse_args()
     if chosen.what == "soak":
         lines, wrong = soak(chosen.rounds, chosen.faults)
+    elif chosen.what == "join":
+        lines, wrong = join(chosen.clients)
     else:
         lines, wrong = load(chosen.clients, chosen.active, chosen.rounds)
     print(*lines, *wrong, sep="\n")

@@ -25,7 +25,7 @@ class Tiny(fl.client.NumPyClient):
         return float(parameters[0].sum()), 1, {}
 
 
-def server(address, rounds, clients, size, fraction=1.0, **options):
+def server(address, rounds, clients, size, fraction=1.0, given=True, **options):
     cohort = max(int(clients * fraction), 1)
     strategy = fl.server.strategy.FedAvg(
         fraction_fit=fraction,
@@ -34,7 +34,7 @@ def server(address, rounds, clients, size, fraction=1.0, **options):
         min_evaluate_clients=cohort,
         min_available_clients=clients,
         on_fit_config_fn=lambda number: {"round": number},
-        initial_parameters=fl.common.ndarrays_to_parameters([np.zeros(size, "float32")]),
+        initial_parameters=fl.common.ndarrays_to_parameters([np.zeros(size, "float32")]) if given else None,
     )
     config = fl.server.ServerConfig(num_rounds=rounds)
     fl.server.start_server(server_address=address, config=config, strategy=strategy, **options)

@@ -1,8 +1,8 @@
 """Runs the cases, and records what comes out of them: `python tests/replayed/record.py` writes `recorded.json` anew.
 
 What is recorded of a run: how it ended; every version of the model, a line per tensor; the History but for tracebacks; and
-of runs that die in the middle what they keep, the strategy's memory among it. There are no times, paths, ports or names of
-runs in it.
+of runs that die in the middle the newest version that they keep, with the strategy's memory. There are no times, paths,
+ports or names of runs in it.
 
 A record that changes is a change for users. Say which and why in CHANGELOG.md, in the commit that records it anew.
 """
@@ -61,8 +61,9 @@ def left_by(case: Case, history: History, folder: Path) -> dict:
     fields["failures"] = [_failure(note) for note in fields["failures"]]
     metrics = fields["metrics_centralized"]
     model = {name: dict(metrics.pop(name)) for name in sorted(metrics) if name.startswith("tensor ")}
-    kept = {_kept(path): _tensors(case, path) for path in sorted(folder.rglob("*.safetensors"))} if case.dies else {}
-    return {"model": model, "kept": kept, "history": fields}
+    files = sorted(folder.rglob("model-*.safetensors")) if case.dies else []
+    newest = [path for path in files if path.stem.split("+")[0] == files[-1].stem.split("+")[0]]
+    return {"model": model, "kept": {_kept(path): _tensors(case, path) for path in newest}, "history": fields}
 
 
 def _kept(path: Path) -> str:
