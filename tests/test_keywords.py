@@ -289,3 +289,21 @@ def test_certificates_may_be_a_list_and_of_any_kind(tmp_path):
 def test_classes_show_the_signature_of_their_init():
     assert [*inspect.signature(ServerConfig).parameters] == ["num_rounds", "round_timeout"]
     assert "fraction_fit" in inspect.signature(FedMedian).parameters
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "remedy"),
+    [
+        (fl, "Client", "module 'umbel' has no attribute 'Client'; it is umbel.client.Client"),
+        (fl, "start_simulation", "; it is umbel.simulation.start_simulation"),
+        (fl, "FedAvg", "; it is umbel.server.strategy.FedAvg"),
+        (fl, "start_sever", "; did you mean umbel.server.start_server?"),
+        (strategy, "fedavg", "; did you mean umbel.server.strategy.FedAvg?"),
+        (strategy, "Scaffold", "; it has Bucketing, Bulyan, CenteredClipping, "),
+        (fl, "__wrapped__", "module 'umbel' has no attribute '__wrapped__'"),
+    ],
+)
+def test_a_name_that_is_not_there_is_told_where_it_is(module, name, remedy):
+    with pytest.raises(AttributeError) as raised:
+        getattr(module, name)
+    assert remedy in str(raised.value)

@@ -23,7 +23,9 @@ else:
         # On demand: a client has no use for the server's libraries, nor a server for the data sets'.
         if name in __all__:
             return importlib.import_module(f"umbel.{name}")
-        raise AttributeError(f"module 'umbel' has no attribute {name!r}")
+        from umbel.spelling import unknown_name
+
+        raise AttributeError(unknown_name("umbel", name))
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,7 @@ __all__ = [
     "ClientFailed",
     "ContentDamaged",
     "DataError",
+    "ListenerFailed",
     "NotFinite",
     "QuorumNotMet",
     "Rejected",
@@ -22,6 +23,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "StrategyError",
+    "TooFewFiles",
     "TooFewUpdates",
     "UmbelError",
     "WireError",
@@ -62,6 +64,14 @@ class TooFewUpdates(StrategyError):
 
 class NotFinite(StrategyError):
     """The next version, or what the strategy remembers, would not be finite; the round is void and the model stays."""
+
+
+class ListenerFailed(UmbelError, OSError):
+    """The thread that serves the network has ended before its run."""
+
+
+class TooFewFiles(UmbelError, OSError):
+    """This process may not open as many files as it needs."""
 
 
 class ServerUnreachable(UmbelError, ConnectionError):

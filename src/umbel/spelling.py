@@ -7,7 +7,7 @@ from abc import ABCMeta
 from collections.abc import Iterator
 from inspect import Parameter, Signature, signature
 
-__all__ = ["Spelled", "unknown_keyword"]
+__all__ = ["Spelled", "unknown_keyword", "unknown_name"]
 
 _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
@@ -45,6 +45,27 @@ def unknown_keyword(name: str, keyword: str, known: list[str]) -> str:
     close = get_close_matches(keyword, known, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
     return f"{name}() has no keyword {keyword!r}; {remedy}"
+
+
+def unknown_name(module: str, name: str) -> str:
+    """What is wrong with this name in this module, and where a public name like it is."""
+    from difflib import get_close_matches
+    from importlib import import_module
+
+    text = f"module {module!r} has no attribute {name!r}"
+    if name.startswith("_"):  # asked for by tools
+        return text
+    places = {}
+    for place in ("umbel.client", "umbel.common", "umbel.simulation", "umbel.server", "umbel.server.strategy"):
+        places.update(dict.fromkeys(import_module(place).__all__, place))
+    if name in places:
+        return f"{text}; it is {places[name]}.{name}"
+    near = {public.lower(): public for public in places}
+    close = get_close_matches(name.lower(), near, n=1)
+    if close:
+        return f"{text}; did you mean {places[near[close[0]]]}.{near[close[0]]}?"
+    here = import_module(module).__all__
+    return f"{text}; it has {', '.join(public for public in here if not public.startswith('_'))}"
 
 
 def _keywords(cls: type) -> Iterator[str]:

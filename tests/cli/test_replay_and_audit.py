@@ -79,10 +79,10 @@ def umbel(folder, *words):
 
 
 def change(folder, statement, **values):
-    with contextlib.closing(sa.create_engine(f"sqlite:///{folder / 'runs.sqlite'}").connect()) as connection:
+    engine = sa.create_engine(f"sqlite:///{folder / 'runs.sqlite'}")
+    with engine.begin() as connection:
         assert connection.execute(sa.text(statement), values).rowcount >= 1
-        connection.commit()
-        connection.engine.dispose()
+    engine.dispose()
 
 
 # ---- replay

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from umbel.runtime.transports.http import sessions
+from umbel.runtime.transports.http.listener import Listener
 from umbel.runtime.transports.http.protocol import Refused
 from umbel.runtime.transports.http.sessions import GRACE, RELAYED_GRACE, Sessions
 
@@ -95,3 +98,18 @@ def test_a_client_that_may_not_enter_is_served_unheard_until_it_may():
     assert heard == ["a joined"]
     present.leave(a, "it said goodbye")
     assert heard == ["a joined", "a left"]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such option")
+def test_a_machine_that_is_gone_is_noticed_by_the_system_whether_something_was_sent_to_it_or_not():
+    """A lease would be long for it, and its own system does not say goodbye."""
+    listener = Listener("127.0.0.1:0")
+    with socket.create_connection(("127.0.0.1", listener.port), 10), listener._socket.accept()[0] as accepted:
+        told = {name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS}
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    listener.stop()
+    assert told["TCP_KEEPIDLE"] + told["TCP_KEEPINTVL"] * told["TCP_KEEPCNT"] <= 60
+    assert 0 < told["TCP_USER_TIMEOUT"] <= 60_000
+
+
+OPTIONS = ["TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT"]

@@ -100,6 +100,7 @@ ENDS = {
 }
 
 
+@pytest.mark.slow
 def test_where_nothing_whole_is_left_the_server_ends_with_one_line_and_begins_anew_if_told(federations, reference):
     def story(what, damage, words):
         federation = federations(what)

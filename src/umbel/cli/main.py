@@ -13,8 +13,9 @@ from umbel.cli.check import audit, replay_command
 from umbel.cli.data import data
 from umbel.cli.server import server
 from umbel.cli.store import opened, row_of, store_option
+from umbel.exchange import as_text
 from umbel.runtime.observers.table import aligned
-from umbel.runtime.runs import RESUME
+from umbel.runtime.runs import RESUME, as_path
 
 __all__ = ["main"]
 
@@ -65,7 +66,7 @@ def resume(run: str, store: str) -> None:
     if row.status != "running":
         raise click.ClickException(f"run {run} has {row.status}; only an unfinished run can go on")
     mine = row.fingerprint
-    script, folder = str(mine.get("script", "")), str(mine.get("folder", "."))
+    script, folder = as_path(str(mine.get("script", ""))), as_path(str(mine.get("folder", ".")))
     arguments = mine.get("arguments")  # what an older Umbel kept instead of the command
     command = mine.get("command", [script, *arguments] if isinstance(arguments, list) else None)
     if not os.path.isfile(script) or not os.path.isdir(folder) or not isinstance(command, list):
@@ -73,8 +74,8 @@ def resume(run: str, store: str) -> None:
             f"run {run} was started by {script or 'an interactive session'} in {folder}, which is not there to be started "
             f"again; start that program yourself, with {RESUME}={run} in its environment"
         )
-    command = [sys.executable, *map(str, command)]
-    click.echo(f"Starting {' '.join(command[1:])} in {folder}", err=True)
+    command = [sys.executable, *(as_path(str(part)) for part in command)]
+    click.echo(as_text(f"Starting {' '.join(command[1:])} in {folder}"), err=True)
     os.chdir(folder)
     sys.stdout.flush()
     os.execve(sys.executable, command, {**os.environ, RESUME: run})

@@ -15,6 +15,7 @@ from umbel.keywords import check_fields, checked
 from umbel.runtime.interactive import exit_code
 from umbel.runtime.log import configure, logger
 from umbel.runtime.named_once import named_once
+from umbel.runtime.process import keep_standard_files
 from umbel.runtime.security.identity import FOLDER, TOKEN, Identity
 from umbel.runtime.security.tls import Pem, client_context
 from umbel.runtime.transports.http.address import parse_target
@@ -82,6 +83,7 @@ def start_client(
     client. Ctrl-C ends the process with exit code 130.
     """
     configure()
+    keep_standard_files()
     named_once("start_client", grpc_max_message_length=grpc_max_message_length, transport=transport)
     source = client if client is not None else client_fn
     if source is None or (client is not None and client_fn is not None):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from umbel.errors import ContentDamaged, RunLocked, RunMismatch, StoreError
+from umbel.errors import ContentDamaged, ListenerFailed, RunLocked, RunMismatch, StoreError, TooFewFiles
 from umbel.runtime.log import logger
+from umbel.runtime.process import too_few_files
 
 __all__ = ["exit_code", "in_notebook", "is_script", "one_line"]
 
@@ -37,11 +39,17 @@ def exit_code(line: str) -> Iterator[None]:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """A store that fails, and a run that is another's, end a script with one line and exit code 1; elsewhere they raise."""
+    """Ends a script with one line and exit code 1 where a store fails, a run is another's, the network's thread has ended,
+    or no more files may be opened; elsewhere these errors are raised.
+    """
     try:
         yield
-    except (StoreError, RunLocked, RunMismatch) as error:
+    except (StoreError, RunLocked, RunMismatch, ListenerFailed, TooFewFiles) as error:
         if not is_script():
             raise
         remedy = ". Start again: the run goes back to what is whole" if isinstance(error, ContentDamaged) else ""
         sys.exit(f"umbel: {error}{remedy}")
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE) or not is_script():
+            raise
+        sys.exit(f"umbel: {too_few_files()}")

@@ -7,8 +7,10 @@ sent, taken back or settled, and before the loop waits. Between two such moments
 transaction for several inputs: a round of two clients needs 6 instead of 11, each 0.2 ms.) A store whose unit is the round
 gets no inputs, but the state between two rounds.
 
-A snapshot has the whole history, and grows with it. Snapshots take a tenth of the time or so: beside a journal always, and
-without one from the hundredth round on. (4,000 rounds of two clients, 11 s if nothing is kept, took 50 s, and take 16.)
+A snapshot writes the state, and what has come to the History since the one before; without a journal it copies the model,
+too. Snapshots take a tenth of the time or so: beside a journal always, and without one from the hundredth round on. (4,000
+rounds of two clients took 25 s if nothing was kept, 73 s with a snapshot each that had the whole History, and take 46 s with
+one each that has what is new.)
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import itertools
 import os
+import re
 import secrets
 import shlex
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from umbel.errors import RunLocked, RunMismatch, StoreError
+from umbel.exchange import as_text
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Rules
 from umbel.runtime.contents import FileContents
@@ -44,6 +46,7 @@ __all__ = [
     "DEFAULT_STORE",
     "RESUME",
     "OpenedRun",
+    "as_path",
     "fingerprint",
     "how_to_go_on",
     "make_folder",
@@ -87,7 +90,7 @@ def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, p
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     initial = getattr(strategy, "initial_parameters", None)
     plain = {name: value for name, value in vars(strategy).items() if isinstance(value, (bool, int, float, str))}
-    return {
+    made = {
         "script": os.path.abspath(script) if script else "",
         "script hash": _hash(script) if script and os.path.isfile(script) else "",
         "strategy": f"{type(strategy).__module__}.{type(strategy).__qualname__}",
@@ -98,9 +101,39 @@ def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, p
         "port": port,
         "num_rounds": num_rounds,
         "command": sys.orig_argv[1:],
-        "folder": os.getcwd(),
+        "folder": _working_folder(),
         "start": next(_starts),
     }
+    return {name: _as_text(value) for name, value in made.items()}
+
+
+def as_path(text: str) -> str:
+    """The path that a fingerprint shows: what is not Unicode in it, which stands there escaped, as the system has it.
+
+    >>> as_path("caf\\\\udce9/train.py") == os.fsdecode(b"caf\\xe9/train.py")
+    True
+    """
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), text)
+
+
+def _as_text(value: object) -> object:
+    """Texts as a database takes them: what is not Unicode, in names of files, is escaped."""
+    match value:
+        case str():
+            return as_text(value)
+        case list():
+            return [_as_text(each) for each in value]
+        case dict():
+            return {name: _as_text(each) for name, each in value.items()}
+        case _:
+            return value
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it has been removed
+        return ""
 
 
 def how_to_go_on(opened: OpenedRun | None) -> str:
@@ -142,7 +175,14 @@ def _open(where: str | Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping
     url, folder = places(where)
     make_folder(folder)
     database = Database(url, durability=keeping.durability, patience=keeping.patience)
-    database.check_pages()
+    try:
+        return _opened(database, folder, mine, fresh=fresh, keeping=keeping)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _opened(database: Database, folder: Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping) -> OpenedRun:
     _check_known(database, folder, fresh=fresh)
     wanted = os.environ.get(RESUME)
     if wanted:
@@ -165,7 +205,7 @@ def _check_known(database: Database, folder: Path, *, fresh: bool) -> None:
     if database.file is None:
         return
     marks = sorted(folder.glob(f"*/{IN_FOLDER}"))  # first: a run is in the database before it has one
-    known = {row.run for row in database.runs()}
+    known = {row.run for row in database.runs()} if marks else set()
     for mark in marks:
         run, its = mark.parent.name, mark.parent
         if run in known:
@@ -258,13 +298,20 @@ def _say_moved(row: RunRow) -> None:
 
 
 def places(where: str | Path) -> tuple[str | sa.URL, Path]:
-    """The database's URL, and the folder for contents."""
-    if "://" in str(where):
-        return str(where), Path(DEFAULT_STORE)
+    """The database's URL, and the folder for contents: absolute, since users' code may change the working folder.
+
+    Raises `StoreError` where there is no working folder any more.
+    """
+    elsewhere = "://" in str(where)
+    try:
+        folder = Path(DEFAULT_STORE if elsewhere else where).absolute()
+    except FileNotFoundError:
+        raise StoreError("the working folder has been removed; start in another, or give store= an absolute path") from None
+    if elsewhere:
+        return str(where), folder
     import sqlalchemy as sa  # here: as above
 
-    folder = Path(where)
-    return sa.URL.create("sqlite", database=str(folder.absolute() / "runs.sqlite")), folder  # a path may have a "?"
+    return sa.URL.create("sqlite", database=str(folder / "runs.sqlite")), folder  # a path may have a "?"
 
 
 def make_folder(folder: Path) -> None:
@@ -295,6 +342,7 @@ def _resumed(database: Database, folder: Path, row: RunRow, keeping: Keeping) ->
     if not keeping.audit and next(database.audit(row.run), None) is not None:
         logger.info("Run %s has been audited so far, and stays so", row.run)  # or its audit would look as if it were cut off
         keeping = replace(keeping, audit=True)
+    database.check_pages()
     there = (folder / row.run).is_dir()
     opened = _locked(database, folder, row.run, keeping)
     try:

@@ -9,6 +9,7 @@ import os
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ class Sums:
     def __init__(self) -> None:
         self._known: dict[str, Sum] = {}
         self._stamps: dict[str, _Stamp] = {}  # of files that have been found whole
+        self._digests: dict[str, bytes] = {}  # BLAKE2b, of what an audit tells of
         self._changes: Changes | None = None
 
     def __contains__(self, name: str) -> bool:
@@ -56,8 +58,9 @@ class Sums:
         self._changes = deque()
         return self._changes
 
-    def expect(self, sums: Mapping[str, Sum]) -> None:
+    def expect(self, sums: Mapping[str, Sum], digests: Mapping[str, bytes]) -> None:
         """These were written by an earlier process; whether they are still what they were shows when they are checked."""
+        self._digests.update(digests)
         for name, known in sums.items():
             self._known[name] = known
             self._stamps.pop(name, None)
@@ -76,6 +79,7 @@ class Sums:
         """These contents are removed."""
         for name in names:
             self._stamps.pop(name, None)
+            self._digests.pop(name, None)
             if self._known.pop(name, None) is not None and self._changes is not None:
                 self._changes.append((name, None))
 
@@ -94,7 +98,7 @@ class Sums:
                 _check_form(fd, status.st_size, path)
             elif status.st_size != known.size:
                 raise ContentDamaged(f"{path} is damaged: it has {status.st_size:,} bytes, {known.size:,} were written")
-            elif _crc32(fd) != known.crc32:
+            elif not _has(fd, known.crc32, self._digests.get(name)):
                 raise ContentDamaged(f"{path} is damaged: its {known.size:,} bytes are not those that were written")
         except ContentDamaged:
             raise
@@ -116,12 +120,15 @@ def _check_form(fd: int, size: int, path: Path) -> None:
         raise ContentDamaged(f"{path} is damaged: {error}") from None
 
 
-def _crc32(fd: int) -> int:
+def _has(fd: int, crc32: int, digest: bytes | None) -> bool:
+    """Whether the file has this crc32 and, where an audit tells of it, this digest."""
     buffer = memoryview(bytearray(BLOCK))
-    crc, offset = 0, 0
+    crc, offset, hasher = 0, 0, None if digest is None else blake2b(digest_size=32)
     while got := os.preadv(fd, [buffer], offset):
         crc, offset = zlib.crc32(buffer[:got], crc), offset + got
-    return crc
+        if hasher is not None:
+            hasher.update(buffer[:got])
+    return crc == crc32 and (hasher is None or hasher.digest() == digest)
 
 
 def _stamp(status: os.stat_result) -> _Stamp:

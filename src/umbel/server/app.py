@@ -29,7 +29,7 @@ from umbel.runtime.observers.history import History
 from umbel.runtime.observers.outcome import Outcome
 from umbel.runtime.observers.table import table
 from umbel.runtime.owner import Owner
-from umbel.runtime.process import prepare, spare_files
+from umbel.runtime.process import need_files, prepare, spare_files
 from umbel.runtime.resume import restored
 from umbel.runtime.run import Clock, run
 from umbel.runtime.runs import ATTRIBUTES, DEFAULT_STORE, OpenedRun, fingerprint, how_to_go_on, open_run, places
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from umbel.runtime.transports.http.gate import Gate
 
 __all__ = ["Server", "ServerApp", "ServerConfig", "start_server"]
+
+LEAST_FILES = 64  # its own, and a few connections
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ def start_server(
     settings = config or ServerConfig()
     keeping = Keeping(durability=durability, rounds=keep_rounds, audit=audit, patience=store_patience)
     prepare()
+    with one_line():
+        need_files(LEAST_FILES, "a server")
     limits = Limits(connections=min(Limits().connections, spare_files()), lease=lease)
     if require_identity and store is None:
         raise SecurityError("require_identity=True keeps its members in the store; leave out store=None")

@@ -6,6 +6,7 @@ knows no run.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -15,7 +16,7 @@ from umbel.errors import StrategyError, WireError
 from umbel.exchange import Parameters
 from umbel.finite import all_finite
 from umbel.params import NDArray
-from umbel.wire import Schema, TensorSpec, dtype_of, short
+from umbel.wire import Schema, TensorSpec, short
 
 __all__ = ["checked_parameters"]
 
@@ -102,8 +103,13 @@ def _finite(method: str, schema: Schema, given: Parameters) -> Iterator[memoryvi
 
 def _tensors_in(schema: Schema, at: int, block: memoryview) -> Iterator[tuple[int, NDArray]]:
     """The parts of floating tensors that lie in the data bytes from `at` on."""
-    for position, spec in enumerate(schema.specs):
-        begin = schema.offsets[position]
-        low, high = max(begin, at), min(begin + spec.nbytes, at + len(block))
-        if low < high and spec.is_float:
-            yield position, np.frombuffer(block[low - at : high - at], dtype_of(spec.dtype))
+    layout, places = schema.layout, schema.places
+    first = bisect_right(layout, at, key=lambda position: places[position][0]) - 1  # a block may be one of 10,000 tensors
+    for index in range(max(first, 0), len(layout)):
+        position = layout[index]
+        begin, end, dtype, _ = places[position]
+        if begin >= at + len(block):
+            return
+        low, high = max(begin, at), min(end, at + len(block))
+        if low < high and schema.specs[position].is_float:
+            yield position, np.frombuffer(block[low - at : high - at], dtype)

@@ -29,6 +29,7 @@ class Identity:
     """
 
     def __init__(self, path: Path, join_token: str | None = None) -> None:
+        path = path.absolute()  # users' code may change the working folder
         self.path = path
         self._token = None if join_token is None else token_key(join_token)
         self._file = _open(path)

@@ -10,13 +10,14 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from umbel.errors import StoreError
+from umbel.exchange import as_text
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Input
 from umbel.runtime.insist import insist
@@ -71,7 +72,7 @@ class Database:
 
     def __init__(self, url: str | sa.URL, *, durability: Durability = "process", patience: float = 0.0) -> None:
         self.engine = make_engine(url, durability)
-        self.name = repr(self.engine.url)  # without its password
+        self.name = _name_of(self.engine.url)
         self.file = _file_of(self.engine)
         try:
             insist(self._prepare, patience=patience)
@@ -111,7 +112,7 @@ class Database:
         return _inode(f"{self.file}-wal" if self.file else None)
 
     def check_pages(self) -> None:
-        """Raises `StoreError` where SQLite finds a page, or an index, that cannot be right; 2 ms per MB."""
+        """Raises `StoreError` where SQLite finds a page, or an index, that cannot be right; 6 ms per MB."""
         if self.file is not None:
             (found,) = self._rows(sa.text("PRAGMA integrity_check(1)"))[0]
             if found != "ok":
@@ -185,6 +186,20 @@ class Database:
             for row in connection.execution_options(yield_per=1000).execute(query).mappings():
                 yield Line(**{name: value for name, value in row.items() if name != "run"})
 
+    def audited(self, run: str, names: Iterable[str]) -> dict[str, bytes]:
+        """The digests that the audit has of these contents: of versions of the model, and of what clients sent."""
+        digests: dict[str, bytes] = {}
+        line = tables.audit.c
+        for name in names:
+            task, _, number = name.rpartition("-")
+            told = line.task == task
+            if task == "model":
+                told = sa.and_(line.verdict == "version", line.why == (number.lstrip("0") or "0"))
+            query = sa.select(line.content).where(line.run == run, line.content.is_not(None), told)
+            for row in self._rows(query.order_by(line.number.desc()).limit(1)):
+                digests[name] = row.content
+        return digests
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -214,6 +229,14 @@ class Database:
     def _check_numbers(self, what: str, found: Sequence[int], expected: Sequence[int]) -> None:
         if list(found) != list(expected):
             raise self.damaged(f"{what} lacks number {min(set(expected) - set(found), default='?')}")
+
+
+def _name_of(url: sa.URL) -> str:
+    """The URL without its password."""
+    try:
+        return repr(url)
+    except UnicodeEncodeError:  # a folder whose name is not Unicode
+        return as_text(f"{url.drivername}:///{url.database}")
 
 
 def _file_of(engine: sa.Engine) -> str | None:

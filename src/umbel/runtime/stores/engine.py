@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -86,11 +87,9 @@ def _key(name: str) -> int:
 
 
 def _configure_postgres(connection: object, _: object) -> None:
-    cursor = connection.cursor()  # type: ignore[attr-defined]  # a DBAPI connection
-    for name, value in (("idle", 5), ("interval", 3), ("count", 3)):
-        cursor.execute(f"SET tcp_keepalives_{name} = {value}")
-    cursor.close()
-    connection.commit()  # type: ignore[attr-defined]
+    alive = {"idle": 5, "interval": 3, "count": 3}
+    _execute(connection, *(f"SET tcp_keepalives_{name} = {value}" for name, value in alive.items()))
+    connection.commit()  # type: ignore[attr-defined]  # a DBAPI connection
 
 
 def _configure_sqlite(durability: Durability) -> Callable[[object, object], None]:
@@ -98,12 +97,22 @@ def _configure_sqlite(durability: Durability) -> Callable[[object, object], None
     synchronous = "FULL" if durability == "power" else "NORMAL"
 
     def configure(connection: object, _: object) -> None:
-        cursor = connection.cursor()  # type: ignore[attr-defined]  # a DBAPI connection
-        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=5000"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+        pragmas = "journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=5000"
+        _execute(connection, *(f"PRAGMA {pragma}" for pragma in pragmas))
 
     return configure
+
+
+def _execute(connection: Any, *statements: str) -> None:
+    """Executes what a new connection begins with, and closes it where one is refused: SQLAlchemy then forgets it, open."""
+    try:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        cursor.close()
+    except BaseException:
+        connection.close()
+        raise
 
 
 def cause_of(error: sa.exc.SQLAlchemyError) -> str:

@@ -67,7 +67,8 @@ class SqlStore:
         self._auditor: Auditor | None = None
         insist(self._begin, patience=self._keeping.patience)
         self._compare_mark()
-        contents.sums.expect(database.sums(run))
+        sums = database.sums(run)
+        contents.sums.expect(sums, database.audited(run, sums) if self._keeping.audit else {})
         self._changes = contents.sums.changes()
 
     def write(

@@ -1,5 +1,8 @@
 """Strategies, under their classic names."""
 
+from typing import TYPE_CHECKING
+
+from umbel.spelling import unknown_name
 from umbel.strategies.adaptive import FedAdagrad, FedAdam, FedAvgM, FedOpt, FedYogi
 from umbel.strategies.base import Strategy
 from umbel.strategies.boosting import FedXgbBagging, FedXgbCyclic, FedXgbNnAvg
@@ -21,6 +24,12 @@ from umbel.strategies.robust import (
     NearestNeighbourMixing,
 )
 from umbel.strategies.tolerant import FaultTolerantFedAvg
+
+if not TYPE_CHECKING:  # to a type checker every name would be one
+
+    def __getattr__(name: str) -> object:
+        raise AttributeError(unknown_name(__name__, name))
+
 
 __all__ = [
     "Bucketing",

@@ -24,7 +24,7 @@ LINES = 0.1, 20  # about one client or address: a second, and at once
 SAME = 60.0  # seconds
 CONNECTIONS = 1 / 60, 1  # the same, about its connections that are refused
 ALL_LINES = 20.0, 2_000
-KEPT_WAITING = 3.0  # seconds: whoever asks in vain on a thousand connections is answered 300 times a second
+KEPT_WAITING = 5.0  # seconds: whoever asks in vain on a thousand connections is answered 200 times a second
 LONGEST = 3600.0  # seconds of quarantine
 _T = TypeVar("_T")
 

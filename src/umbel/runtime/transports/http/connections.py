@@ -43,7 +43,7 @@ class Limits:
     unread: int = 64 * 2**20  # of a body that has been refused, before the connection is cut
     unwanted: float = 16 * 2**20  # of such bodies, a second: more are not read for the time being
     vain: tuple[float, int] = (1.0, 30)  # requests of one client that come to nothing, before it is kept waiting: the same
-    vain_of_strangers: tuple[float, int] = (200.0, 3_000)  # and of one address
+    vain_of_strangers: tuple[float, int] = (100.0, 2_000)  # and of one address
     entries: tuple[float, int] = (1 / 60, 3)  # times that one client joins: a second, and at once
     turnover: tuple[float, int] = (1.0, 200)  # clients of one address that leave before they were of use: the same
     clients: int = 20_000  # present at the same time

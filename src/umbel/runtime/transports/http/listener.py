@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 import uvicorn
 from starlette.types import ASGIApp
 
+from umbel.errors import ListenerFailed
 from umbel.runtime.transports.http.address import parse_address
 from umbel.runtime.transports.http.behind import behind
 from umbel.runtime.transports.http.connections import Connections, Peer
@@ -48,6 +49,8 @@ class Listener:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._failed: Callable[[BaseException], None] | None = None
 
     @property
     def url(self) -> str:
@@ -66,10 +69,12 @@ class Listener:
         disconnected: Callable[[Peer, bool], None],
         watch: Callable[[], Awaitable[None]],
         lease: float,
+        failed: Callable[[BaseException], None],
     ) -> None:
         """Serves `app` on `connections`; tells of each closed one by its peer, and runs `watch` beside it.
 
-        A connection may be idle for `lease` seconds; whose it may be, `connections` knows.
+        A connection may be idle for `lease` seconds; whose it may be, `connections` knows. Whatever ends the thread before
+        `stop` is given to `failed`: a run without it would wait for ever.
         """
         config = uvicorn.Config(
             app,
@@ -88,10 +93,12 @@ class Listener:
         config.ssl = self._tls
         server = self._server = _Server(config)
         ready = threading.Event()
+        self._failed = failed
 
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
             watching = self._loop.create_task(_coroutine(watch))
+            watching.add_done_callback(lambda _: setattr(server, "should_exit", True))  # it is to last as long as the server
             ready.set()
             try:
                 await server.serve(sockets=[self._socket])
@@ -101,21 +108,40 @@ class Listener:
                     await watching
 
         def work() -> None:
-            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                runner.run(serve())
+            try:
+                with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                    runner.run(serve())
+                self._fail(None)
+            except BaseException as error:  # whatever it is, it is said where the run waits
+                self._fail(error)
+            ready.set()
 
         self._thread = threading.Thread(target=work, name="umbel-http", daemon=True)
         self._thread.start()
         ready.wait()
 
     def call(self, function: Callable[..., None], *arguments: object) -> None:
-        """Calls a function in the event loop's thread, soon."""
-        assert self._loop is not None
+        """Calls a function in the event loop's thread, soon. What it raises ends the run, which waits for its effect."""
+        if self._loop is None:  # the thread has not come so far
+            return
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left to be told
-            self._loop.call_soon_threadsafe(function, *arguments)
+            self._loop.call_soon_threadsafe(self._do, function, arguments)
+
+    def _do(self, function: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        try:
+            function(*arguments)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException | None) -> None:
+        why = "it has come to an end" if error is None else f"{type(error).__name__}: {error}"
+        if not self._stopping and self._failed is not None:
+            self._failed(ListenerFailed(f"the thread that serves the network has ended ({why}); the run is kept"))
 
     def stop(self) -> None:
         """Closes the port and ends the thread."""
+        self._stopping = True
         if self._server is not None:
             self._server.should_exit = True
         if self._thread is not None:
@@ -189,11 +215,12 @@ def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.soc
 
 
 def _notice_dead_machines(sock: socket.socket) -> None:
-    """Has the system ask, on every connection that is idle, whether the other machine is still there.
+    """Has the system see to it, on every connection, that the other machine is still there.
 
-    It answers for a client that is busy, too: so half a minute without an answer is a machine that is gone.
+    Its system answers for a client that is busy, too: so a minute without a word is a machine that is gone.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+    idle, sent = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)), ("TCP_USER_TIMEOUT", 60_000)
+    for option, value in (*idle, sent):
         if hasattr(socket, option):  # not on every platform
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

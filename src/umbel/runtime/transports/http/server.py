@@ -178,7 +178,8 @@ class HttpTransport:
         self._gate = gate
         self._headers = Headers()
         self._listener = listener
-        listener.start(self._app(), self._reception.connections, self._sessions.disconnected, self._watch, limits.lease)
+        connections, lease = self._reception.connections, limits.lease
+        listener.start(self._app(), connections, self._sessions.disconnected, self._watch, lease, self.put)
 
     # ---- for the run's loop
 
@@ -274,7 +275,8 @@ class HttpTransport:
             if client.holder is not None and client.holder.key in keys:
                 self._sessions.leave(client, "its key has been revoked")
 
-    async def _hello(self, _: Request) -> Response:
+    async def _hello(self, request: Request) -> Response:
+        await self._reception.keep_waiting(request)
         if self._gate is not None:  # whoever asks here is a stranger
             return PlainTextResponse("Umbel server\n")
         return PlainTextResponse(f"Umbel server, run {self._run}, {len(self._sessions)} clients present\n")

@@ -65,7 +65,7 @@ class AutoCrew:
         self._then = None
         try:
             crew = then()
-        except SimulationError as error:
+        except (SimulationError, OSError) as error:  # or no more files or processes are to be had
             logger.info("The clients stay in one process: %s", error)
             return
         self._crew.close()
