@@ -129,8 +129,6 @@ def start_server(
     refuse_own_rounds(server)
     if server is not None and strategy is not None:
         logger.warning("server= and strategy= were both given; the server's strategy is used")
-    if not isinstance(lease, (int, float)) or not lease > 0:
-        raise ValueError(f"lease={lease!r} is not a number of seconds above 0, such as 180.0; math.inf waits for ever")
     chosen = (server.strategy if server is not None else None) or strategy or FedAvg()
     manager = client_manager or (server.client_manager if server is not None else None) or SimpleClientManager()
     settings = config or ServerConfig()
