@@ -78,7 +78,10 @@ def test_hogs_of_tasks_that_are_not_theirs_hold_no_memory(federation, strange, s
 def test_hogs_that_owe_an_answer_give_way(federation, strange):
     """They are asked for updates, and hold the memory for all messages with what never ends."""
     size, number = 250_000, 36
-    server = federation.server(rounds=100_000, strategy="buffered", central=False, size=size, clients=2 + number)
+    keywords = {"buffer_size": 2, "concurrency": 2 + number}
+    server = federation.server(
+        rounds=100_000, strategy="buffered", central=False, size=size, clients=2 + number, keywords=keywords
+    )
     server.says("Waiting for clients")
     hogs = [Hog(strange(federation.port, f"evil{n}")) for n in range(number)]
     for hog in hogs:
