@@ -49,7 +49,8 @@ def flooded(federation, server, kinds, **options):
     # Of a connection one line at once, and one a minute; of a request, one a minute for each reason.
     said = [line for line in server.text.splitlines() if line.startswith("WARNING : 127.0.0.1: ")]
     assert sum("refused POST" not in line and "refused GET" not in line for line in said) <= 2, said
-    assert 1 <= len(said) <= 6, said
+    refused = kinds != ["pipelined"]  # each of these is a request that anybody may make: they wait for their turn
+    assert refused <= len(said) <= 6, said
 
 
 def test_fifty_connections_that_send_what_is_no_body(federation):
@@ -59,7 +60,7 @@ def test_fifty_connections_that_send_what_is_no_body(federation):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_fifty_connections_of_one_kind(federation, kind):
-    flooded(federation, running(federation), [kind], seconds=20)
+    flooded(federation, running(federation), [kind])
 
 
 @pytest.mark.slow
