@@ -12,6 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from postgres import Postgres, find_server
 
+# A run goes on where its script is started again, and a worker of pytest-xdist has no script: it gets that of pytest itself.
+vars(sys.modules["__main__"]).setdefault("__file__", str(Path(pytest.__file__).with_name("__main__.py")))
+
 # Started in the background of a script, Python ignores Ctrl-C, and so would all programs that tests start and stop by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
