@@ -65,10 +65,14 @@ class SqlStore:
         self._mark = Mark(contents.folder, database.file)
         self._marks: list[tuple[int, int]] = [(0, 0)]  # entries and rounds of the snapshots that bound what is trimmed
         self._auditor: Auditor | None = None
-        insist(self._begin, patience=self._keeping.patience)
-        self._compare_mark()
-        sums = database.sums(run)
-        contents.sums.expect(sums, database.audited(run, sums) if self._keeping.audit else {})
+        try:
+            insist(self._begin, patience=self._keeping.patience)
+            self._compare_mark()
+            sums = database.sums(run)
+            contents.sums.expect(sums, database.audited(run, sums) if self._keeping.audit else {})
+        except BaseException:
+            self._drop()
+            raise
         self._changes = contents.sums.changes()
 
     def write(
