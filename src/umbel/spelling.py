@@ -35,7 +35,7 @@ class Spelled(ABCMeta):
             known = sorted({*_keywords(cls)})
             if found is None or found[1] not in keywords or found[1] in known:  # somebody else's
                 raise
-            raise TypeError(unknown_keyword(cls.__name__, found[1], known)) from error
+            raise TypeError(unknown_keyword(cls.__name__, found[1], known)) from None
 
 
 def unknown_keyword(name: str, keyword: str, known: list[str]) -> str:

@@ -6,6 +6,7 @@ import http.client
 import math
 import socket
 import threading
+import time
 import zlib
 
 import msgspec
@@ -15,10 +16,10 @@ import pytest
 from umbel.door import Door
 from umbel.params import Params
 from umbel.reports import Room
-from umbel.rounds.messages import Failed, Failure, FailureKind, Joined, Kind, Replied, Reply, Task, Verdict
+from umbel.rounds.messages import Failed, Failure, FailureKind, Joined, Kind, Left, Replied, Reply, Task, Verdict
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.runtime.transports.http.client import Patience, serve
-from umbel.runtime.transports.http.link import Link, Unreachable
+from umbel.runtime.transports.http.link import Link, Unknown, Unreachable
 from umbel.runtime.transports.http.listener import Listener
 from umbel.runtime.transports.http.protocol import GO, SESSION, FailureHead, Offer, Outcome, decode, encode
 from umbel.runtime.transports.http.server import HttpTransport
@@ -69,6 +70,35 @@ def test_a_client_is_not_told_that_a_task_is_cancelled_which_is_about_to_be_disp
     polling.join(10)
     assert polled[0].cancelled == [TASK.id]
     client.close()
+
+
+def test_a_poll_that_is_held_while_its_client_says_goodbye_is_ended_and_not_complained_of(transport, caplog):
+    server, client = transport
+    client.register()
+    session, other = client._session, Link(client._url, "a")
+    other._session = session
+    ended = []
+
+    def poll():
+        with pytest.raises(Unknown):
+            client.next([])
+        ended.append(True)
+
+    polling = threading.Thread(target=poll)
+    polling.start()
+    until = time.monotonic() + 10
+    while not server._sessions.of(session).polls:
+        assert time.monotonic() < until
+    other.leave()
+    polling.join(10)
+    assert ended
+    assert server.receive(1) == Left("a", "it said goodbye")
+    assert "unknown session" not in caplog.text
+    with pytest.raises(Unknown):
+        client.next([])
+    assert "unknown session" in caplog.text  # this one does not know that it is over
+    client.close()
+    other.close()
 
 
 def test_a_client_that_is_known_does_not_join_again(transport):

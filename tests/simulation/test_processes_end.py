@@ -99,6 +99,20 @@ def test_ctrl_c_returns_the_history_so_far_and_leaves_nothing_behind(simulate, b
     assert shared_memory() <= before
 
 
+def test_ctrl_c_while_workers_begin_shows_nothing_of_theirs(simulate, tmp_path, monkeypatch):
+    pressed = tmp_path / "pressed"  # in the first moment of each worker's interpreter
+    pressed.mkdir()
+    lines = ["import os, signal, sys", f"if sys.argv[0] == '-c': open({str(pressed)!r} + f'/{{os.getpid()}}', 'w').close()"]
+    press = "if sys.argv[0] == '-c': os.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "sitecustomize.py").write_text("\n".join([*lines, press]))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep))
+    simulation = simulate(backend="processes", rounds=2, seconds=0)
+    assert simulation.ends() == 0
+    assert len(list(pressed.iterdir())) == 2, simulation.text
+    assert "Traceback" not in simulation.text
+    assert "KeyboardInterrupt" not in simulation.text
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_their_parent_even_in_the_middle_of_a_task(simulate, number):
     before = shared_memory()

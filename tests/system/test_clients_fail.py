@@ -17,6 +17,7 @@ def test_a_client_that_raises_is_reported_and_stays(federation):
 
     assert server.ends() == 0
     assert "fit: client b failed (raised): fit raised RuntimeError: no data for fit.1 today" in server.text
+    assert server.text.count("no data for fit.1 today") == 1
     assert "fit: received 1 results and 1 failures" in server.text
     assert server.text.count("fit: received 2 results and 0 failures") == 2  # it is back in rounds 2 and 3
     (failure,) = federation.history()["failures"]

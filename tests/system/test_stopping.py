@@ -70,6 +70,7 @@ def test_ctrl_c_on_a_client(federations):
         assert "Stopped by Ctrl-C" in client.text
         assert "Traceback" not in client.text
         server.says("client a left: it said goodbye (0 available)", 3)
+        assert "refused" not in server.text
         assert time.monotonic() - pressed < 3
 
     together(story, ["while it waits", {"clients": 2}, ""], ["while it trains", {"clients": 1}, "fit.1"])

@@ -380,7 +380,7 @@ class HttpTransport:
         try:
             while True:
                 client.news.clear()
-                self._sessions.of(session)  # raises where it is fenced by now
+                self._sessions.of(session, held=True)  # raises where it is fenced by now, or has left
                 self._stay()
                 mine = self._owed_to(client)
                 new = [] if client.following else self._new(client, have, before=started)
@@ -605,7 +605,7 @@ class HttpTransport:
 
     def _told(self, client: Present, task: str, outcome: Outcome) -> Response:
         """The answer to a part of a reply; where it was not taken as it came, with a line in the log."""
-        if outcome.why and outcome.verdict != Verdict.REJECTED:  # that is the run's to say
+        if outcome.why and outcome.verdict not in (Verdict.REJECTED, Verdict.NOTED):  # those are the run's to say
             self._conduct.say(client.name, f"{outcome.verdict} for {short(task)}: {outcome.why}")
         return _message(outcome)
 

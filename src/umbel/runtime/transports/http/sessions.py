@@ -109,8 +109,11 @@ class Sessions:
         """The client of this session, if there is one."""
         return self._sessions.get(session)
 
-    def of(self, session: str) -> Present:
-        """The client of this session. Raises `Refused`: 409 fenced, 401 unknown."""
+    def of(self, session: str, *, held: bool = False) -> Present:
+        """The client of this session. Raises `Refused`: 409 fenced, 401 unknown.
+
+        `held` is a request that has begun within this session: where that has ended since, it was said.
+        """
         client = self._sessions.get(session)
         if client is None:
             if session in self._fenced:
@@ -119,7 +122,7 @@ class Sessions:
                     "another process has registered under this client_id, and the newer one counts; start each client under "
                     "a client_id= of its own",
                 )
-            raise Refused(401, "unknown session; register again")
+            raise Refused(401, "unknown session; register again", expected=held)
         return client
 
     def seen(self, client: Present, peer: Peer | None, *, relayed: bool = False) -> None:

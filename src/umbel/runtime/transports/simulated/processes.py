@@ -240,12 +240,16 @@ class ProcessCrew:
         mine, its = socket.socketpair()
         with its:
             boot = _BOOT.format(path=sys.path, fd=its.fileno())
-            process = subprocess.Popen(
-                [sys.executable, "-c", boot],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[its.fileno()],
-                env={**os.environ, **variables},
-            )
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the worker begins so, and ignores it later
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-c", boot],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[its.fileno()],
+                    env={**os.environ, **variables},
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         file = anonymous_file()
         os.write(file, bytes(8))
         worker = _Worker(slot, variables, process, Channel(mine), mmap.mmap(file, 8))

@@ -82,6 +82,7 @@ def dump(value: object) -> int:
 def main(fd: int) -> None:
     """Works for the process at the other end of the socket `fd`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # which it was until here
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(line_buffering=True)  # what a client prints outlives a worker that is killed
