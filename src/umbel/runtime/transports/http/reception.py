@@ -263,21 +263,23 @@ class Reception:
         held: Held | None = request.scope.get("umbel.held")
         if held is None:
             client: Present | None = request.scope.get("umbel.client")
-            connection = _connection(request)
+            mine = _connection(request)
             held = Held(self.address(request), "" if client is None else client.name)
             request.scope["umbel.held"] = held
-            if connection is not None:
-                self._held[held] = connection
+            if mine is not None:
+                self._held[held] = mine
         if self._buffer.take(held, size):
             return
-        for one, connection in self._held.items():
-            one.moves = connection.moves()
+        for one, where in self._held.items():
+            one.moves = where.moves()
         while not self._buffer.take(held, size):
             other = self._buffer.gives_way(held, size)
             if other is None:
                 raise Refused(503, "too many large messages are on their way at the same time; try again soon")
             self._buffer.give_back(other)
-            self.connections.evict(self._held.pop(other))
+            connection = self._held.pop(other, None)
+            if connection is not None:  # else it is closing already, and has read on what had come before
+                self.connections.evict(connection)
 
     def _give_back(self, request: Request) -> None:
         held: Held | None = request.scope.get("umbel.held")
