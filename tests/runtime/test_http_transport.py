@@ -17,6 +17,7 @@ from umbel.door import Door
 from umbel.params import Params
 from umbel.reports import Room
 from umbel.rounds.messages import Failed, Failure, FailureKind, Joined, Kind, Left, Replied, Reply, Task, Verdict
+from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.runtime.transports.http.client import Patience, serve
 from umbel.runtime.transports.http.link import Link, Unknown, Unreachable
@@ -127,10 +128,10 @@ FIT = Task("run.1.fit.0.0", 1, Kind.FIT, 0, 1, "a", None, {})
 class Part:
     """A PUT of the bytes from `offset` on: when this is made, the server waits for them."""
 
-    def __init__(self, link, offset, size):
+    def __init__(self, link, offset, size, *, of="data"):
         host, port = link._url.removeprefix("http://").split(":")
         self._socket = socket.create_connection((host, int(port)), 20)
-        head = f"PUT /v1/tasks/{FIT.id}/data/{offset} HTTP/1.1\r\nhost: {host}\r\n{SESSION}: {link._session}\r\n"
+        head = f"PUT /v1/tasks/{FIT.id}/{of}/{offset} HTTP/1.1\r\nhost: {host}\r\n{SESSION}: {link._session}\r\n"
         self._socket.sendall(f"{head}content-length: {size}\r\nexpect: 100-continue\r\n\r\n".encode())
         assert self._socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -165,6 +166,23 @@ def test_an_upload_counts_once_though_a_part_of_it_comes_twice_at_the_same_time(
     server.settle(FIT.id, Verdict.ACCEPTED, "")
     committing.join(10)
     client.close()
+
+
+def test_nothing_is_kept_of_an_offer_whose_task_was_taken_back_while_a_piece_of_it_came(tmp_path):
+    listener = Listener("127.0.0.1:0")
+    server = HttpTransport(listener, "run", MemoryStore(FileContents(tmp_path)), known=["a"])
+    client = Link(listener.url, "a")
+    client.register()
+    server.dispatch(FIT, None, Door(Kind.FIT, None, 10**9, 10**9))
+    assert [task.id for task in client.next([]).tasks] == [FIT.id]
+
+    piece = Part(client, 0, 3000, of="offer")
+    server.cancel(FIT)
+    assert client.next([FIT.id]).cancelled == [FIT.id]
+    assert piece.outcome(bytes(3000)).verdict == Verdict.STALE
+    assert list(tmp_path.iterdir()) == []
+    client.close()
+    server.close("", over=False)
 
 
 def test_numbers_that_are_not_finite_and_metrics_beyond_the_room_do_not_cost_an_update(transport, caplog):

@@ -372,6 +372,10 @@ class HttpTransport:
     def _owed_to(self, client: Present) -> dict[str, _Owed]:
         return self._owed.get(client.name, {})
 
+    def _is_owed(self, owed: _Owed) -> bool:
+        """Whether the task has not been taken back while something was waited for."""
+        return self._owed.get(owed.task.client, {}).get(owed.task.id) is owed
+
     async def _next(self, request: Request) -> Response:
         client = self._client(request)
         have = set(decode(await self._reception.body(request, MAX_POLL), Poll).have)
@@ -500,6 +504,8 @@ class HttpTransport:
         schema = await self._headers.read(offer.header, owed.door.schema)
         if owed.submitted:  # meanwhile, by another request
             return await self._decision(task.id)
+        if not self._is_owed(owed):
+            return self._unwanted(task.id)
         if offer.size != schema.nbytes:
             raise WireError(f"the offer is of {offer.size} bytes, its header describes {schema.nbytes}")
         carries = task.kind in (Kind.FIT, Kind.PARAMETERS)
@@ -535,6 +541,10 @@ class HttpTransport:
             await self._reception.drain(request)
             return self._told(client, name, self._unwanted(name) if owed is None else await self._decision(name))
         data = await self._reception.body(request, PART)
+        if owed.submitted:  # meanwhile, by another request
+            return self._told(client, name, await self._decision(name))
+        if not self._is_owed(owed):  # a draft of it would lie there for ever
+            return self._told(client, name, self._unwanted(name))
         if offset + len(data) > self._longest:
             raise Refused(413, f"an offer has at most {self._longest:,} bytes")
         if offset == 0:
