@@ -161,6 +161,7 @@ def start_server(
             most = (max_examples, max_bytes)
             return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, *most, room, limits)
     finally:
+        listener.stop()  # also where the run cannot go on, and nothing has been served
         opened.close()
 
 
