@@ -167,7 +167,6 @@ class State:
         found = (self.version, self.best_version, *(task.version for task in tasks))
         return frozenset(version for version in found if version is not None)
 
-
     @property
     def here(self) -> Before | None:
         """What is true now, for when the run goes back to the newest version; None without one."""

@@ -120,8 +120,8 @@ def start_simulation(
     - `progress`: a bar instead of lines; None shows it on a terminal and in notebooks.
 
     Returns the `History`, also after Ctrl-C: then of the rounds so far. Raises `SimulationError` before the first round for
-    what cannot work, `QuorumNotMet` where too few clients answer,
-    `NotFinite` after three void rounds in a row, and whatever the strategy raises.
+    what cannot work, `QuorumNotMet` where too few clients answer, `NotFinite` after three void rounds in a row, and whatever
+    the strategy raises.
     """
     configure()
     _check_extra()

@@ -94,7 +94,6 @@ class _Told(ssl.SSLObject):
             raise ssl.SSLWantReadError from None  # then what is outgoing is sent; whatever comes in ends it
         self.context_of.shaking.discard(self)
 
-
     def _read_header(self) -> None:
         """Takes off what a proxy says before the handshake. Raises `SSLWantReadError` while more of it has to come."""
         if self.context_of.header is None or self._first is None:

@@ -38,6 +38,7 @@ from umbel.runtime.sums import Sum
 
 __all__ = ["SqlStore"]
 
+
 class SqlStore:
     """The journal of one run. The loop's thread writes; `accepted` may be asked from any thread.
 
