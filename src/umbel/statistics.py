@@ -47,15 +47,9 @@ def statistics_of(model: Schema, averaged: Averaged = None) -> frozenset[int]:
     return frozenset(position for i in counters for position in (i - 2, i - 1, i))
 
 
-def check_averaged(averaged: object) -> None:
-    """Raises `TypeError` or `ValueError` for what is neither None nor a list of patterns and positions."""
-    if averaged is None:
-        return
-    if isinstance(averaged, (str, bytes)) or not isinstance(averaged, Sequence):
-        raise TypeError(
-            f"averaged={averaged!r}; it is a list of patterns of names, or positions, such as averaged=['*.running_var', 7]"
-        )
-    for wanted in averaged:
+def check_averaged(averaged: Averaged) -> None:
+    """Raises `TypeError` or `ValueError` where one of these is neither a pattern nor a position."""
+    for wanted in averaged or ():
         if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):
             raise TypeError(f"averaged= has {wanted!r}; each is a pattern of names, such as '*.running_var', or a position")
         if isinstance(wanted, int) and wanted < 0:
