@@ -18,7 +18,7 @@ from types import TracebackType
 
 from umbel.exchange import as_text
 
-__all__ = ["Interruption", "describe", "format_traceback", "is_an_end", "message_of"]
+__all__ = ["Interruption", "describe", "format_traceback", "is_an_end", "line_of", "message_of"]
 
 LONGEST_LINE = 2000  # characters
 LONGEST_TRACEBACK = 20_000
@@ -46,7 +46,8 @@ def describe(what: str, error: BaseException) -> str:
     >>> describe("fit", ValueError("no data"))
     'fit raised ValueError: no data'
     """
-    said, place = message_of(error), _place(error)
+    said, line = message_of(error), line_of(error)
+    place = "" if line is None else f" ({as_text(os.path.basename(line[0]))}:{line[1]})"
     text = f"{what} raised {type(error).__name__}" + (f": {said}" if said else "")
     return text[: LONGEST_LINE - len(place)] + place
 
@@ -73,14 +74,13 @@ def format_traceback(error: BaseException) -> str:
     return as_text("".join(lines))[-LONGEST_TRACEBACK:]
 
 
-def _place(error: BaseException) -> str:
-    """File and line, in brackets; "" where only Umbel's own lines are to be seen."""
+def line_of(error: BaseException) -> tuple[str, int] | None:
+    """File and line of the innermost place in the user's own code, else in a library; None where all lines are Umbel's."""
     frames = [(at.tb_frame.f_code.co_filename, at.tb_lineno) for at in _entries(error)]
     outside = [(file, line) for file, line in frames if not file.startswith(_HERE)]
     own = [(file, line) for file, line in outside if not _is_library(file)]
-    for file, line in reversed(own or outside):
-        return f" ({as_text(os.path.basename(file))}:{line})"
-    return ""
+    found = own or outside
+    return found[-1] if found else None
 
 
 def _is_library(file: str) -> bool:

@@ -6,12 +6,10 @@ Knows metrics and exceptions; knows no run. A function is given metrics without 
 from __future__ import annotations
 
 import math
-import os
-import sysconfig
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from umbel.accidents import line_of, message_of
 from umbel.exchange import Metrics, MetricsAggregationFn, as_text
 from umbel.remarks import Remark, remark
 from umbel.wire import short
@@ -19,11 +17,6 @@ from umbel.wire import short
 __all__ = ["Sent", "blame", "by_function"]
 
 Sent = Sequence[tuple[str, int, Mapping[str, object]]]  # client, number of examples, metrics
-
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_LIBRARIES = tuple(
-    os.path.abspath(path) for name, path in sysconfig.get_paths().items() if name in ("stdlib", "purelib", "platlib")
-)
 
 
 def by_function(keyword: str, function: MetricsAggregationFn, sent: Callable[[], Sent]) -> dict[str, object]:
@@ -47,27 +40,13 @@ def by_function(keyword: str, function: MetricsAggregationFn, sent: Callable[[],
 
 def blame(called: str, error: Exception, sent: Sent) -> Remark:
     """One line: what raised what, and where; whose metrics were not what it expected; and what becomes of the round."""
-    place = _place(error)
+    line = line_of(error)
+    place = "" if line is None else f"{as_text(line[0])}, line {line[1]}"
     raised = f"{called} raised {type(error).__name__}"
     where = f" ({place})" if place else ""
-    text = f"{raised}: {_said(error)}{where}; {_odd(error, sent)}. The round goes on without what it would have returned"
+    said = short(" ".join(message_of(error).split()), 200)[1:-1]
+    text = f"{raised}: {said}{where}; {_odd(error, sent)}. The round goes on without what it would have returned"
     return Remark((called, type(error).__name__, place), text, f"{raised} again; the round goes on without it")
-
-
-def _said(error: Exception) -> str:
-    try:
-        return short(" ".join(as_text(error).split()), 200)[1:-1]
-    except Exception:  # its __str__ is the owner's, too
-        return "(it cannot say why)"
-
-
-def _place(error: Exception) -> str:
-    """File and line of the last place in the owner's code; "" where the error has none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = [frame for frame in frames if not os.path.abspath(frame.filename).startswith(_OURS + os.sep)]
-    own = [frame for frame in inside if not os.path.abspath(frame.filename).startswith(_LIBRARIES)]
-    at = (own or inside or frames)[-1:]
-    return "".join(f"{frame.filename}, line {frame.lineno}" for frame in at)
 
 
 def _odd(error: Exception, sent: Sent) -> str:
