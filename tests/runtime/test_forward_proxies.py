@@ -85,6 +85,16 @@ def test_a_proxy_that_refuses_is_named_with_its_variable_and_the_address(environ
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_does_not_reach_the_server_yet_is_waited_for(environment, scheme):
+    with answering(503) as (port, _):
+        environment(**{f"{scheme.upper()}_PROXY": f"http://127.0.0.1:{port}"})
+        told = failure(f"{scheme}://{SERVER}")
+    assert isinstance(told, Foreign)
+    assert not told.lasting
+    assert "503" in str(told)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
 def test_an_absent_proxy_is_named_with_its_variable_and_the_address(environment, scheme):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -18,6 +18,8 @@ from urllib.parse import unquote
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 
+from umbel.runtime.transports.http.answers import passes
+
 __all__ = ["Forward", "forward_for"]
 
 _WORDS: list[tuple[type[BaseException], str]] = [
@@ -47,16 +49,17 @@ class Forward:
         host = self.target.rpartition(":")[0].strip("[]")
         return f"correct {self.variable}, or, where the server is reached without a proxy, add {host} to NO_PROXY"
 
-    def why_not(self, error: BaseException) -> str | None:
-        """What went wrong between here and the proxy; None where the proxy was reached."""
+    def why_not(self, error: BaseException) -> tuple[str, bool] | None:
+        """What went wrong on the way through the proxy, and whether that does not end by itself; None where nothing did."""
         for cause in _causes(error):
             refused = re.match(r"Tunnel connection failed: (\d{3}) ?(.*)", str(cause))
             if refused is not None and isinstance(cause, OSError):
-                return self.why_refused(int(refused[1]), refused[2])
+                status = int(refused[1])
+                return self.why_refused(status, refused[2]), not passes(status)
         if not any(isinstance(cause, ProxyError) for cause in _causes(error)):
             return None
         what = next((words for cause in _causes(error) for kind, words in _WORDS if isinstance(cause, kind)), _WORDLESS)
-        return f"{self.shown} {what}; no way to {self.target}. {self.way_out[0].upper()}{self.way_out[1:]}"
+        return f"{self.shown} {what}; no way to {self.target}. {self.way_out[0].upper()}{self.way_out[1:]}", False
 
     def why_refused(self, status: int, said: str) -> str:
         """What a status of the proxy's own means, and what to do about it."""

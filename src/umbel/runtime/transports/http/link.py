@@ -294,9 +294,10 @@ class Link:
 
     def _unreachable(self, error: Exception, size: int) -> Unreachable:
         """What it means that no response came. Raises `ServerRefused` where trying again is no use."""
-        why = None if self._forward is None else self._forward.why_not(error)
-        if why is not None:
-            return Foreign(why, lasting="refused to connect" in why)
+        in_between = None if self._forward is None else self._forward.why_not(error)
+        if in_between is not None:
+            why, lasting = in_between
+            return Foreign(why, lasting=lasting)
         cause = _tls_cause(error)  # in TLS 1.3, the server refuses a certificate after the handshake
         if cause is not None:
             why = f"TLS with {self._url} failed: {why_tls_failed(cause, server=False)}"
