@@ -7,6 +7,7 @@ import pytest
 
 from umbel.aggregators import mean
 from umbel.combine import Contribution, combine, in_memory, stepped_schema
+from umbel.errors import StrategyError
 from umbel.optimizers import Optimizer, adagrad, adam, momentum, sgd, yogi
 from umbel.params import Params
 from umbel.stepping import Memory, slot_schema
@@ -129,6 +130,21 @@ def test_a_learning_rate_may_depend_on_the_round():
     assert rounds(sgd(lambda number: 1 / 2**number)) == [1.5, 1.625, 1.671875]
     halved = momentum(lambda number: 0.5 if number == 1 else 0.0, 0.0)
     assert rounds(halved) == [1.5, 1.5, 1.5]
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adagrad", "adam", "yogi"])
+@pytest.mark.parametrize(
+    "returned", [float("nan"), float("inf"), -0.5, None, "0.1", 1j, np.ones(2), np.float32("nan"), 10**400], ids=repr
+)
+def test_what_a_schedule_returns_and_is_no_rate_is_named_as_the_schedule_s(name, returned):
+    make = {"sgd": sgd, "momentum": momentum, "adagrad": adagrad, "adam": adam, "yogi": yogi}[name]
+    with pytest.raises(StrategyError, match=r"the learning rate returned .* for round 1; return a finite number"):
+        rounds(make(lambda number: returned))
+
+
+@pytest.mark.parametrize("returned", [np.float32(0.5), np.array(0.5), np.ones(1) / 2, 1, True, 0])
+def test_a_schedule_may_return_any_one_number(returned):
+    assert rounds(sgd(lambda number: returned)) == rounds(sgd(lambda number: float(np.ravel(returned)[0])))
 
 
 def test_a_coordinate_that_never_moved_stays_even_without_tau():

@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from umbel.errors import StrategyError
 from umbel.params import NDArray
+from umbel.wire import short
 
 __all__ = ["Optimizer", "Rate", "adagrad", "adam", "momentum", "sgd", "yogi"]
 
-# A learning rate, or one for each round: a function of the round's number, from 1 on.
+# A learning rate, or one for each round: a function of the round's number, from 1 on. It returns a finite number, 0 or more.
 Rate = float | Callable[[int], float]
 
 
@@ -140,10 +142,33 @@ def _unbiased(beta_1: float, beta_2: float) -> Callable[[int], float]:
 
 def _rate(learning_rate: Rate) -> Callable[[int], float]:
     if callable(learning_rate):
-        return learning_rate
+        return _checked(learning_rate)
     if not hasattr(learning_rate, "__float__") or not learning_rate > 0:
         raise ValueError(f"learning_rate={learning_rate!r}; it must be a number above 0, or a function of the round")
     return lambda _: learning_rate
+
+
+def _checked(schedule: Callable[[int], object]) -> Callable[[int], float]:
+    """The same schedule; what it returns is the owner's, so what is no rate is said to be the schedule's, not the clients'.
+
+    0 is a round without a step. Raises `StrategyError`.
+    """
+
+    def rate(number: int) -> float:
+        given = schedule(number)
+        try:
+            value = given.item() if hasattr(given, "item") else given  # a scalar of numpy's or torch's
+            usable = isinstance(value, int | float) and 0 <= float(value) < math.inf
+        except (ValueError, RuntimeError, OverflowError):  # more than one number; a number without end
+            usable = False
+        if not usable:
+            raise StrategyError(
+                f"the schedule of the learning rate returned {short(given)} for round {number}; return a finite number, "
+                "0 or more"
+            )
+        return float(value)
+
+    return rate
 
 
 def _part(name: str, value: float) -> float:
