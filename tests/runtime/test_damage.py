@@ -168,6 +168,35 @@ def test_both_versions_damaged_end_the_run_and_nothing_is_removed(tmp_path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")} == before
 
 
+def replaced_by(make):
+    def damage(path):
+        path.unlink()
+        make(path)
+
+    return damage
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_file_any_more_is_not_waited_for(tmp_path, whole, make):
+    expected = whole("FedAdam")
+    assert attempt(tmp_path, "FedAdam", 14) is None
+    newest = sorted((tmp_path / "run").glob("model-??????+m.safetensors"))[-1]
+    replaced_by(make)(newest)
+    assert bits(attempt(tmp_path, "FedAdam")) == expected
+
+
+def test_a_folder_in_the_place_of_a_version_is_named(tmp_path):
+    assert attempt(tmp_path, "FedAdam", 14) is None
+    newest = sorted((tmp_path / "run").glob("model-??????.safetensors"))[-1]
+    replaced_by(lambda path: path.mkdir())(newest)
+    run, why = comes_to(tmp_path, "FedAdam")
+    assert run is None
+    assert why.startswith(f"{newest} cannot be removed: ")
+    assert why.endswith("; remove it yourself and start again")
+    newest.rmdir()
+    assert attempt(tmp_path, "FedAdam") is not None
+
+
 def test_a_version_that_was_put_back_is_taken(tmp_path):
     assert attempt(tmp_path, "FedAvg", 10) is None
     (newest,) = [*(tmp_path / "run").glob("model-??????.safetensors")][-1:]

@@ -241,6 +241,14 @@ def test_a_run_that_another_process_holds_is_left_alone(folder, script):
     second.close()
 
 
+def test_a_lock_that_cannot_be_opened_is_named(folder, script):
+    lock = folder / started(folder) / "lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    with pytest.raises(StoreError, match=rf"the run's lock {lock} cannot be opened for writing: "):
+        started(folder)
+
+
 def test_resuming_by_name_a_run_that_another_process_holds_is_refused(folder, script, monkeypatch):
     first = open_run(folder, mine(), fresh=False)
     monkeypatch.setenv(runs.RESUME, first.run)

@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import time
 import zlib
 from abc import ABC, abstractmethod
@@ -163,6 +164,8 @@ class FileContents:
         except OSError as error:  # no right to read it, too many open files: it may be whole
             raise StoreUnavailable(error.errno, f"{path} cannot be opened: {error.strerror}") from error
         try:
+            if not content.is_file:
+                raise ContentDamaged(f"{path} is not a file any more")
             self.sums.check(name, content.fd, path)
         except BaseException:
             content.close()
@@ -175,7 +178,7 @@ class FileContents:
         path = self._path(name)
         self.sums.drop([name])
         self._digests.pop(path, None)
-        path.unlink(missing_ok=True)
+        _unlink(path)
 
     def link(self, old: str, new: str) -> None:
         """Gives a content a second name."""
@@ -202,7 +205,7 @@ class FileContents:
         for path in self.folder.iterdir():
             if path.suffix in (".safetensors", ".part") and path not in kept:
                 failpoint("content.sweeping")
-                path.unlink(missing_ok=True)
+                _unlink(path)
         self.sums.keep_only(path.stem for path in kept)
 
     def digest(self, name: str) -> bytes | None:
@@ -287,13 +290,22 @@ class _FileWriter:
         self._temporary.unlink(missing_ok=True)
 
 
+def _unlink(path: Path) -> None:
+    """Raises `StoreError` where what has that name cannot be removed: a folder, or somebody else's."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be removed: {error.strerror}; remove it yourself and start again") from error
+
+
 class _FileContent(Content):
     fd = -1  # where opening fails, there is nothing to close
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.fd = os.open(path, os.O_RDONLY)
-        self.size = os.fstat(self.fd).st_size
+        self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name would be waited for without end
+        found = os.fstat(self.fd)
+        self.size, self.is_file = found.st_size, stat.S_ISREG(found.st_mode)
 
     def read_into(self, offset: int, out: memoryview) -> None:
         # preadv, not mmap: pages of a map count as resident

@@ -327,7 +327,11 @@ def _locked(database: Database, folder: Path, run: str, keeping: Keeping) -> Ope
 
     with contextlib.ExitStack() as closing:
         make_folder(folder / run)
-        lock = closing.enter_context((folder / run / "lock").open("w"))
+        place = folder / run / "lock"
+        try:
+            lock = closing.enter_context(place.open("w"))
+        except OSError as error:  # another user's run, a disk that can only be read
+            raise StoreError(f"the run's lock {place} cannot be opened for writing: {error.strerror}") from error
         _lock(lock, run)
         contents = FileContents(
             folder / run, power=keeping.power, digests=keeping.audit, patience=keeping.patience
