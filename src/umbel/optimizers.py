@@ -158,15 +158,15 @@ def _checked(schedule: Callable[[int], object]) -> Callable[[int], float]:
         given = schedule(number)
         try:
             value = given.item() if hasattr(given, "item") else given  # a scalar of numpy's or torch's
-            usable = isinstance(value, int | float) and 0 <= float(value) < math.inf
+            found = float(value) if isinstance(value, int | float) else math.nan
         except (ValueError, RuntimeError, OverflowError):  # more than one number; a number without end
-            usable = False
-        if not usable:
+            found = math.nan
+        if not 0 <= found < math.inf:
             raise StrategyError(
                 f"the schedule of the learning rate returned {short(given)} for round {number}; return a finite number, "
                 "0 or more"
             )
-        return float(value)
+        return found
 
     return rate
 
