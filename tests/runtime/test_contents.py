@@ -13,6 +13,7 @@ from umbel.errors import ContentDamaged, StoreError, StoreUnavailable
 from umbel.exchange import ndarrays_to_parameters
 from umbel.params import Params
 from umbel.runtime.contents import BLOCK, FileContents, MemoryContents, as_parameters, write_content
+from umbel.runtime.interactive import one_line
 
 
 @pytest.fixture(params=["files", "durable files", "memory"])
@@ -246,3 +247,8 @@ def test_a_process_that_has_no_file_left_is_told_to_try_again(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     write(contents)
+
+
+def test_a_store_that_is_gone_ends_a_script_with_one_line_without_numbers_of_errors():
+    with pytest.raises(SystemExit, match=r"^umbel: cannot write x in runs: No such file or directory$"), one_line():
+        raise StoreError(errno.ENOENT, "cannot write x in runs: No such file or directory")

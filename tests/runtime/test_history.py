@@ -171,6 +171,11 @@ def test_json_of_something_else_is_refused(text):
         History.from_json(text)
 
 
+def test_numbers_that_are_very_small_or_very_large_show_their_digits():
+    losses = History(losses_distributed=[(1, 7.084501891219393e-31), (2, 7.458052109841265e25), (3, 0.0)])
+    assert table(losses) == ["round       loss", "    1  7.085e-31", "    2  7.458e+25", "    3     0.0000"]
+
+
 def test_a_frame_has_a_row_per_round_and_the_columns_of_the_table():
     pytest.importorskip("pandas")
     frame = history().to_pandas()

@@ -31,6 +31,7 @@ def test_a_client_whose_patience_ends_says_so_and_exits(federation, patience, tr
 
     assert client.ends(10) == 1
     last = client.text.strip().splitlines()[-1]
+    assert client.text.count("Traceback") == 1  # and not those of what it is made of
     assert last.startswith(f"umbel.errors.ServerUnreachable: no server at 127.0.0.1:{federation.port} (connection refused)")
     assert tries in last
     assert "is it running, and reachable?" in last

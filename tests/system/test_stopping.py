@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import psutil
@@ -118,3 +119,15 @@ def test_a_frozen_server_does_not_hold_a_client_that_is_stopped(federation):
     psutil.Process(server.pid).suspend()
     client.interrupt()
     assert client.ends(8) == 130
+
+
+def test_ctrl_c_while_the_database_is_away_is_one_line(federation):
+    pytest.importorskip("psycopg")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = federation.server(store=f"postgresql://nobody@127.0.0.1:{port}/none")
+    server.says("trying again, for up to")
+    server.interrupt()
+    assert server.ends(10) == 130
+    assert server.text.endswith("Stopped by Ctrl-C, before the run was opened\n")
+    assert "Traceback" not in server.text

@@ -48,7 +48,8 @@ def one_line() -> Iterator[None]:
         if not is_script():
             raise
         remedy = ". Start again: the run goes back to what is whole" if isinstance(error, ContentDamaged) else ""
-        sys.exit(f"umbel: {error}{remedy}")
+        said = error.strerror if isinstance(error, StoreError) and error.strerror else error  # without "[Errno 2]"
+        sys.exit(f"umbel: {said}{remedy}")
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE) or not is_script():
             raise

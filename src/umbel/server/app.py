@@ -148,7 +148,7 @@ def start_server(
             )
         pace = chosen.pace.within(settings.round_timeout)
         mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
-        with one_line():
+        with one_line(), exit_code("Stopped by Ctrl-C, before the run was opened"):
             opened = open_run(store, mine, fresh=fresh, keeping=keeping)
             gate = None if store is None or not require_identity else _gate(store)
     except BaseException:

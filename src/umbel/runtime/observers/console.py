@@ -7,7 +7,7 @@ from umbel.rounds.events import Event
 from umbel.runtime.log import configure, logger
 from umbel.runtime.observers.crowd import Crowd
 
-__all__ = ["EMPTY_MODEL", "Console", "measured", "printable", "shorten"]
+__all__ = ["EMPTY_MODEL", "Console", "in_digits", "measured", "printable", "shorten"]
 
 EMPTY_MODEL = (
     "No client has initial parameters, and neither has the strategy: the model is empty, as for analytics. "
@@ -110,9 +110,16 @@ def printable(text: str, limit: int) -> str:
 def measured(loss: object, metrics: dict[str, object], most: int = 20) -> str:
     """A loss and metrics in a few words."""
     shown = list((({} if loss is None else {"loss": loss}) | metrics).items())
-    parts = [f"{printable(name, 40)} {_number(value)}" for name, value in shown[:most]]
+    parts = [f"{printable(name, 40)} {in_digits(value)}" for name, value in shown[:most]]
     return ", ".join([*parts, f"and {len(shown) - most} more"] if len(shown) > most else parts)
 
 
-def _number(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else printable(str(value), 40)
+def in_digits(value: object, most: int = 40) -> str:
+    """A number in a few digits, of which some tell; anything else in at most so many letters.
+
+    >>> in_digits(0.25), in_digits(7.08e-31), in_digits(7.458e25), in_digits(0.0), in_digits("seven")
+    ('0.2500', '7.08e-31', '7.458e+25', '0.0000', 'seven')
+    """
+    if not isinstance(value, float):
+        return printable(str(value), most)
+    return f"{value:.4f}" if value == 0 or 5e-5 <= abs(value) < 1e9 else f"{value:.4g}"

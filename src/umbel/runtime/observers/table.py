@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from umbel.runtime.observers.console import printable
+from umbel.runtime.observers.console import in_digits, printable
 from umbel.runtime.observers.history import History
 
 __all__ = ["aligned", "table"]
@@ -33,6 +33,4 @@ def aligned(rows: list[list[str]]) -> list[str]:
 
 
 def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}" if isinstance(value, float) else printable(str(value), 24)
+    return "" if value is None else in_digits(value, 24)

@@ -89,13 +89,13 @@ class Patience:
             self._failures += 1
             waited = now - self._since
             if isinstance(why, Foreign) and why.lasting and not self._met and waited >= WRONG:
-                raise ServerRefused(str(why))
+                raise ServerRefused(str(why)) from None
             too_often = self._max_retries is not None and self._failures > self._max_retries
             too_long = self._max_wait_time is not None and waited >= self._max_wait_time
             if too_often or too_long:
                 tried = f"{self._failures} tries in {waited:.1f} s"
                 asked = "" if isinstance(why, Foreign) else "; is it running, and reachable?"
-                raise ServerUnreachable(f"no server at {self._address} ({why}) after {tried}{asked}")
+                raise ServerUnreachable(f"no server at {self._address} ({why}) after {tried}{asked}") from None
             if now - self._said_at >= SAY_EVERY:
                 logger.info("Waiting for the server at %s: %s (for %.0f s)", self._address, why, waited)
                 self._said_at = now

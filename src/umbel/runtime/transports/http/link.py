@@ -303,7 +303,7 @@ class Link:
             why = f"TLS with {self._url} failed: {why_tls_failed(cause, server=False)}"
             if self.run:  # it has come about before: a portal is in the way, or a certificate is being renewed
                 return Foreign(why, lasting=True)
-            raise ServerRefused(why)
+            raise ServerRefused(why) from None
         if not isinstance(error, urllib3.exceptions.NewConnectionError) and self._sizes.cut(size):
             logger.info("The connection breaks again and again: at most %s bytes at once from now on", f"{self.fits:,}")
         return Unreachable(_reason(error))

@@ -122,7 +122,7 @@ class Sessions:
                     "another process has registered under this client_id, and the newer one counts; start each client under "
                     "a client_id= of its own",
                 )
-            raise Refused(401, "unknown session; register again", expected=held)
+            raise Refused(401, "unknown session, as all are after a restart of the server; register again", expected=held)
         return client
 
     def seen(self, client: Present, peer: Peer | None, *, relayed: bool = False) -> None:
