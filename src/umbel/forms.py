@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from numbers import Integral, Real
+from types import FunctionType
 from typing import NamedTuple
 
 __all__ = [
@@ -303,7 +304,7 @@ def _rounded(value: object) -> str:
 def _shown(value: object) -> str:
     """A value in an error: short, whatever its own code says."""
     try:
-        said = value.__name__ if isinstance(value, type) else repr(value)
+        said = value.__name__ if isinstance(value, (type, FunctionType)) else repr(value)
     except Exception:  # its __repr__ is user code
         said = f"<{type(value).__name__}>"
     said = " ".join(said.split())

@@ -113,3 +113,17 @@ def test_a_machine_that_is_gone_is_noticed_by_the_system_whether_something_was_s
 
 
 OPTIONS = ["TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT"]
+
+
+def test_clients_of_a_run_that_is_resumed_count_for_the_addresses_they_come_back_from():
+    """They came from none before: together the largest crowd, of which the newest made room for whoever came."""
+    left, known = [], ["a", "b", "c", "d"]
+    present = Sessions(joined=lambda name: None, left=lambda name, why: left.append(name), known=known, most=4, lease=60.0)
+    for number, name in enumerate(known):
+        present.register(name, None, f"192.0.2.{number}")
+    with pytest.raises(Refused, match="4 clients are present"):
+        present.register("m", None, "192.0.2.6")
+    assert left == []
+    for client in present:
+        present.leave(client, "it said goodbye")
+    assert sorted(left) == known
