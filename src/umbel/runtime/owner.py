@@ -198,8 +198,8 @@ class Owner:
         except NotEnoughClients as wish:
             if self._population is not None and wish.needed > self._population:
                 raise StrategyError(
-                    f"{type(self._strategy).__name__}: configure_{question.kind}() asks for {wish.needed} clients, there are "
-                    f"{self._population}; have more of them, or a strategy that needs fewer"
+                    f"{type(self._strategy).__name__}: configure_{question.kind}() asks for {wish.needed} clients, there "
+                    f"are {self._population}; have more of them, or a strategy that needs fewer"
                 ) from None
             return Chosen(needs=wish.needed)
 
