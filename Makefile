@@ -38,10 +38,12 @@ test-fast: $(VENV)/fast  ## seconds
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not system and not tutorial and not slow"
 
 test-system: $(VENV)/dev  ## real processes, real sockets, SIGKILL
-	$(PY) -m pytest -q -n $(JOBS) -m "system and not slow"
+	$(PY) -m pytest -q -n $(JOBS) -m "system and not slow and not alone"
+	$(PY) -m pytest -q -m "system and not slow and alone"
 
 test-slow: $(VENV)/dev $(VENV)/demo data more-data postgres proxies  ## Ray, every failpoint, the floods, statistics: half an hour
-	$(PY) -m pytest -q -n $(JOBS) -m slow
+	$(PY) -m pytest -q -n $(JOBS) -m "slow and not alone"
+	$(PY) -m pytest -q -m "slow and alone"
 
 test-fuzz: $(VENV)/fuzz  ## each fuzzer, briefly
 	$(PY) tests/fuzz/run.py --seconds 3

@@ -10,7 +10,7 @@ import pytest
 from flooder import KINDS
 from measuring import MIB, Pace, no_more_than
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 FLOODER = Path(__file__).parent / "flooder.py"
 
