@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -452,3 +454,27 @@ def test_too_few_who_evaluate_are_not_believed_and_it_is_said():
     assert (done.history.losses_distributed, done.history.metrics_distributed) == ([], {})
     said = "4 clients answered, of whom 2 may lie: to believe a number, 5 are needed. There is neither a loss nor a metric"
     assert notes_of(done) == [said]
+
+
+ENDS = [SystemExit(0), SystemExit("no data"), asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt()]
+
+
+@pytest.mark.parametrize("error", ENDS, ids=repr)
+def test_what_is_no_exception_gets_the_line_too_and_ctrl_c_does_not(error, tmp_path, caplog):
+    def raises(number, arrays, config):
+        raise error
+
+    ctrl_c = isinstance(error, KeyboardInterrupt)
+    with nullcontext() if ctrl_c else pytest.raises(type(error)):
+        start_simulation(
+            client_fn=lambda context: Tells(),
+            num_clients=2,
+            strategy=FedAvg(initial_parameters=START, evaluate_fn=raises),
+            backend="inline",
+            progress=False,
+            store=tmp_path,
+        )
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(said) == (0 if ctrl_c else 1)
+    for line in said:
+        assert re.search(rf"^evaluate\(\) .*has raised {type(error).__name__}\. .*umbel resume ", line)

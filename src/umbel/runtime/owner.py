@@ -5,11 +5,13 @@ The only place of the server that calls user code. Every answer is an input, so 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from msgspec import UNSET
 
+from umbel.accidents import is_an_end
 from umbel.distance import distance
 from umbel.errors import ClientFailed, NotFinite, StoreError, StrategyError, TooFewUpdates, WireError
 from umbel.exchange import (
@@ -120,8 +122,8 @@ class Owner:
             return self._notes.noted(answered, heard)
         except StoreError:
             raise
-        except Exception as error:
-            if self._remedy:
+        except BaseException as error:  # also sys.exit(), of which Python itself says nothing
+            if self._remedy and not is_an_end(error, os.getpid()):
                 logger.error("%s has raised %s. %s", _asked(question), type(error).__name__, self._remedy)
             raise
         finally:
