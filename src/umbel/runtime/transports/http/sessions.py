@@ -98,6 +98,10 @@ class Sessions:
             client = self._present[name] = Present(name, address=address)
             self._addresses[address] += 1
             self._let_in(client)
+        elif client.address != address:  # it has moved, or was known before this process began
+            self._count_out(client)
+            client.address = address
+            self._addresses[address] += 1
         self._end(client)
         client.session = secrets.token_hex(16)
         self._sessions[client.session] = client
@@ -142,13 +146,17 @@ class Sessions:
             self._sessions.pop(client.session, None)
             client.session = ""
             client.news.set()
-            self._addresses[client.address] -= 1
-            if not self._addresses[client.address]:
-                del self._addresses[client.address]
+            self._count_out(client)
             self._outside.pop(client.name, None)
             self._gone(client)
             if client.entered:
                 self._left(client.name, why)
+
+    def _count_out(self, client: Present) -> None:
+        """The client is no longer one of its address."""
+        self._addresses[client.address] -= 1
+        if not self._addresses[client.address]:
+            del self._addresses[client.address]
 
     def _make_room(self, address: str) -> None:
         """Lets the newest client go of the address that has most. Raises `Refused` where this one would have as many."""
