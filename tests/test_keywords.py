@@ -200,7 +200,7 @@ def test_a_run_may_be_told_everything_in_numpy_s_numbers():
         (lambda: start_simulation(client_fn=Learner, num_clients=3), r"lambda context: Learner\(…\); this one takes \(\)"),
         (lambda: FedAvg(initial_parameters=[np.zeros(2)]), r"it is Parameters, .*=ndarrays_to_parameters\(arrays\)"),
         (lambda: FedAvg(evaluate_fn={"accuracy": 1.0}), r"a function \(round, arrays, config\) .*without calling it"),
-        (lambda: FedAvg(evaluate_fn=lambda arrays: 0.5), r"this one takes \(arrays\)"),
+        (lambda: FedAvg(evaluate_fn=lambda arrays: 0.5), r"^evaluate_fn=<lambda>; .*: this one takes \(arrays\)"),
         (lambda: FedAvg(on_fit_config_fn={"lr": 0.1}), r"on_fit_config_fn={'lr': 0.1}; it is a function \(round\) → a dict"),
         (lambda: FedAvg(pace={"goal": 10}), r"it is a Pace, .* write pace=Pace\(goal=10\)"),
         (lambda: FedAvg(until="accuracy"), "it is an Until, or None for nothing"),

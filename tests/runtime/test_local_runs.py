@@ -446,7 +446,7 @@ def test_what_an_owner_s_function_should_have_returned_is_said(keyword, returned
 
 
 def test_a_strategy_that_wants_more_clients_than_there_are_is_told():
-    with pytest.raises(StrategyError, match=r"configure_fit\(\) asks for 20 clients, there are 2"):
+    with pytest.raises(StrategyError, match=r"^FedAvg: configure_fit\(\) asks for 20 clients, there are 2; have more"):
         run_locally(fedavg(min_fit_clients=20, min_available_clients=20), two())
 
 
