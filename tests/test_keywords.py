@@ -277,6 +277,11 @@ def test_functions_that_do_not_tell_what_they_take_are_taken():
     assert function("round", returns="a number").check("f", max) is max
 
 
+def test_an_array_without_dimensions_is_no_list():
+    with pytest.raises(TypeError, match=r"averaged=array\(1\); it is a list of patterns of names, or positions"):
+        FedAvgM(averaged=np.array(1))
+
+
 def test_a_number_too_large_for_a_float_is_refused_where_a_float_is_meant():
     with pytest.raises(ValueError, match="it is a finite number"):
         real("a finite number").check("x", 10**400)

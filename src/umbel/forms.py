@@ -195,7 +195,10 @@ def names(says: str, such_as: str, *, one: bool = False) -> Form:
             raise Wrong(TypeError, "this is one text")
         if isinstance(value, Mapping) or not isinstance(value, Iterable):
             raise Wrong(TypeError)
-        return tuple(value)
+        try:
+            return tuple(value)
+        except TypeError:  # an array without dimensions looks as if it could be iterated
+            raise Wrong(TypeError) from None
 
     return Form(says, read, such_as)
 
