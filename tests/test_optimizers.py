@@ -10,6 +10,7 @@ from umbel.combine import Contribution, combine, in_memory, stepped_schema
 from umbel.errors import StrategyError
 from umbel.optimizers import Optimizer, adagrad, adam, momentum, sgd, yogi
 from umbel.params import Params
+from umbel.server.strategy import FedAsync, FedBuff
 from umbel.stepping import Memory, slot_schema
 from umbel.transforms import identity
 
@@ -140,6 +141,14 @@ def test_what_a_schedule_returns_and_is_no_rate_is_named_as_the_schedule_s(name,
     make = {"sgd": sgd, "momentum": momentum, "adagrad": adagrad, "adam": adam, "yogi": yogi}[name]
     with pytest.raises(StrategyError, match=r"the learning rate returned .* for round 1; return a finite number"):
         rounds(make(lambda number: returned))
+
+
+@pytest.mark.parametrize("kind", [FedBuff, FedAsync])
+@pytest.mark.parametrize("returned", [float("nan"), -1.0, None, "1"])
+def test_so_is_what_staleness_returns(kind, returned):
+    strategy = kind(staleness=lambda rounds: returned)
+    with pytest.raises(StrategyError, match=r"staleness\(\) returned .* for 2 rounds; return a finite number, 0 or more"):
+        strategy._share(2)
 
 
 @pytest.mark.parametrize("returned", [np.float32(0.5), np.array(0.5), np.ones(1) / 2, 1, True, 0])

@@ -19,7 +19,7 @@ from umbel.errors import StrategyError
 from umbel.params import NDArray
 from umbel.wire import short
 
-__all__ = ["Optimizer", "Rate", "adagrad", "adam", "momentum", "sgd", "yogi"]
+__all__ = ["Optimizer", "Rate", "adagrad", "adam", "checked_factor", "momentum", "sgd", "yogi"]
 
 # A learning rate, or one for each round: a function of the round's number, from 1 on. It returns a finite number, 0 or more.
 Rate = float | Callable[[int], float]
@@ -149,26 +149,23 @@ def _rate(learning_rate: Rate) -> Callable[[int], float]:
 
 
 def _checked(schedule: Callable[[int], object]) -> Callable[[int], float]:
-    """The same schedule; what it returns is the owner's, so what is no rate is said to be the schedule's, not the clients'.
+    """The same schedule; 0 is a round without a step. Raises `StrategyError`."""
+    return lambda number: checked_factor(schedule(number), "the schedule of the learning rate", f"round {number}")
 
-    0 is a round without a step. Raises `StrategyError`.
+
+def checked_factor(given: object, what: str, asked: str) -> float:
+    """What a function of the owner's has returned, as a plain number.
+
+    What is none is said to be the function's, not the clients'. Raises `StrategyError`.
     """
-
-    def rate(number: int) -> float:
-        given = schedule(number)
-        try:
-            value = given.item() if hasattr(given, "item") else given  # a scalar of numpy's or torch's
-            found = float(value) if isinstance(value, int | float) else math.nan
-        except (ValueError, RuntimeError, OverflowError):  # more than one number; a number without end
-            found = math.nan
-        if not 0 <= found < math.inf:
-            raise StrategyError(
-                f"the schedule of the learning rate returned {short(given)} for round {number}; return a finite number, "
-                "0 or more"
-            )
-        return found
-
-    return rate
+    try:
+        value = given.item() if hasattr(given, "item") else given  # a scalar of numpy's or torch's
+        found = float(value) if isinstance(value, int | float) else math.nan
+    except (ValueError, RuntimeError, OverflowError):  # more than one number; a number without end
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise StrategyError(f"{what} returned {short(given)} for {asked}; return a finite number, 0 or more")
+    return found
 
 
 def _part(name: str, value: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from umbel.keywords import checked
-from umbel.optimizers import Rate, sgd
+from umbel.optimizers import Rate, checked_factor, sgd
 from umbel.pace import Pace
 from umbel.statistics import Averaged, check_averaged
 from umbel.strategies.base import Parts
@@ -89,7 +89,7 @@ class FedBuff(FedAvg):
         return [self._share(0 if res.place is None else res.place.staleness) for _, res in results]
 
     def _share(self, staleness: int) -> float:
-        return self.staleness(staleness)
+        return checked_factor(self.staleness(staleness), "staleness()", f"{staleness} rounds")
 
 
 class FedAsync(FedBuff):
@@ -122,4 +122,4 @@ class FedAsync(FedBuff):
         self.mixing = mixing
 
     def _share(self, staleness: int) -> float:
-        return self.mixing * self.staleness(staleness)
+        return self.mixing * super()._share(staleness)
