@@ -113,7 +113,7 @@ CLASSIC = {
     "ndarrays_to_parameters parameters_to_ndarrays ndarray_to_bytes bytes_to_ndarray log",
     "umbel.common.typing": "NDArrays Metrics Scalar Config Parameters Properties Code Status FitIns FitRes EvaluateIns "
     "EvaluateRes",
-    "umbel.common.logger": "log logger",
+    "umbel.common.logger": "configure log logger",
     "umbel.common.parameter": "ndarrays_to_parameters parameters_to_ndarrays ndarray_to_bytes bytes_to_ndarray",
 }
 

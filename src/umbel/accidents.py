@@ -18,7 +18,7 @@ from types import TracebackType
 
 from umbel.exchange import as_text
 
-__all__ = ["Interruption", "describe", "format_traceback", "is_an_end", "line_of", "message_of"]
+__all__ = ["Interruption", "describe", "ends_the_run", "format_traceback", "is_an_end", "line_of", "message_of"]
 
 LONGEST_LINE = 2000  # characters
 LONGEST_TRACEBACK = 20_000
@@ -38,6 +38,15 @@ def is_an_end(error: BaseException, process: int) -> bool:
     if isinstance(error, SystemExit):
         return os.getpid() != process or _by_handler(error)
     return isinstance(error, Interruption)
+
+
+def ends_the_run(error: BaseException) -> bool:
+    """Whether what a function of the owner's has raised is meant to end the run: the owner may call `sys.exit()`.
+
+    >>> ends_the_run(SystemExit(3)), ends_the_run(GeneratorExit())
+    (True, False)
+    """
+    return isinstance(error, SystemExit) or is_an_end(error, os.getpid())
 
 
 def describe(what: str, error: BaseException) -> str:

@@ -52,6 +52,7 @@ print(json.dumps(said))
 DICT = "import logging.config; logging.config.dictConfig({'version': 1, %s})"
 SHOWN = {  # what the program does before, what a client does in `fit`
     "nothing": ("", ""),
+    "a file, too": ("fl.common.logger.configure('mine', filename=tempfile.mkstemp()[1])", ""),
     "one line to the root": ("import logging; logging.info('begins')", ""),
     "one warning to the root": ("import logging; logging.warning('begins')", ""),
     "basicConfig()": ("import logging; logging.basicConfig()", ""),
@@ -155,3 +156,26 @@ def test_warnings_above_a_bar_appear_once():
         assert done.stderr.count("fit of round 1: client 0 failed") == 1, done.stderr
 
 
+
+
+def test_a_file_gets_the_lines_too(tmp_path):
+    path = tmp_path / "run.log"
+    program = textwrap.dedent(
+        f"""
+        import umbel as fl
+        fl.common.logger.configure("100 %s", filename={str(path)!r})
+        fl.common.logger.configure("again", filename={str(path)!r})
+        fl.common.logger.log(20, "round %d", 1)
+        fl.common.logger.warning("late")
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == "INFO    : round 1\nWARNING : late\n"
+    assert [line.split(" | ")[::3] for line in path.read_text().splitlines()] == [["100 %s", "round 1"], ["100 %s", "late"]]
+
+
+def test_the_log_is_sent_nowhere():
+    import umbel
+
+    with pytest.raises(ValueError, match=r"host='h'; .*leave host out"):
+        umbel.common.logger.configure("x", host="h")

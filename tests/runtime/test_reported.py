@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
@@ -255,6 +256,21 @@ def test_the_client_is_named_whose_metrics_are_not_like_the_others(odd, words):
     done = run({"a": Tells(), "b": Tells(), "z": odd}, rounds=1, evaluate_metrics_aggregation_fn=function)
     assert words in notes_of(done)[0]
     assert done.history.losses_distributed == [(1, 0.5)]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, type("Odd", (BaseException,), {})])
+def test_what_is_no_ordinary_exception_costs_no_more(error):
+    def function(metrics):
+        raise error
+
+    done = run({"a": Tells(), "b": Tells()}, rounds=2, evaluate_metrics_aggregation_fn=function)
+    assert f"raised {error.__name__}" in notes_of(done)[0]
+    assert [number for number, _ in done.history.losses_distributed] == [1, 2]
+
+
+def test_an_owner_whose_metrics_function_exits_wants_the_end():
+    with pytest.raises(SystemExit):
+        run({"a": Tells(), "b": Tells()}, rounds=2, evaluate_metrics_aggregation_fn=lambda metrics: sys.exit(3))
 
 
 def test_a_division_by_no_examples_is_named():

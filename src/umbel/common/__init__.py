@@ -1,6 +1,7 @@
 """The types that clients, servers and strategies share, under their classic names."""
 
-from umbel.common.logger import log, logger
+from umbel.common import logger
+from umbel.common.logger import log
 from umbel.common.parameter import (
     bytes_to_ndarray,
     ndarray_to_bytes,

@@ -23,8 +23,9 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["configure", "lines", "log", "logger"]
+__all__ = ["configure", "keep_in_file", "lines", "log", "logger"]
 
 logger = logging.getLogger("umbel")
 _http = logging.getLogger("umbel.http")  # disabled together with "umbel": then it was dictConfig
@@ -74,9 +75,27 @@ def log(level: int, message: object, *args: object) -> None:
     logger.log(level, message, *args)
 
 
+class _File(logging.FileHandler):
+    """A file that gets the lines, too, wherever else they go."""
+
+
+def keep_in_file(path: str | Path, identifier: str) -> None:
+    """Adds a file, in UTF-8, to which each line of "umbel" is written with its time and after `identifier`.
+
+    A file that has been added before is not added again. Raises `OSError` where it cannot be opened.
+    """
+    file = _File(path, encoding="utf-8", errors="backslashreplace", delay=False)
+    if any(isinstance(other, _File) and other.baseFilename == file.baseFilename for other in logger.handlers):
+        file.close()
+        return
+    marked = identifier.replace("%", "%%")
+    file.setFormatter(logging.Formatter(f"{marked} | %(levelname)s | %(asctime)s | %(message)s"))
+    logger.addHandler(file)
+
+
 def _handlers_of_the_program() -> bool:
     """Whether somebody else gets what "umbel" says."""
-    if any(handler is not lines for handler in logger.handlers):
+    if any(handler is not lines and not isinstance(handler, _File) for handler in logger.handlers):
         return True
     around = logging.getLogger().handlers if logger.propagate else []
     return any(not isinstance(handler, logging.NullHandler) for handler in around)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from msgspec import UNSET
 
-from umbel.accidents import is_an_end
+from umbel.accidents import ends_the_run, is_an_end
 from umbel.distance import distance
 from umbel.errors import ClientFailed, NotFinite, StoreError, StrategyError, TooFewUpdates, WireError
 from umbel.exchange import (
@@ -154,7 +154,9 @@ class Owner:
         results = [(self._client(task.client), _evaluate_res(reply)) for task, reply in question.results]
         try:
             return self._strategy.aggregate_evaluate(question.round, results, _failed(question.failures))
-        except Exception as error:
+        except BaseException as error:
+            if ends_the_run(error):
+                raise
             sent = [(task.client, reply.num_examples, reply.metrics) for task, reply in question.results]
             remark(blame("aggregate_evaluate()", error, sent))
             return None, {}

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from umbel.accidents import line_of, message_of
+from umbel.accidents import ends_the_run, line_of, message_of
 from umbel.exchange import Metrics, MetricsAggregationFn, as_text
 from umbel.remarks import Remark, remark
 from umbel.wire import short
@@ -27,7 +27,9 @@ def by_function(keyword: str, function: MetricsAggregationFn, sent: Callable[[],
     metrics: list[tuple[int, Metrics]] = [(count, values) for _, count, values in sent()]  # type: ignore[misc]  # scalars
     try:
         returned: object = function(metrics)
-    except Exception as error:
+    except BaseException as error:
+        if ends_the_run(error):
+            raise
         named = getattr(function, "__name__", type(function).__name__)
         called = f"{keyword}" if named == "<lambda>" else f"{named}() ({keyword})"
         if not remark(blame(called, error, sent())):
@@ -38,7 +40,7 @@ def by_function(keyword: str, function: MetricsAggregationFn, sent: Callable[[],
     return {} if returned is None else {"value": returned}
 
 
-def blame(called: str, error: Exception, sent: Sent) -> Remark:
+def blame(called: str, error: BaseException, sent: Sent) -> Remark:
     """One line: what raised what, and where; whose metrics were not what it expected; and what becomes of the round."""
     line = line_of(error)
     place = "" if line is None else f"{as_text(line[0])}, line {line[1]}"
@@ -49,7 +51,7 @@ def blame(called: str, error: Exception, sent: Sent) -> Remark:
     return Remark((called, type(error).__name__, place), text, f"{raised} again; the round goes on without it")
 
 
-def _odd(error: Exception, sent: Sent) -> str:
+def _odd(error: BaseException, sent: Sent) -> str:
     """What is odd about the clients' metrics, as far as it can be seen from outside."""
     if not sent:
         return "no client has answered"
