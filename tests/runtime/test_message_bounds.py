@@ -96,7 +96,7 @@ def test_what_an_honest_client_sends_is_read():
 
 
 def test_one_name_too_many():
-    with pytest.raises(WireError, match="length <= 512"):
+    with pytest.raises(WireError, match="length <= 256"):
         decode(encode(Poll(["a"] * (MAX_TASKS + 1))), Poll)
 
 

@@ -167,7 +167,7 @@ def test_a_hundred_slow_lorises(federation, reference, sockets):
 
 ANNOUNCED = {
     "a registration": ("POST", "/v1/register", 413, b"longer than 4096 bytes"),
-    "a poll": ("POST", "/v1/next", 413, b"longer than 32768 bytes"),
+    "a poll": ("POST", "/v1/next", 413, b"longer than 12288 bytes"),
     "an offer": ("POST", "/v1/tasks/t/reply", 413, b"the message is longer than"),
     "a part": ("PUT", "/v1/tasks/t/data/0", 401, b"unknown session"),
     "a commit": ("POST", "/v1/tasks/t/commit", 413, b"longer than 4096 bytes"),

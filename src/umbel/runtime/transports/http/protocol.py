@@ -59,7 +59,7 @@ OURS = "umbel-server"  # a header that marks what the server says where it canno
 POLL = 20.0  # seconds that a poll may stay open
 FOLLOW = 1.0  # seconds that the answer to a reply may wait for the next task
 PART = 8 * 2**20  # most bytes of data in one request
-MAX_TASKS = 512  # that a client names as its own; it is owed one or two, and may name those that it has done
+MAX_TASKS = 256  # that a client names as its own; it is owed one or two, and may name those that it has done
 MAX_METRIC_BYTES = 2**22 + 2**16  # of an offer whose metrics are too many to be counted: passed over in 20 ms
 INLINE = 2**20  # contents up to this size travel inside the message
 

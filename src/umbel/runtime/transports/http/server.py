@@ -96,7 +96,7 @@ SETTLED = 10_000  # tasks remembered as decided
 TOLD = 5  # times that a client may have lost a task and ask for it again
 PATIENCE = 25.0  # seconds a request may wait for the run's loop before it is told to ask again
 MAX_MESSAGE = MAX_HEADER + 2 * INLINE
-MAX_POLL = 2**15  # bytes: the names of MAX_TASKS tasks
+MAX_POLL = 3 * 2**12  # bytes: the names of MAX_TASKS tasks
 MAX_SMALL = 4096  # bytes of a registration or a commit
 _NO_OFFER = Outcome(GO, "make an offer first", 0)
 
