@@ -70,7 +70,7 @@ def test_hogs_of_tasks_that_are_not_theirs_hold_no_memory(federation, strange, s
         for _ in range(4):
             hog.hold("x", 15 * MIB)
     going_on(server, hogs, 3)
-    assert "503" not in server.text
+    assert "with 503" not in server.text
     assert "client a left" not in server.text
 
 

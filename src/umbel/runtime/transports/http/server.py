@@ -647,6 +647,8 @@ class HttpTransport:
         name = owed.task.id
         if owed.submitted:  # another request was faster
             return await self._decision(name)
+        if self._away or self._over is not None:  # nobody will decide any more: its sender asks again, and hears why
+            return Outcome(WORKING)
         owed.submitted = True
         if owed.draft is not None:
             owed.draft.abort()
