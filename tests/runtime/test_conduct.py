@@ -68,6 +68,20 @@ def test_an_address_whose_clients_leave_at_once_has_few_new_ones(conduct, clock)
     assert conduct.enters("new", "x")
 
 
+def test_whoever_stays_enters_though_others_of_its_address_come_and_go(conduct, clock):
+    """Names that are in quarantine a moment later use up all there is; one that stays is not held up by them."""
+    for number in range(250):
+        conduct.leaves(f"m{number}", "x")
+    assert not conduct.enters("new", "x", 3.0)
+    assert conduct.enters("new", "x", 5.0)
+    conduct.leaves("new", "x")
+    assert [conduct.enters(f"stays-{number}", "x", 60.0) for number in range(6)] == [True] * 4 + [False] * 2
+    clock[0] += 1
+    conduct.leaves("m", "x")
+    assert conduct.enters("stays-4", "x", 60.0)
+    assert not conduct.enters("stays-5", "x", 60.0)
+
+
 def test_ten_thousand_clients_of_one_address_come_in_at_once(conduct):
     assert all(conduct.enters(f"c{number}", "x") for number in range(10_000))
 

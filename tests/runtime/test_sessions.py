@@ -83,7 +83,7 @@ def test_a_client_that_may_not_enter_is_served_unheard_until_it_may():
         left=lambda name, why: heard.append(f"{name} left"),
         most=5,
         lease=60.0,
-        enters=lambda name, address: name in may,
+        enters=lambda name, address, stayed: name in may,
     )
     a = present.register("a", ("x", 1), "x")
     assert present.of(a.session) is a

@@ -26,6 +26,8 @@ CONNECTIONS = 1 / 60, 1  # the same, about its connections that are refused
 ALL_LINES = 20.0, 2_000
 KEPT_WAITING = 5.0  # seconds: whoever asks in vain on a thousand connections is answered 200 times a second
 LONGEST = 3600.0  # seconds of quarantine
+STAYS = 4.0  # seconds that a new client has been there: whoever only comes and goes is not
+LATE = 1.0, 5  # such clients that enter, where others of their address come and go: a second, and at once
 _T = TypeVar("_T")
 
 
@@ -66,6 +68,7 @@ class Conduct:
         self._vain: OrderedDict[str, Bucket] = OrderedDict()
         self._entries: OrderedDict[str, Bucket] = OrderedDict()
         self._turnover: OrderedDict[str, Bucket] = OrderedDict()  # by address
+        self._late: OrderedDict[str, Bucket] = OrderedDict()  # the same
         self._useful: OrderedDict[str, bool] = OrderedDict()
         self._lines: OrderedDict[str, _Lines] = OrderedDict()
         self._all_lines = Bucket(*ALL_LINES)
@@ -124,12 +127,19 @@ class Conduct:
             pace = _keep(self._vain, key, Bucket(*(self._limits.vain_of_strangers if stranger else self._limits.vain)))
         return 0.0 if pace.take() else KEPT_WAITING
 
-    def enters(self, client: str, address: str) -> bool:
-        """Whether a client that has come takes part now; else it may in a while. Each that does is a line in the journal."""
+    def enters(self, client: str, address: str, stayed: float = 0.0) -> bool:
+        """Whether a client that has been there for `stayed` seconds takes part now; else it may in a while.
+
+        Each that does is a line in the journal. Where an address's clients come and go, whoever stays enters before them.
+        """
+        pace = _kept(self._entries, client) or _keep(self._entries, client, Bucket(*self._limits.entries))
+        if pace.left() < 1:
+            return False
         turnover = _kept(self._turnover, address)
         if turnover is not None and turnover.left() < 1 and client not in self._useful:
-            return False
-        pace = _kept(self._entries, client) or _keep(self._entries, client, Bucket(*self._limits.entries))
+            late = _kept(self._late, address) or _keep(self._late, address, Bucket(*LATE))
+            if stayed < STAYS or not late.take():
+                return False
         return pace.take()
 
     def leaves(self, client: str, address: str) -> None:

@@ -38,6 +38,7 @@ class Present:
     name: str
     session: str = ""
     address: str = ""  # where it came from
+    came_at: float = field(default_factory=time.monotonic)
     entered: bool = False  # `joined` has been called
     seen_at: float = 0.0
     grace: float = GRACE
@@ -53,9 +54,9 @@ class Present:
 class Sessions:
     """Calls `joined(name)` and `left(name, why)` as clients come and go. `known` ones have `RESUME_GRACE` to return.
 
-    `most` bounds how many are present at the same time; `lease` is in seconds. `enters(name, address)` says whether one that
-    is present takes part now: whoever comes and goes all the time does so unheard. `gone` hears of each that is no longer
-    present.
+    `most` bounds how many are present at the same time; `lease` is in seconds. `enters(name, address, stayed)` says whether
+    one that has been present for `stayed` seconds takes part now: whoever comes and goes all the time does so unheard.
+    `gone` hears of each that is no longer present.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Sessions:
         known: Iterable[str] = (),
         most: int,
         lease: float,
-        enters: Callable[[str, str], bool] = lambda *_: True,
+        enters: Callable[[str, str, float], bool] = lambda *_: True,
         gone: Callable[[Present], None] = lambda _: None,
     ) -> None:
         self._joined, self._left, self._most, self._lease = joined, left, most, lease
@@ -167,7 +168,7 @@ class Sessions:
         self.leave(newest, f"{number:,} clients of its address are present, and one of another address needs room")
 
     def _let_in(self, client: Present) -> None:
-        if self._enters(client.name, client.address):
+        if self._enters(client.name, client.address, time.monotonic() - client.came_at):
             client.entered = True
             self._outside.pop(client.name, None)
             self._joined(client.name)
