@@ -17,10 +17,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -39,6 +39,7 @@ __all__ = [
     "know",
     "parse_header",
     "short",
+    "shorten",
     "tag_of",
 ]
 
@@ -312,3 +313,13 @@ def short(value: object, limit: int = 80) -> str:
     except Exception:  # an integer of more digits than Python writes, or a class of the user's own
         text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[:limit] + "…"
+
+
+def shorten(names: Collection[str], most: int = 5) -> str:
+    """A list of names that fits a line.
+
+    >>> shorten(("a", "b", "c"), most=2)
+    'a, b and 1 more'
+    """
+    shown = ", ".join(islice(names, most))
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

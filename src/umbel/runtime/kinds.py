@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from umbel.combine import is_wider
 from umbel.exchange import Parameters
 from umbel.remarks import Remark, remark
-from umbel.wire import Schema, dtype_of
+from umbel.wire import Schema, dtype_of, shorten
 
 __all__ = ["remark_rounding", "widened"]
 
@@ -25,7 +25,7 @@ def widened(before: Schema, after: Schema) -> str:
         if is_wider(new.dtype, old.dtype):
             what = f"{dtype_of(old.dtype)} with longer floats" if old.is_float else "their integers with floats"
             named.setdefault(f"{dtype_of(new.dtype)} from now on, because clients answered {what}", []).append(new.name)
-    return "; ".join(f"{text}: {_listed(names)}" for text, names in named.items())
+    return "; ".join(f"{text}: {shorten([*map(repr, names)])}" for text, names in named.items())
 
 
 def remark_rounding(updates: Iterable[Parameters], model: Schema) -> None:
@@ -41,7 +41,3 @@ def _rounds(update: Parameters, model: Schema) -> bool:
     if answers == model.specs:  # nearly always
         return False
     return any(ours.dtype == "F64" and theirs.dtype == "F32" for ours, theirs in zip(answers, model.specs, strict=False))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

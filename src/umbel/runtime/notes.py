@@ -14,12 +14,11 @@ from msgspec.structs import replace
 from umbel.remarks import Remark, remark
 from umbel.rounds.messages import Input, Kind, Reply, Stepped, Summarized, Task
 from umbel.runtime.log import logger
-from umbel.wire import short
+from umbel.wire import short, shorten
 
 __all__ = ["Notes"]
 
 REMEMBERED = 10_000  # kinds; there is no end of what strangers can make odd
-SHOWN = 5  # clients in one line
 
 
 class Notes:
@@ -57,17 +56,12 @@ class Notes:
             if odd and self._first(kind, "metric", task.client):
                 metrics.append(f"client {task.client} ({short(odd[0])} = {reply.metrics[odd[0]]})")
         if losses:
-            remark(Remark((), f"the loss of {_some(losses)} is not finite and does not count; metrics beside it do"))
+            remark(Remark((), f"the loss of {shorten(losses)} is not finite and does not count; metrics beside it do"))
         if metrics:
-            remark(Remark((), f"metrics that are not finite count as missing: of {_some(metrics)}"))
+            remark(Remark((), f"metrics that are not finite count as missing: of {shorten(metrics)}"))
 
     def _first(self, *kind: str) -> bool:
         if kind in self._said or len(self._said) >= REMEMBERED:
             return False
         self._said.add(kind)
         return True
-
-
-def _some(clients: Sequence[str]) -> str:
-    more = f" and {len(clients) - SHOWN} more" if len(clients) > SHOWN else ""
-    return ", ".join(clients[:SHOWN]) + more

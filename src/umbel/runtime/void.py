@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from umbel.wire import short
+from umbel.wire import short, shorten
 
 __all__ = ["STANDS_OUT", "why_void"]
 
 STANDS_OUT = 10.0  # times the cohort's median norm
-MOST_NAMED = 5
 
 
 def why_void(error: Exception, strategy: str, norms: Sequence[tuple[str, float]]) -> str:
@@ -35,11 +34,10 @@ max_update_norm= with a number, such as 20
             f"{said}. None of {len(norms)} updates stands out: the largest norm is {norm:.4g}, of {short(client)}, and the "
             f"median {middle:.4g}; lower the learning rates, on the server and on the clients"
         )
-    shown = ", ".join(f"{short(client)} with a norm of {norm:.4g}" for client, norm in far[:MOST_NAMED])
-    more = f" and {len(far) - MOST_NAMED} more" if len(far) > MOST_NAMED else ""
+    shown = shorten([f"{short(client)} with a norm of {norm:.4g}" for client, norm in far])
     which = "this one stands out" if len(far) == 1 else "these stand out"
     number = f", such as {STANDS_OUT * middle:.4g}" if middle > 0 else ""
     return (
-        f"{said}. Of {len(norms)} updates {which}: {shown}{more} (the median is {middle:.4g}). "
+        f"{said}. Of {len(norms)} updates {which}: {shown} (the median is {middle:.4g}). "
         f'{strategy}(max_update_norm="auto") refuses such updates, and so does max_update_norm= with a number{number}'
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from umbel.accidents import ends_the_run, line_of, message_of
 from umbel.exchange import Metrics, MetricsAggregationFn, as_text
 from umbel.remarks import Remark, remark
-from umbel.wire import short
+from umbel.wire import short, shorten
 
 __all__ = ["Sent", "blame", "by_function"]
 
@@ -89,10 +89,8 @@ def _whose(clients: Sequence[tuple[str, object]]) -> str:
 
 
 def _clients(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"client{'s' if len(names) > 1 else ''} {shown}"
+    return f"client{'s' if len(names) > 1 else ''} {shorten(names)}"
 
 
 def _names(values: Mapping[str, object]) -> str:
-    shown = ", ".join(short(name) for name in list(values)[:5])
-    return (shown + (f" and {len(values) - 5} more" if len(values) > 5 else "")) or "none"
+    return shorten([short(name) for name in values]) or "none"

@@ -6,8 +6,9 @@ from umbel.rounds import events
 from umbel.rounds.events import Event
 from umbel.runtime.log import configure, logger
 from umbel.runtime.observers.crowd import Crowd
+from umbel.wire import shorten
 
-__all__ = ["EMPTY_MODEL", "Console", "in_digits", "measured", "printable", "shorten"]
+__all__ = ["EMPTY_MODEL", "Console", "in_digits", "measured", "printable"]
 
 EMPTY_MODEL = (
     "No client has initial parameters, and neither has the strategy: the model is empty, as for analytics. "
@@ -59,7 +60,7 @@ class Console:
                 logger.info("Asking client %s for initial parameters", event.clients[0])
             case events.CohortChosen():
                 again = f", attempt {event.attempt + 1}" if event.attempt else ""
-                names = shorten(event.clients)
+                names = shorten(event.clients, 10)
                 logger.info(
                     "%s: sampled %d of %d clients%s: %s", event.kind, len(event.clients), event.available, again, names
                 )
@@ -84,17 +85,6 @@ class Console:
                 logger.info("")
                 logger.info("[SUMMARY]")
                 logger.info("Run over after %d rounds in %.1f s: %s", event.rounds, event.at, event.why)
-
-
-def shorten(names: tuple[str, ...], most: int = 10) -> str:
-    """A list of names that fits a line.
-
-    >>> shorten(("a", "b", "c"), most=2)
-    'a, b and 1 more'
-    """
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def printable(text: str, limit: int) -> str:
