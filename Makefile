@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PORT ?= 8080
 FUZZ ?= 60
 JOBS ?= 2
+# A test starts hundreds of programs: each would compile all of Umbel anew where the environment has this.
+unexport PYTHONDONTWRITEBYTECODE
 VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 
 USUAL := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \

@@ -63,6 +63,7 @@ print(json.dumps(fds.load_partition(int(sys.argv[1]))[:]["row"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_clients_in_processes_of_their_own_agree_without_talking():
     clients = [subprocess.Popen([sys.executable, "-c", PARTS, str(number)], stdout=subprocess.PIPE) for number in range(4)]

@@ -79,6 +79,7 @@ def in_session(session):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_everything_about_mxnet_holds_in_its_own_environment(mxnet_python):
     checks = ["tests/frameworks/mxnet", "--doctest-modules", "src/umbel/frameworks/mxnet.py"]

@@ -96,6 +96,7 @@ def test_a_strategy_sees_results_and_failures():
     assert said.startswith("client 2: worker")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["inline", "processes"])
 def test_a_hung_client_hits_the_round_timeout_and_the_run_goes_on(backend):
     started = time.monotonic()

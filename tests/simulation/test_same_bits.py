@@ -47,7 +47,10 @@ def inline():
 
 
 @pytest.mark.parametrize("cls", [FedAvg, Looking])
-@pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS.keys())
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param(how, id=name, marks=pytest.mark.slow if "8" in name else ()) for name, how in BACKENDS.items()],
+)
 def test_every_backend_gives_the_same_history(inline, backend, cls):
     there = simulate(cls, **backend)
     assert there == inline[cls]

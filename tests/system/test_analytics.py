@@ -12,6 +12,7 @@ COUNTS = PROGRAMS / "counts.py"
 ROWS = '[{"rows": [[1, 10.0], [2, 10.0]]}, []]'
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_an_empty_model_also_when_the_server_dies_over_it(federations):
     """The failpoints: while the word of the last client is taken in, and while the empty model is written."""
 

@@ -51,7 +51,7 @@ def start(federation, tmp_path, rounds, strategy, options):
 @pytest.mark.parametrize(
     ("strategy", "options"),
     [
-        ("FedBuff", "buffer_size=2, concurrency=3, min_available_clients=3"),
+        pytest.param("FedBuff", "buffer_size=2, concurrency=3, min_available_clients=3", marks=pytest.mark.slow),
         ("FedAsync", "concurrency=3, min_available_clients=3"),
     ],
     ids=["FedBuff", "FedAsync"],
@@ -68,6 +68,7 @@ def test_who_is_slow_holds_nobody_up_and_counts_when_it_comes(federation, tmp_pa
     assert min(stale) == 0
 
 
+@pytest.mark.slow
 def test_a_killed_server_still_waits_for_those_who_were_at_work(federation, tmp_path):
     options = "buffer_size=2, concurrency=3, min_available_clients=3"
     server = start(federation, tmp_path, 60, "FedBuff", options)

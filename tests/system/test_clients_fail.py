@@ -80,6 +80,7 @@ def test_a_killed_client_is_missed_and_the_round_closes_with_the_others(federati
     federation.all_end()
 
 
+@pytest.mark.slow
 def test_when_all_clients_are_killed_new_ones_go_on(federation, reference):
     server = federation.server(rounds=2)
     victims = federation.clients("a", "b", hold=["fit.2"])
@@ -127,6 +128,7 @@ def test_a_straggler_is_waited_for_no_longer_than_round_timeout(federation):
     federation.all_end()
 
 
+@pytest.mark.slow
 def test_who_is_missing_is_said_every_ten_seconds(federations):
     def waits_for_clients():
         federation = federations("clients")

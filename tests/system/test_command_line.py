@@ -9,6 +9,7 @@ pytestmark = pytest.mark.system
 UMBEL = ("-c", "from umbel.cli import main; main()")
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_listed_and_resumed(federation, reference):
     killed = federation.server()
     federation.clients("a", "b", hold=["fit.2"])

@@ -60,6 +60,7 @@ def test_a_damaged_model_takes_the_run_back_to_the_version_before_and_ends_in_th
     together(story, *DAMAGE.items())
 
 
+@pytest.mark.slow
 def test_a_damaged_update_that_waits_is_asked_for_again(federation, reference):
     server = federation.server()
     federation.clients("a", "b", hold=["fit.2"])

@@ -62,6 +62,7 @@ def test_two_servers_and_their_clients_as_threads_of_one_process(federation):
     assert "Traceback" not in program.text
 
 
+@pytest.mark.slow
 def test_threads_do_not_grow_with_clients(federation):
     server = federation.server(clients=1000)
     server.says("Waiting for clients")

@@ -11,6 +11,7 @@ LOCKED = {"fit.1": 4.0}  # seconds, in which the client neither polls nor answer
 QUICK = {"rounds": 1, "poll": 0.5}  # a poll that is open is a sign of life: here it is none for long
 
 
+@pytest.mark.slow
 def test_a_client_keeps_its_place_for_its_lease_while_its_connection_is_open(federations, reference):
     def story(name, lease, results, verdict):
         federation = federations(name)
@@ -28,6 +29,7 @@ def test_a_client_keeps_its_place_for_its_lease_while_its_connection_is_open(fed
     together(story, ("long", 60.0, 2, "accepted"), ("short", 1.0, 1, "stale"))
 
 
+@pytest.mark.slow
 def test_a_finished_training_whose_round_is_open_counts_though_its_client_was_thought_gone(federation, reference):
     server = federation.server(lease=1.0, **QUICK)
     locked = federation.client("a", locks=LOCKED)

@@ -84,6 +84,7 @@ def test_a_download_that_was_damaged_on_its_way_is_fetched_again(federation, ref
 MIB = 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [False, True], ids=["uploads", "downloads"])
 def test_of_a_transfer_that_is_reset_at_any_byte_at_most_1_mib_is_sent_again(federation, reference, answers):
     """Two rounds of a 30 MB model over connections that live for 2 to 9 MB each."""
@@ -139,6 +140,7 @@ def parted_in_round_2(federation, network):
     return far
 
 
+@pytest.mark.slow
 def test_a_partition_shorter_than_the_lease_costs_nothing(federation, reference):
     with ChaosProxy(federation.port) as network:
         server = federation.server()
@@ -155,6 +157,7 @@ def test_a_partition_shorter_than_the_lease_costs_nothing(federation, reference)
     assert federation.history()["failures"] == []
 
 
+@pytest.mark.slow
 def test_a_partition_longer_than_the_lease_closes_the_round_with_those_who_are_there(federation):
     with ChaosProxy(federation.port) as network:
         server = federation.server()
@@ -174,6 +177,7 @@ def test_a_partition_longer_than_the_lease_closes_the_round_with_those_who_are_t
     assert [number for number, _ in federation.history()["losses_distributed"]][-1] == 3
 
 
+@pytest.mark.slow
 def test_a_partition_that_nobody_notices_closes_the_round_at_its_deadline(federation):
     """No connection breaks, no byte passes: only the deadline of the round can tell."""
     with ChaosProxy(federation.port) as network:

@@ -102,6 +102,7 @@ def test_a_model_that_is_too_large_for_one_body_goes_through_in_smaller_ones(beh
             assert "they have at most 1,048,576 from now on" in client.text
 
 
+@pytest.mark.slow
 def test_a_proxy_that_hangs_up_after_its_413_teaches_the_same(behind, federation, reference):
     """HAProxy does not hear out what it has refused: the connection may break before its answer is read."""
     rule = "http-request deny deny_status 413 if { req.hdr(content-length) -m int gt 1000000 }"

@@ -51,6 +51,7 @@ def test_a_killed_server_goes_on_where_it_was(federations, reference):
     together(story, *[(moment, *where) for moment, where in MOMENTS.items()])
 
 
+@pytest.mark.slow
 def test_a_killed_server_remembers_what_its_strategy_remembered(federations, reference):
     def story(strategy):
         federation = federations(strategy)
@@ -68,6 +69,7 @@ def test_a_killed_server_remembers_what_its_strategy_remembered(federations, ref
     together(story, ("adam",), ("clipping",))
 
 
+@pytest.mark.slow
 def test_a_server_killed_when_some_have_answered_keeps_their_answers(federation, reference):
     first = federation.server()
     quick = federation.client("a")
@@ -83,6 +85,7 @@ def test_a_server_killed_when_some_have_answered_keeps_their_answers(federation,
     _complete(federation.history())
 
 
+@pytest.mark.slow
 def test_a_server_killed_during_an_upload_of_30_mb_gets_it_again(federation, reference):
     relay = ChaosProxy(federation.port, stop_after=12_000_000)
     try:
@@ -105,6 +108,7 @@ def test_a_server_killed_during_an_upload_of_30_mb_gets_it_again(federation, ref
         relay.close()
 
 
+@pytest.mark.slow
 def test_a_server_killed_again_and_again(federation, reference):
     clients = federation.clients("a", "b", hold=["fit.2", "evaluate.3"])
     for point in ("fit.2", "evaluate.3"):
@@ -121,6 +125,7 @@ def test_a_server_killed_again_and_again(federation, reference):
     _complete(federation.history())
 
 
+@pytest.mark.slow
 def test_a_server_killed_before_all_have_heard_of_the_end_goes_on_telling_them(federation, reference):
     first = federation.server(dies="reply.before-answer:11@1")  # the last answer counts, and its sender has not heard
     clients = federation.clients("a", "b")
@@ -156,6 +161,7 @@ def test_sigterm_leaves_a_run_that_goes_on(federation, reference):
     _complete(federation.history())
 
 
+@pytest.mark.slow
 def test_sigterm_while_the_owners_code_runs(federation, reference):
     first = federation.server(hold=["central.2"])
     clients = federation.clients("a", "b")
@@ -182,6 +188,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 def test_what_makes_another_run(federations, reference):
     """A server killed in round 2 and started again with one thing changed: it resumes, or says why it does not."""
 

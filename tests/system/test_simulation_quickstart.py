@@ -54,6 +54,7 @@ def numbers(table):
     return [float(number) for number in re.findall(r"\d+\.\d+", table)]
 
 
+@pytest.mark.slow
 def test_the_result_is_the_same_in_other_processes(tmp_path):
     here = run(PROGRAM, tmp_path)
     there = run(changed('backend="inline"', 'backend="processes", workers=2'), tmp_path)

@@ -68,6 +68,7 @@ def test_a_database_that_crashes_again_and_again_changes_nothing(federation, ref
     assert federation.model() == reference()
 
 
+@pytest.mark.slow
 def test_a_database_that_stays_away_stops_the_server_with_a_word_and_the_run_can_go_on(federation, reference, database):
     url = database.database()
     server = federation.server(store=url, store_patience=1.5)
@@ -93,6 +94,7 @@ def test_a_database_that_stays_away_stops_the_server_with_a_word_and_the_run_can
     assert federation.model() == reference()
 
 
+@pytest.mark.slow
 def test_two_servers_on_two_machines_cannot_coordinate_one_run(federation, federations, postgres):
     """Two folders stand for two machines: there, a lock in the folder says nothing."""
     url = postgres.database()
@@ -176,6 +178,7 @@ def test_a_disk_that_is_full_for_a_while_changes_nothing(federation, reference, 
     assert federation.history()["failures"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "leave", "point"), FULL.values(), ids=FULL.keys())
 def test_a_disk_that_stays_full_stops_the_server_with_nothing_half_written(federation, reference, disk, size, leave, point):
     server = federation.server(size=size, store_patience=1.5)

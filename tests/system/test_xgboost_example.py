@@ -34,6 +34,7 @@ def compared(data: str, rounds: int) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^(\w[\w ]+?) +(0\.\d{4})$", done.stdout, re.MULTILINE)}
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_tumours_give_the_table_of_the_readme():
     found = compared("breast_cancer", 20)
@@ -44,6 +45,7 @@ def test_tumours_give_the_table_of_the_readme():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_of_26_letters_most_are_known_after_two_rounds():
     found = compared("letters", 2)

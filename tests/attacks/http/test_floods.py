@@ -14,7 +14,6 @@ import time
 import msgspec
 import psutil
 import pytest
-from by_hand import raw
 from federations import wait_for
 from measuring import MIB, no_more_than, rss
 
@@ -134,6 +133,7 @@ def test_tls_handshakes_that_stand_still(federation, reference, sockets, many_fi
     assert federation.model() == reference()
 
 
+@pytest.mark.slow
 def test_a_hundred_slow_lorises(federation, reference, sockets):
     """Half a head, half a registration, nothing at all, and never a whole request: each is told, and closed, in time."""
     server = federation.server()
@@ -178,6 +178,7 @@ ANNOUNCED = {
 }
 
 
+@pytest.mark.slow
 def test_a_terabyte_that_is_announced_is_refused_before_it_is_read(federation, strange, sockets):
     server = federation.server()
     server.says("Waiting for clients")
@@ -279,7 +280,7 @@ def test_one_client_has_so_many_connections_and_no_more(federation, strange, soc
     assert refused
 
 
-def test_a_flood_of_refusals_does_not_fill_the_log(federation, sockets):
+def test_a_flood_of_refusals_does_not_fill_the_log(federation, sockets, strange):
     server = federation.server()
     server.says("Waiting for clients")
     (connection,) = sockets(federation.port, 1)
@@ -287,4 +288,4 @@ def test_a_flood_of_refusals_does_not_fill_the_log(federation, sockets):
         connection.sendall(b"GET /v9 HTTP/1.1\r\nhost: x\r\n\r\n")
         connection.recv(65536)
     assert server.text.count("refused GET") < 40
-    assert raw(federation.port, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").status == 200
+    assert strange(federation.port, "m").request("GET", "/").status == 200

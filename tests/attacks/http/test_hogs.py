@@ -58,6 +58,7 @@ def going_on(server, hogs, seconds, rounds=3):
         assert time.monotonic() < until + 40, f"{pace.rounds() - number} rounds"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [17_500, 250_000], ids=["70 kB", "1 MB"])
 def test_hogs_of_tasks_that_are_not_theirs_hold_no_memory(federation, strange, size):
     server = federation.server(rounds=100_000, strategy="ours", central=False, size=size)

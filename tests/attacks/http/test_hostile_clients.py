@@ -518,7 +518,7 @@ NOTHING_TO_SAY = {
 }
 
 
-@pytest.mark.parametrize("store", ["SQLite", "PostgreSQL"])
+@pytest.mark.parametrize("store", ["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.slow)])
 def test_whatever_strangers_do_the_model_is_that_of_the_honest_clients(federation, reference, strange, request, store):
     cases = [*((f"offer: {case}", *rest) for case, rest in OFFERS.items())]
     cases += [*((f"offer: a file: {case}", hostile_file(data), "rejected", "") for case, data in HOSTILE.items())]
