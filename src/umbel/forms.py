@@ -18,6 +18,7 @@ __all__ = [
     "anything",
     "flag",
     "function",
+    "functions",
     "instance",
     "maker",
     "mapping",
@@ -221,6 +222,25 @@ def function(*arguments: str, returns: str) -> Form:
         return value
 
     return Form(f"a function ({', '.join(arguments)}) → {returns}", read)
+
+
+def functions(*arguments: str, returns: str) -> Form:
+    """A list of things that can be called with so many arguments, as a tuple."""
+    one = function(*arguments, returns=returns)
+
+    def read(value: object) -> object:
+        if callable(value):
+            raise Wrong(TypeError, f"write {{name}}=[{_shown(value)}]" if isinstance(value, FunctionType) else "give a list")
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+            raise Wrong(TypeError)
+        given = tuple(value)
+        for each in given:
+            if isinstance(each, type):
+                raise Wrong(TypeError, f"{each.__name__} is the class; write {{name}}=[{each.__name__}()]")
+            one.read(each)
+        return given
+
+    return Form(f"a list, each {one.says}", read)
 
 
 def maker() -> Form:

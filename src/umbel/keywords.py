@@ -19,6 +19,7 @@ from umbel.forms import (
     anything,
     flag,
     function,
+    functions,
     instance,
     maker,
     mapping,
@@ -92,6 +93,7 @@ TAKES: Mapping[str, Form] = {
     "trusted_proxies": names("an address, a network, or a list of them", "['127.0.0.1']", one=True),
     "audit": flag(),
     "grpc_max_message_length": anything(),
+    "observers": functions("event", returns="None"),
     "max_metrics": whole(0, of="of metrics"),
     "max_metrics_size": whole(0, of="of bytes"),
     # ---- start_client

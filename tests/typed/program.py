@@ -60,6 +60,26 @@ def mean(metrics: list[tuple[int, fl.common.Metrics]]) -> fl.common.Metrics:
     return {"clients": len(metrics)}
 
 
+def watch(event: fl.events.Event) -> None:
+    match event:
+        case fl.events.TaskAnswered(client=client, seconds=seconds):
+            reveal_type(client)  # is str
+            reveal_type(seconds)  # is float
+        case fl.events.RoundClosed():
+            print(event.round, event.metrics.get("accuracy"), event.secnds)  # wrong
+        case _:
+            pass
+
+
+class Rows:
+    def __call__(self, event: fl.events.Event) -> int:
+        return 3
+
+
+def takes_text(event: str) -> None:
+    pass
+
+
 strategy = Saves(fraction_fit=0.5, evaluate_fn=evaluate, fit_metrics_aggregation_fn=mean)
 config = fl.server.ServerConfig(num_rounds=3)
 simulated = fl.simulation.start_simulation(client_fn=client_fn, num_clients=3, config=config, strategy=strategy)
@@ -70,6 +90,10 @@ fl.client.start_client(server_address="127.0.0.1:8080", client=Right())
 fl.client.start_client(server_address="127.0.0.1:8080", client=Right().to_client(), client_id="a")
 fl.client.start_numpy_client(server_address="127.0.0.1:8080", client=Right())
 
+fl.simulation.start_simulation(client_fn=client_fn, num_clients=3, observers=[watch, Rows()])
+fl.server.start_server(observers=[lambda event: print(event.at)])
+
+fl.server.start_server(observers=[takes_text])  # wrong
 fl.simulation.start_simulation(client_fn=client_fn, nonsense=3)  # wrong
 fl.server.strategy.FedAvg(fraction_fti=0.5)  # wrong
 fl.server.strategy.FedAvg(fraction_fit="half")  # wrong

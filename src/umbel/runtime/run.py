@@ -45,6 +45,7 @@ from umbel.runtime.failpoints import failpoint
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History
+from umbel.runtime.observers.narrator import Narrator
 from umbel.runtime.owner import Owner
 from umbel.runtime.stores.base import Entry, Snapshot, Store, Unit
 from umbel.runtime.transports.base import Transport
@@ -83,10 +84,12 @@ def run(
     clock: Callable[[], float],
     first: Sequence[Input],
     nag_every: float = NAG_EVERY,
+    narrator: Narrator | None = None,
 ) -> None:
     """Runs until the coordinator is done. `first` begins with `Started`, or with `Resumed` for a run that goes on.
 
-    `untold` is what has come to the History since the last snapshot; `lost` is what was found damaged since.
+    `untold` is what has come to the History since the last snapshot; `lost` is what was found damaged since. `narrator`
+    tells the owner's own observers, after the journal has it.
 
     Errors of the owner's code and of the store pass through; the journal then ends before them, and the run can be resumed.
     """
@@ -125,6 +128,8 @@ def run(
                     model.check(version, needed=version in state.versions)
                 failpoint("model.after-forget")
                 step_done = False
+        if narrator is not None:
+            narrator.release()
 
     def commit_round() -> None:
         """Keeps what whole rounds have made, where that is the store's unit."""
@@ -177,6 +182,8 @@ def run(
                     told.append(command.event)
                 if isinstance(command.event, (CohortChosen, WaitingForClients)):
                     nag_at = at + nag_every
+        if narrator is not None:
+            narrator.take(event, commands, at)
         return commands
 
     if lost is not None:
@@ -205,6 +212,8 @@ def run(
             commands = take(failures.cut(event), at)
             if not by_input and coordinator.between_rounds:
                 commit_round()
+            if narrator is not None:
+                narrator.owe(owed)
             for command in [*commands, *owed]:
                 do(command)
             owed = []
@@ -212,6 +221,8 @@ def run(
             nag_at = at + nag_every
             if coordinator.waiting_for:
                 logger.info("Waiting for %s", coordinator.waiting_for)
+    if narrator is not None:
+        narrator.owe(owed)
     for command in owed:  # of a run that had ended before this process began
         do(command)
     write(last=True)

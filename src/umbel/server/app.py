@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from umbel.config import ServerConfig
 from umbel.errors import SecurityError
+from umbel.events import Observer
 from umbel.keywords import check_fields, checked
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Phase, Rules
@@ -24,8 +26,10 @@ from umbel.runtime.interactive import exit_code, is_script, one_line
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel, kept_best
 from umbel.runtime.named_once import named_once
+from umbel.runtime.observers.audience import Audience
 from umbel.runtime.observers.console import Console
 from umbel.runtime.observers.history import History
+from umbel.runtime.observers.narrator import Narrator
 from umbel.runtime.observers.outcome import Outcome
 from umbel.runtime.observers.table import table
 from umbel.runtime.owner import Owner
@@ -35,7 +39,7 @@ from umbel.runtime.run import Clock, run
 from umbel.runtime.runs import ATTRIBUTES, DEFAULT_STORE, OpenedRun, fingerprint, how_to_go_on, open_run, places
 from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.signals import Terminated, signals
-from umbel.runtime.stores.base import Durability, Keeping
+from umbel.runtime.stores.base import Durability, Keeping, Unit
 from umbel.runtime.transports.base import Proxy
 from umbel.runtime.transports.http.connections import Limits
 from umbel.runtime.transports.http.forwarded import TrustedProxies
@@ -87,6 +91,7 @@ def start_server(
     store_patience: float = 60.0,
     lease: float = 180.0,
     audit: bool = False,
+    observers: Sequence[Observer] = (),
     max_examples: int = 10**7,
     max_bytes: int | None = None,
     max_metrics: int = MAX_METRICS,
@@ -114,6 +119,8 @@ def start_server(
       interpreter's lock, before it counts as gone; its answer is taken all the same if its round is still open then.
     - `audit`: also keeps a chained record of who sent what and what became of it, for `umbel audit verify`; a run that has
       begun with one goes on with it.
+    - `observers`: functions (or objects with `__call__`) that are given each event of `umbel.events`, in order, on a thread
+      of their own (docs/observers.md).
     - `max_examples`: the largest `num_examples` that is believed.
     - `max_bytes`: the largest update. None: where no model says how large it is (initial parameters that a client gives,
       updates that `aggregate_fit` combines by itself), as much as the disk can hold twice, 64 GiB at most.
@@ -155,11 +162,12 @@ def start_server(
         listener.stop()
         raise
     try:
-        with one_line(), exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
+        words = "Stopped by Ctrl-C, without waiting for the clients to leave"
+        with one_line(), exit_code(words), Audience(observers) as audience:
             rules = Rules(run=opened.run, min_available=chosen.min_available_clients, pace=pace)
             room = Room(max_metrics, max_metrics_size)
             most = (max_examples, max_bytes)
-            return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, *most, room, limits)
+            return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, *most, room, limits, audience)
     finally:
         listener.stop()  # also where the run cannot go on, and nothing has been served
         opened.close()
@@ -178,6 +186,7 @@ def _serve(
     max_bytes: int | None,
     room: Room,
     limits: Limits,
+    audience: Audience,
 ) -> History:
     coordinator, history, untold, at = restored(opened.stored, rules, settings.num_rounds)
     begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
@@ -218,6 +227,8 @@ def _serve(
         room=room,
     )
     outcome = Outcome()
+    holds = store.unit is Unit.INPUT
+    narrator = Narrator(coordinator, history, model, audience.tell, holds=holds) if audience else None
     attributes = Attributes(strategy, partial(store.note, ATTRIBUTES))
 
     logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, settings)
@@ -236,7 +247,7 @@ def _serve(
             stop=lambda: transport.put(Stopped("stopped by Ctrl-C")),
             terminate=lambda: transport.put(Terminated()),
             in_user_code=lambda: owner.busy,
-        ):
+        ), narrator or nullcontext():
             run(
                 coordinator=coordinator,
                 owner=owner,
@@ -249,6 +260,7 @@ def _serve(
                 observers=[outcome.observe, Console().observe, attributes.observe],
                 clock=Clock(at),
                 first=[begin],
+                narrator=narrator,
             )
         over = True
     except Terminated:
@@ -273,7 +285,7 @@ def _serve(
     if store.head is not None:
         logger.info("Audit: umbel audit verify %s --head %s", opened.run, store.head.hex())
     outcome.raise_error()
-    if outcome.stopped and is_script():
+    if outcome.status == "stopped" and is_script():
         logger.info("%s", history)
         raise SystemExit(130)
     return history

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from umbel.config import ServerConfig
 from umbel.errors import SimulationError, StoreError
+from umbel.events import Observer
 from umbel.exchange import as_text
 from umbel.keywords import checked_raising
 from umbel.pace import Pace
@@ -31,8 +32,10 @@ from umbel.runtime.interactive import is_script, one_line
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel, kept_best
 from umbel.runtime.named_once import named_once
+from umbel.runtime.observers.audience import Audience
 from umbel.runtime.observers.console import Console
 from umbel.runtime.observers.history import History
+from umbel.runtime.observers.narrator import Narrator
 from umbel.runtime.observers.outcome import Outcome
 from umbel.runtime.observers.progress import Progress, somebody_watches
 from umbel.runtime.observers.table import table
@@ -87,6 +90,7 @@ def start_simulation(
     fresh: bool = False,
     progress: bool | None = None,
     durations: Durations | None = None,
+    observers: Sequence[Observer] = (),
     max_examples: int = 10**7,
     max_bytes: int | None = None,
     max_metrics: int = MAX_METRICS,
@@ -116,6 +120,7 @@ def start_simulation(
       ends in the same bits. None keeps nothing.
     - `durations(client, round)`: how many seconds a client takes for a task, as simulated. Nobody waits for them: answers
       come in the order of their times, and `round_timeout`, over-selection and asynchronous strategies go by them.
+    - `observers`: as in `start_server`.
     - `max_examples`, `max_bytes`, `max_metrics`, `max_metrics_size`: as in `start_server`.
     - `progress`: a bar instead of lines; None shows it on a terminal and in notebooks.
 
@@ -181,6 +186,7 @@ def start_simulation(
             max_examples=max_examples,
             max_bytes=max_bytes,
             room=Room(max_metrics, max_metrics_size),
+            audience=cleanup.enter_context(Audience(observers)),
         )
         by_bar = somebody_watches() if progress is None else progress
         try:
@@ -209,6 +215,7 @@ class _Simulation:
     max_examples: int
     max_bytes: int | None
     room: Room
+    audience: Audience
 
     def run(
         self, opened: OpenedRun | None, crew: Crew, contents: Contents, *, by_bar: bool, ended: Callable[[], None]
@@ -258,6 +265,8 @@ class _Simulation:
             room=self.room,
         )
         outcome = Outcome()
+        tell = self.audience.tell  # a round that is lost is done again, and told again: nothing is held back for the store
+        narrator = Narrator(coordinator, history, model, tell, holds=False) if self.audience else None
         attributes = Attributes(self.strategy, partial(store.note, ATTRIBUTES))
         begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(self.num_rounds)
         with contextlib.ExitStack() as shown:
@@ -272,6 +281,7 @@ class _Simulation:
                     in_user_code=lambda: owner.busy or transport.in_user_code,
                 )
             )
+            shown.enter_context(narrator or contextlib.nullcontext())
             run(
                 coordinator=coordinator,
                 owner=owner,
@@ -285,6 +295,7 @@ class _Simulation:
                 clock=clock,
                 first=[begin, self.clients],
                 nag_every=NAG_EVERY if self.durations is None else math.inf,  # nobody waits for time that is told
+                narrator=narrator,
             )
         store.finish(outcome.status)
         ended()

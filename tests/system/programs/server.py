@@ -29,6 +29,7 @@ def main(
     keywords=None,
     snapshots=None,
     poll=None,
+    watch=None,
     **options,
 ):
     if snapshots is not None:  # seconds between two of them: a test cannot wait for one
@@ -36,6 +37,10 @@ def main(
     if poll is not None:  # seconds that a client may be asked to wait for news
         http_server.POLL = poll
     points = Gates(gates, "server", list(hold))
+
+    def write(event):
+        with open(watch, "a") as file:
+            file.write(json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}) + "\n")
 
     def configure(number):
         points.arrive(f"configure.{number}")
@@ -61,6 +66,7 @@ def main(
         server_address=address,
         config=fl.server.ServerConfig(num_rounds=rounds, round_timeout=round_timeout),
         strategy=chosen,
+        observers=[write] if watch else [],
         **options,
     )
     Path("history.json").write_text(json.dumps(dataclasses.asdict(history)))

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from umbel.errors import NotFinite, QuorumNotMet, UmbelError
 from umbel.rounds import events
 from umbel.rounds.events import Event
 
-__all__ = ["Outcome"]
+__all__ = ["Outcome", "Status", "status_of"]
+
+Status = Literal["finished", "stopped", "failed"]
 
 
 _ERRORS: dict[str, type[UmbelError]] = {error.__name__: error for error in (NotFinite, QuorumNotMet)}
 
 
 class Outcome:
-    """`why` in words; `error` names the error's class, "" for none; `stopped` tells Ctrl-C from the natural end."""
+    """`why` in words; `error` names the error's class, "" for none; `status` tells Ctrl-C from the natural end."""
 
     def __init__(self) -> None:
         self.why = "the server went away"
         self.error = ""
-        self.stopped = False
+        self.status: Status = "finished"  # for the list of runs
 
     def observe(self, event: Event) -> None:
         match event:
             case events.RunFinished():
                 self.why, self.error = event.why, event.error
-                self.stopped = event.stopped
+                self.status = status_of(event)
             case _:
                 pass
 
@@ -33,7 +37,7 @@ class Outcome:
         if self.error:
             raise _ERRORS.get(self.error, UmbelError)(self.why)
 
-    @property
-    def status(self) -> str:
-        """For the list of runs."""
-        return "failed" if self.error else "stopped" if self.stopped else "finished"
+
+def status_of(event: events.RunFinished) -> Status:
+    """How a run ended, in a word."""
+    return "failed" if event.error else "stopped" if event.stopped else "finished"

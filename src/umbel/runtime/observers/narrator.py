@@ -1,0 +1,327 @@
+"""A run as the public events of `umbel.events`: what went into the coordinator and what came out, told in order.
+
+Knows the inputs, the commands and the sizes of contents; knows neither who listens nor threads. Where there is a journal,
+what it tells is held back until `release`: the journal has it then, so nothing is ever taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+from umbel import events as told
+from umbel.accidents import message_of
+from umbel.errors import StoreError
+from umbel.rounds import events
+from umbel.rounds.coordinator import Coordinator
+from umbel.rounds.messages import Cancel, Command, Dispatch, Input, Publish, Replied, Reply, Reported, Stepped, Task
+from umbel.runtime.model import GlobalModel
+from umbel.runtime.observers.history import History, Series
+from umbel.runtime.observers.outcome import status_of
+from umbel.runtime.signals import Terminated
+
+__all__ = ["Narrator"]
+
+V = TypeVar("V")
+_Asked = tuple[int, str, str]  # round, kind, client
+
+
+class Narrator:
+    """Tells `tell` what happens; where it `holds`, after `release`.
+
+    A context: an error that ends the loop is the last that is told.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        history: History,
+        model: GlobalModel,
+        tell: Callable[[told.Event], None],
+        *,
+        holds: bool,
+    ) -> None:
+        state = coordinator.state
+        self._coordinator, self._history, self._model = coordinator, history, model
+        self._tell = tell
+        self._holds = holds
+        self._version, self._completed = state.version, state.completed
+        self._at = 0.0
+        self._under_way: dict[_Asked, list[Task]] = {}
+        for task in coordinator.pending:
+            self._remember(task)
+        self._sizes: dict[str, int] = {}  # of the content that travels with most tasks
+        self._held: list[told.Event] = []
+
+    def take(self, event: Input, commands: Sequence[Command], at: float) -> None:
+        """Takes in what the coordinator has said to an input, and the History has of it."""
+        self._at = at
+        replies = _replies(event)
+        for command in commands:
+            match command:
+                case Publish(event=published):
+                    self._publish(published, event, replies)
+                case Dispatch(task):
+                    self._remember(task)
+                    self._send(task, again=False)
+                case _:
+                    pass
+        for command in commands:
+            if isinstance(command, Cancel):  # not before: its failure may come after it
+                self._forget(_asked(command.task), command.task.id)
+
+    def owe(self, commands: Iterable[Command]) -> None:
+        """Takes in what a process does for the one before it."""
+        for command in commands:
+            match command:
+                case Dispatch(task):
+                    self._send(task, again=True)
+                case Publish(event=published):
+                    self._publish(published, None, {})
+                case _:
+                    pass
+
+    def release(self) -> None:
+        """Tells what has been held back."""
+        for event in self._held:
+            self._tell(event)
+        self._held.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        why = "SIGTERM" if isinstance(error, Terminated) else f"{type(error).__name__}: {message_of(error)}"
+        self._held.clear()  # it is not in the journal: a process that goes on with the run tells it
+        self._tell(told.RunInterrupted(at=self._at, why=why.removesuffix(": ")))
+
+    # ---- events of the coordinator
+
+    def _publish(self, event: events.Event, cause: Input | None, replies: Mapping[str, Reply]) -> None:
+        state, at = self._coordinator.state, event.at
+        match event:
+            case events.TaskSucceeded():
+                self._answered(event, replies)
+            case events.TaskFailed():
+                self._failed(event, replies)
+            case events.ClientJoined():
+                self._say(told.ClientJoined(at=at, client=event.client, available=event.available))
+            case events.ClientLeft():
+                self._say(told.ClientLeft(at=at, client=event.client, available=event.available, why=event.why))
+            case events.PopulationJoined():
+                self._say(told.PopulationJoined(at=at, clients=event.clients, available=event.available))
+            case events.WaitingForClients():
+                waits = told.WaitingForClients(at=at, round=event.round, available=event.available, needed=event.needed)
+                self._say(waits)
+            case events.RoundStarted():
+                self._close_round(at)
+                self._say(told.RoundStarted(at=at, round=event.round, num_rounds=event.num_rounds))
+            case events.CohortChosen():
+                self._say(
+                    told.CohortChosen(
+                        at=at,
+                        round=event.round,
+                        kind=str(event.kind),
+                        attempt=event.attempt,
+                        clients=event.clients,
+                        available=event.available,
+                    )
+                )
+            case events.ExchangeClosed():
+                self._close_exchange(event, cause.void if isinstance(cause, Stepped) else "")
+                if event.kind == "fit":
+                    self._made_version(at, event.round)
+            case events.ModelInitialized():
+                self._made_version(at, 0)
+            case events.CentrallyEvaluated():
+                version = state.version or 0
+                loss, metrics = _number(event.loss), {**event.metrics}
+                self._say(told.CentrallyEvaluated(at=at, round=event.round, version=version, loss=loss, metrics=metrics))
+            case events.RunStarted():
+                self._say(told.RunStarted(at=at, run=self._coordinator.rules.run, num_rounds=event.num_rounds))
+            case events.RunResumed():
+                self._say(
+                    told.RunResumed(
+                        at=at,
+                        run=self._coordinator.rules.run,
+                        round=event.round,
+                        num_rounds=event.num_rounds,
+                        version=state.version,
+                    )
+                )
+            case events.RunRewound():
+                self._version, self._completed = event.version, event.round - 1
+                self._say(told.RunRewound(at=at, round=event.round, version=event.version))
+            case events.RunFinished():
+                self._close_round(at)
+                self._say(told.RunEnded(at=at, rounds=event.rounds, status=status_of(event), why=event.why))
+
+    def _answered(self, event: events.TaskSucceeded, replies: Mapping[str, Reply]) -> None:
+        task = self._forget((event.round, event.kind, event.client), *replies)
+        if task is None:
+            return
+        reply = replies.get(task.id, _NO_REPLY)
+        self._say(
+            told.TaskAnswered(
+                at=event.at,
+                round=event.round,
+                kind=str(event.kind),
+                client=event.client,
+                task=task.id,
+                version=task.version,
+                seconds=event.at - task.at,
+                bytes=self._travelling(task) if reply.partial is not None else self._size(reply.content),
+                num_examples=reply.num_examples,
+                loss=reply.loss if event.kind == "evaluate" else None,
+                metrics={**reply.metrics},
+            )
+        )
+
+    def _failed(self, event: events.TaskFailed, replies: Mapping[str, Reply]) -> None:
+        task = self._forget((event.round, event.kind, event.client), *replies)
+        self._say(
+            told.TaskFailed(
+                at=event.at,
+                round=event.round,
+                kind=str(event.kind),
+                client=event.client,
+                task="" if task is None else task.id,
+                version=None if task is None else task.version,
+                seconds=0.0 if task is None else event.at - task.at,
+                reason=str(event.reason),  # type: ignore[arg-type]  # mypy does not see that a FailureKind is one of them
+                text=event.text,
+                detail=event.detail,
+            )
+        )
+
+    def _close_exchange(self, event: events.ExchangeClosed, void: str) -> None:
+        self._say(
+            told.ExchangeClosed(
+                at=event.at,
+                round=event.round,
+                kind=str(event.kind),
+                results=event.results,
+                failures=event.failures,
+                seconds=event.seconds,
+                loss=_number(event.loss),
+                metrics={**event.metrics},
+                void=void,
+                note=event.note.removeprefix(void).removeprefix("\n"),
+            )
+        )
+
+    def _made_version(self, at: float, number: int) -> None:
+        version = self._coordinator.state.version
+        if version is None or version == self._version:
+            return
+        self._version = version
+        self._say(told.VersionMade(at=at, round=number, version=version, bytes=self._size(self._model.name(version))))
+
+    def _close_round(self, at: float) -> None:
+        """Tells of the round that has been completed since the last time, if one has."""
+        state, history = self._coordinator.state, self._history
+        if state.completed <= self._completed:
+            return
+        self._completed = number = state.completed
+        self._say(
+            told.RoundClosed(
+                at=at,
+                round=number,
+                version=state.version,
+                void=state.void_rounds > 0,
+                loss=_number(_of(history.losses_distributed, number)),
+                metrics=_all_of(history.metrics_distributed, number),
+                fit_metrics=_all_of(history.metrics_distributed_fit, number),
+                central_loss=_number(_of(history.losses_centralized, number)),
+                central_metrics=_all_of(history.metrics_centralized, number),
+            )
+        )
+
+    # ---- tasks and their sizes
+
+    def _send(self, task: Task, *, again: bool) -> None:
+        self._say(
+            told.TaskSent(
+                at=self._at,
+                round=task.round,
+                kind=str(task.kind),
+                client=task.client,
+                task=task.id,
+                version=task.version,
+                bytes=self._travelling(task),
+                again=again,
+            )
+        )
+
+    def _remember(self, task: Task) -> None:
+        self._under_way.setdefault(_asked(task), []).append(task)
+
+    def _forget(self, asked: _Asked, *names: str) -> Task | None:
+        """The task that this client is at, which is over: the one of these names, where it was asked twice."""
+        tasks = self._under_way.get(asked)
+        if not tasks:
+            return None
+        place = next((place for place, task in enumerate(tasks) if task.id in names), 0) if len(tasks) > 1 else 0
+        task = tasks.pop(place)
+        if not tasks:
+            del self._under_way[asked]
+        return task
+
+    def _travelling(self, task: Task) -> int:
+        """Bytes that travel with a task."""
+        name = self._model.content_for(task)
+        if name is not None and name not in self._sizes:
+            self._sizes = {name: self._size(name)}  # the cohort's tasks come one after another
+        return 0 if name is None else self._sizes[name]
+
+    def _size(self, name: str | None) -> int:
+        if name is None:
+            return 0
+        with contextlib.suppress(StoreError):  # whoever reads it says what is wrong with it
+            content = self._model.contents.open(name)
+            content.close()
+            return content.size
+        return 0
+
+    def _say(self, event: told.Event) -> None:
+        if self._holds:
+            self._held.append(event)
+        else:
+            self._tell(event)
+
+
+_NO_REPLY = Reply()
+
+
+def _replies(event: Input) -> dict[str, Reply]:
+    match event:
+        case Replied(task, reply):
+            return {task: reply}
+        case Reported(replies):
+            return dict(replies)
+        case _:
+            return {}
+
+
+def _asked(task: Task) -> _Asked:
+    return task.round, task.kind, task.client
+
+
+def _number(value: object) -> float | None:
+    """A loss; what a strategy returns in its place that is no number is in the History alone."""
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _of(series: Series, number: int) -> object:
+    """What the History has of this round; None for nothing."""
+    return series[-1][1] if series and series[-1][0] == number else None
+
+
+def _all_of(metrics: Mapping[str, Series], number: int) -> dict[str, object]:
+    return {name: series[-1][1] for name, series in metrics.items() if series[-1][0] == number}
