@@ -69,6 +69,7 @@ for ours in train_partition, test_partition:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.tutorial
 def test_block_runs_as_written_to_the_bits_of_plain_rows(mnist_files, offline, tmp_path):
     pytest.importorskip("mlx.core", reason="mlx is not installed")
@@ -84,6 +85,7 @@ def test_block_runs_as_written_to_the_bits_of_plain_rows(mnist_files, offline, t
         assert np.bincount(block["train_labels"]).min() > 1_300, "every digit, about alike"
 
 
+@pytest.mark.slow
 @pytest.mark.tutorial
 def test_three_clients_share_out_all_of_mnist(mnist_files, offline):
     script = """

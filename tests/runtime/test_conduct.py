@@ -102,7 +102,7 @@ def test_whoever_asks_in_vain_again_and_again_is_kept_waiting(conduct, clock):
 
 
 def test_an_address_is_many_strangers(conduct):
-    assert not any(conduct.in_vain("x", stranger=True) for _ in range(2_000))
+    assert not any(conduct.in_vain("x", stranger=True) for _ in range(1_000))
     assert conduct.in_vain("x", stranger=True)
 
 
@@ -117,5 +117,17 @@ def test_an_address_that_sends_what_is_no_http_waits_longer_and_is_forgiven(cloc
         penance.offends("x")
     assert 0 < first < penance.wait("x") == LONGEST
     assert penance.wait("y") == 0.0
+    clock[0] += 10
+    assert penance.wait("x") == 0.0
+
+
+def test_one_client_in_quarantine_costs_its_address_nothing_and_one_after_another_does(clock):
+    penance = Penance()
+    penance.offends("x", 20)
+    assert penance.wait("x") == 0.0
+    penance.offends("x", 20)
+    assert 0 < penance.wait("x") < LONGEST
+    penance.offends("x", 60)
+    assert penance.wait("x") == LONGEST
     clock[0] += 10
     assert penance.wait("x") == 0.0

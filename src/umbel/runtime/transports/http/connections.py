@@ -43,7 +43,7 @@ class Limits:
     unread: int = 64 * 2**20  # of a body that has been refused, before the connection is cut
     unwanted: float = 16 * 2**20  # of such bodies, a second: more are not read for the time being
     vain: tuple[float, int] = (1.0, 30)  # requests of one client that come to nothing, before it is kept waiting: the same
-    vain_of_strangers: tuple[float, int] = (100.0, 2_000)  # and of one address
+    vain_of_strangers: tuple[float, int] = (50.0, 1_000)  # and of one address
     entries: tuple[float, int] = (1 / 60, 3)  # times that one client joins: a second, and at once
     turnover: tuple[float, int] = (1.0, 200)  # clients of one address that leave before they were of use: the same
     clients: int = 20_000  # present at the same time
@@ -193,6 +193,10 @@ class Connections:
             self._say(connection.owner or connection.address, why)
             if connection.owner:
                 self._offends(connection.owner, why)
+
+    def penalize(self, address: str) -> None:
+        """A client of this address is in quarantine. Where that happens again and again, a new name costs it time."""
+        self._penitents.offends(address, self.limits.offences)
 
     def evict(self, connection: Connection) -> None:
         """Its message gives way to another."""

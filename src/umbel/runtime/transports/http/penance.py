@@ -1,4 +1,5 @@
-"""How long a new connection waits before it is read, where its address has just sent what is no HTTP, again and again.
+"""How long a new connection waits before it is read, where its address has just sent what is no HTTP, again and again, or
+where one client of it after another had to go into quarantine.
 
 A connection that is refused has cost its sender nothing; one that has to wait costs the sender a connection for that time.
 An address is many clients' behind a NAT: whoever is in is not held up, and whoever comes is held up for seconds.
@@ -23,9 +24,9 @@ class Penance:
     def __init__(self) -> None:
         self._offences: OrderedDict[str, tuple[float, float]] = OrderedDict()  # how many, as of when
 
-    def offends(self, address: str) -> None:
-        """Notes a connection of this address that had to be refused."""
-        self._offences[address] = self._count(address) + 1, time.monotonic()
+    def offends(self, address: str, times: int = 1) -> None:
+        """Notes a connection of this address that had to be refused, or a client's so many requests."""
+        self._offences[address] = self._count(address) + times, time.monotonic()
         self._offences.move_to_end(address)
         if len(self._offences) > MOST:
             self._offences.popitem(last=False)

@@ -164,7 +164,7 @@ class Reception:
             quarantine = self._conduct.offends(client.name, why)
             if quarantine:
                 why = f"{why}. {client.name} is {quarantine}"
-                self._sessions.leave(client, quarantine)
+                self._leave(client, quarantine)
         return _problem(request, status, why, headers)
 
     def address(self, request: Request) -> str:
@@ -187,7 +187,11 @@ class Reception:
         client = self._sessions.get(name)
         quarantine = "" if client is None else self._conduct.offends(name, why)
         if client is not None and quarantine:
-            self._sessions.leave(client, quarantine)
+            self._leave(client, quarantine)
+
+    def _leave(self, client: Present, quarantine: str) -> None:
+        self.connections.penalize(client.address)
+        self._sessions.leave(client, quarantine)
 
     # ---- for the handlers
 
