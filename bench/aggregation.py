@@ -78,7 +78,6 @@ from umbel.params import Params
 from umbel.runtime.contents import FileContents
 from umbel.runtime.process import prepare
 from umbel.runtime.spread import spread
-from umbel.transforms import identity
 
 folder, updates, rule, way = sys.argv[1], int(sys.argv[2]), eval(sys.argv[3]), sys.argv[4]
 prepare()  # as a server does
@@ -105,7 +104,7 @@ read = clocks()
 
 def combined(model, parts):
     return sum(len(block) for block in combine(model[0], model, parts, aggregator=rule, optimizer=sgd(),
-                                               transform=identity(), chunk=1, spread=spread))
+                                               chunk=1, spread=spread))
 
 start = peak()
 gate.worth = 2**63

@@ -13,7 +13,6 @@ from umbel.combine import BLOCK, Contribution, _runs, combine, in_memory, steppe
 from umbel.optimizers import Optimizer, sgd
 from umbel.params import Params
 from umbel.server.strategy.aggregate import aggregate, weighted_loss_avg
-from umbel.transforms import Transform, identity
 from umbel.wire import Schema
 
 
@@ -22,7 +21,7 @@ def contributions(updates, weights=None):
     return [Contribution(i, p.schema, in_memory(p), w) for i, (p, w) in enumerate(zip(updates, weights, strict=True))]
 
 
-def combined(model, updates, weights=None, *, optimizer=None, transform=None):
+def combined(model, updates, weights=None, *, optimizer=None, finish=None):
     """The next version as `Params`."""
     schema = stepped_schema(model.schema, [update.schema for update in updates])
     blocks = combine(
@@ -31,8 +30,8 @@ def combined(model, updates, weights=None, *, optimizer=None, transform=None):
         contributions(updates, weights),
         aggregator=mean(),
         optimizer=optimizer or sgd(),
-        transform=transform or identity(),
         chunk=chunk_size(len(updates)),
+        finish=finish,
     )
     return Params(schema, np.frombuffer(b"".join(bytes(block) for block in blocks), np.uint8))
 
@@ -122,7 +121,7 @@ def test_the_order_of_arrival_does_not_change_a_bit():
     for arrived in permutations(everything):
         in_task_order = sorted(arrived, key=lambda contribution: contribution.task)
         blocks = combine(
-            model.schema, None, in_task_order, aggregator=mean(), optimizer=sgd(), transform=identity(), chunk=1
+            model.schema, None, in_task_order, aggregator=mean(), optimizer=sgd(), chunk=1
         )
         results.add(b"".join(bytes(block) for block in blocks))
     assert len(results) == 1
@@ -143,10 +142,14 @@ def test_the_optimizer_never_sees_integers():
     assert combined(model, [model], optimizer=Optimizer(step)).arrays()[0].tolist() == [10]
 
 
-def test_a_transform_sees_every_update():
-    model = Params.of([np.zeros(2)])
-    doubled = Transform(lambda block: block * 2)
-    assert combined(model, [Params.of([np.ones(2)])], transform=doubled).arrays()[0].tolist() == [2, 2]
+def test_what_transforms_finish_is_the_mean_difference_by_the_place_of_its_coordinates():
+    model = Params.of([np.full(BLOCK + 2, 5.0), np.array([3]), np.full(2, 7.0)])
+    update = Params.of([np.full(BLOCK + 2, 6.0), np.array([4]), np.full(2, 9.0)])
+    finish = lambda block, start: block * 10 + start + np.arange(block.size)  # noqa: E731
+    after = combined(model, [update], finish=finish).arrays()
+    assert np.array_equal(after[0], 15 + np.arange(BLOCK + 2))
+    assert after[1].tolist() == [4]
+    assert after[2].tolist() == [7 + 20 + BLOCK + 2, 7 + 20 + BLOCK + 3]
 
 
 def test_an_empty_model_makes_an_empty_model():

@@ -16,7 +16,6 @@ from umbel.combine import Contribution, combine, in_memory, stepped_schema
 from umbel.folding import PartialSum, plan
 from umbel.optimizers import sgd
 from umbel.params import Params, schema_of
-from umbel.transforms import identity
 
 DTYPES = ["float32", "float64", "float16", ml_dtypes.bfloat16, "int64", "int32", "uint8", "bool"]
 
@@ -35,7 +34,6 @@ def over_files(model, updates, weights, optimizer):
         contributions,
         aggregator=mean(),
         optimizer=optimizer,
-        transform=identity(),
         chunk=chunk_size(len(updates)),
     )
     return schema, b"".join(bytes(block) for block in blocks)

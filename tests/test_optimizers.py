@@ -12,7 +12,6 @@ from umbel.optimizers import Optimizer, adagrad, adam, momentum, sgd, yogi
 from umbel.params import Params
 from umbel.server.strategy import FedAsync, FedBuff
 from umbel.stepping import Memory, slot_schema
-from umbel.transforms import identity
 
 OPTIMIZERS = {
     "sgd": sgd(0.5),
@@ -58,7 +57,6 @@ def stepped(optimizer, model, update, kept=None, number=1):
         [Contribution(0, update.schema, in_memory(update), 1)],
         aggregator=mean(),
         optimizer=optimizer,
-        transform=identity(),
         chunk=1,
         number=number,
         memory=kept.memory() if kept else None,

@@ -1,4 +1,4 @@
-"""One pass over a round's contents, block by block of coordinates: read, transform, combine, step, write.
+"""One pass over a round's contents, block by block of coordinates: read, combine, finish, step, write.
 
 Knows schemas, blocks and the algorithms it is given; knows no files and no clients: a source is a function that reads
 bytes. Memory is a few blocks, however large the model and however many the updates. A rule that plans takes a pass more, in
@@ -23,10 +23,20 @@ from umbel.finite import FiniteBlocks, all_finite, whole
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, Params
 from umbel.stepping import CENTRE, Memory, Source, Stepping, forgetful, slot_block, slot_schema, slot_source
-from umbel.transforms import Transform, identity
+from umbel.transforms import Finish
 from umbel.wire import Schema, dtype_of
 
-__all__ = ["Contribution", "Source", "Spread", "combine", "in_memory", "is_wider", "stepped_schema", "wider_kind"]
+__all__ = [
+    "Contribution",
+    "Source",
+    "Spread",
+    "combine",
+    "finished",
+    "in_memory",
+    "is_wider",
+    "stepped_schema",
+    "wider_kind",
+]
 
 # Coordinates per block. 10 updates of 25 M float32: 2^14 to 2^17 are within 5 %, 2^20 is 1.6× slower (out of L2).
 BLOCK = 1 << 16
@@ -138,8 +148,8 @@ def combine(
     *,
     aggregator: Aggregator | Rule,
     optimizer: Optimizer,
-    transform: Transform,
     chunk: int,
+    finish: Finish | None = None,
     number: int = 1,
     memory: Memory | None = None,
     averaged: Collection[int] = (),
@@ -151,6 +161,8 @@ def combine(
 
     `schema` is the next version's; `contributions` ascend in their task and have its names and shapes. A yielded view is
     valid until the next one is asked for.
+
+    `finish` is what transforms do to the mean difference of floating blocks before the optimizer's step.
 
     `number` is the round's; `memory` keeps what aggregator and optimizer remember, and has it once the last block has been
     taken. `averaged` are the positions of tensors that the optimizer does not step. `guide` is an update of the server's
@@ -165,13 +177,13 @@ def combine(
     combined: Callable[[_Block], NDArray]
     if isinstance(aggregator, Rule):
         aggregator.check(len(contributions))
-        inputs = _Inputs(base, contributions, guide, transform, aggregator.keeps, memory, schema)
+        inputs = _Inputs(base, contributions, guide, aggregator.keeps, memory, schema)
         matrix = _planned(aggregator, runs, inputs, rng, spread)
         blocks = _blocks(runs, _coordinates(RULE_BYTES, inputs))
         combined = partial(_by_rule, aggregator, matrix, inputs)
     else:
         blocks = _blocks(runs, BLOCK)
-        combined = partial(_folded, aggregator, base, contributions, transform, chunk)
+        combined = partial(_folded, aggregator, base, contributions, chunk)
 
     stepping = Stepping(
         optimizer, schema, number=number, memory=memory, keeps=isinstance(aggregator, Rule) and aggregator.keeps
@@ -186,14 +198,19 @@ def combine(
         # Looked at here, in its thread: of 10 updates of 25 M it is 1 % while a block is in the cache, and 10 % later.
         return block, new, (as_it_is or not block.is_float) and new.dtype == block.dtype and all_finite(new)
 
+    at = 0  # floating coordinates that have passed
     try:
-        for block, new, known in spread(computed, blocks):
+        for block, combination, known in spread(computed, blocks):
+            new = combination
+            if finish is not None and base is not None and block.is_float:
+                new = finished(finish, _old(base, block), new, at)
+                at += block.size
             stepped = new
             if base is not None and block.is_float:
                 stepped = stepping.step(partial(_old, base, block), new, averaged=block.run.averaged)
             with np.errstate(over="ignore"):
                 kept = np.ascontiguousarray(stepped, block.dtype)
-            finite.check(kept, known=known and stepped is new)
+            finite.check(kept, known=known and stepped is combination)
             yield kept.view(np.uint8).data
     except BaseException:
         stepping.abandon()
@@ -201,11 +218,17 @@ def combine(
     stepping.done()
 
 
+def finished(finish: Finish, old: NDArray, combined: NDArray, at: int) -> NDArray:
+    """What transforms make of a combined block, whose first floating coordinate is `at`."""
+    before = old.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is noticed as such
+        return (before + finish(combined.astype(np.float64) - before, at)).astype(combined.dtype)
+
+
 def _folded(
     aggregator: Aggregator,
     base: tuple[Schema, Source] | None,
     contributions: Sequence[Contribution],
-    transform: Transform,
     chunk: int,
     block: _Block,
 ) -> NDArray:
@@ -216,7 +239,7 @@ def _folded(
             values = _read(contribution.source, begin, tag, block.start, block.size, scratch)
             if contribution.moves:
                 values = _moved(contribution, values, base, block)
-            yield contribution.task, transform.receive(values), contribution.weight
+            yield contribution.task, values, contribution.weight
 
     return fold(aggregator, block.dtype, updates(), chunk=chunk)
 
@@ -228,7 +251,6 @@ class _Inputs:
     base: tuple[Schema, Source] | None
     contributions: Sequence[Contribution]
     guide: Contribution | None
-    transform: Transform
     keeps: bool
     memory: Memory
     schema: Schema
@@ -256,10 +278,8 @@ class _Inputs:
             if not in_place:
                 row[:] = _moved(self.contributions[i], values, self.base, block) if self.contributions[i].moves else values
         if block.dtype == np.bool_:
-            rows = rows.astype(np.bool_)  # one vote each, as in the mean
-        if self.transform is identity():
-            return rows
-        return np.stack([self.transform.receive(row) for row in rows])
+            return rows.astype(np.bool_)  # one vote each, as in the mean
+        return rows
 
     def old(self, block: _Block) -> NDArray:
         """The base's block as float64; zeros where there is none."""

@@ -20,6 +20,8 @@ from umbel.params import NDArray
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.messages import Kind, Reply
 from umbel.stepping import Source
+from umbel.transforms import Applied
+from umbel.update import Layout
 from umbel.wire import Schema, TensorSpec, dtype_of, short
 
 __all__ = ["Door", "ValueCheck"]
@@ -35,7 +37,8 @@ class Door(Struct, frozen=True):
     `schema` None admits any names and shapes, and any values: a strategy that combines updates by its own
     `aggregate_fit` gets what its clients sent. `max_bytes` bounds the data of one reply, and `room` is how much of its
     metrics is taken. `max_norm` bounds how far an update may be from what its client was given; None does not work that out,
-    and infinity works it out without a bound.
+    and infinity works it out without a bound. `transforms` are what the task names for its update, and `wire` is the layout
+    that they make of the schema's; None where there are none.
     """
 
     kind: Kind
@@ -44,6 +47,18 @@ class Door(Struct, frozen=True):
     max_bytes: int
     room: Room = Room(MAX_METRICS, MAX_METRICS_SIZE)
     max_norm: float | None = None
+    transforms: tuple[Applied, ...] = ()
+    wire: Layout | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """The parts and tensors that an update has on its way to the server."""
+        return Layout.of(self.schema) if self.wire is None else self.wire
+
+    @property
+    def travels(self) -> Schema | None:
+        """The schema of the content that carries an update; None where any may."""
+        return self.schema if self.wire is None else self.wire.schema
 
     def admit(self, reply: Reply, schema: Schema) -> None:
         """Checks everything but the values. Raises `Rejected`."""
@@ -71,14 +86,14 @@ class Door(Struct, frozen=True):
 
         `given` reads what the client was given. An update of other shapes than that has no norm.
         """
-        model = schema if self.kind is Kind.PARAMETERS else self.schema
+        model = schema if self.kind is Kind.PARAMETERS else self.travels
         measured = self.max_norm is not None and given is not None and _shapes(schema) == _shapes(given[0])
         if model is None and not measured:
             return None
         return ValueCheck(schema, model, given if measured else None, self.max_norm)
 
     def _admit_schema(self, schema: Schema) -> None:
-        if schema is self.schema and schema.nbytes <= self.max_bytes and len(schema):  # nearly always
+        if schema is self.travels and schema.nbytes <= self.max_bytes and len(schema):  # nearly always
             return
         method = f"{self.kind}()"
         if schema.nbytes > self.max_bytes:
@@ -90,25 +105,7 @@ class Door(Struct, frozen=True):
             raise Rejected(
                 "get_parameters() returned no arrays; implement it, or give the strategy initial_parameters="
             )
-        if self.schema is None or schema is self.schema:
-            return
-        model = self.schema
-        if len(schema) != len(model):
-            raise Rejected(
-                f"{method} returned {len(schema)} arrays, the model has {len(model)}"
-                f"{_first_difference(schema, model)}. Return every array, in get_parameters order."
-            )
-        for position, (got, want) in enumerate(zip(schema.specs, model.specs, strict=True)):
-            if got.name != want.name:
-                raise Rejected(
-                    f"{method} returned {short(got.name)} as array {position}, where the model has {short(want.name)}. "
-                    "Return every array, in get_parameters order."
-                )
-            if got.shape != want.shape:
-                raise Rejected(
-                    f"{method} returned array {position} with shape {short(got.shape)}, the model has {want.shape} there. "
-                    "Return every array, in get_parameters order and with its own shape."
-                )
+        self.layout.admit(method, schema)
 
 
 def _admit_metrics(kind: Kind, given: Mapping[str, object]) -> dict[str, Scalar]:
@@ -218,11 +215,3 @@ def _check_block(spec: TensorSpec, bounds: tuple[float, float], block: NDArray) 
             )
         if not bounds[0] <= value <= bounds[1]:
             raise Rejected(f"array {short(spec.name)} contains {value:g}; the model's dtype there ends at {bounds[1]:g}")
-
-
-def _first_difference(got: Schema, want: Schema) -> str:
-    missing = [spec for spec in want.specs if spec.name not in set(got.names)]
-    if missing:
-        return f" (missing {short(missing[0].name)}, shape {missing[0].shape})"
-    extra = [spec for spec in got.specs if spec.name not in set(want.names)]
-    return f" (unexpected {short(extra[0].name)}, shape {extra[0].shape})" if extra else ""

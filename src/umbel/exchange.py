@@ -311,6 +311,7 @@ class Place(NamedTuple):
     spread: Spread = map
     staleness: int = 0  # rounds that have passed since the version from which the client started
     origin: tuple[Schema, Source] | None = None  # that version, where it is not the base
+    facts: Mapping[str, Mapping[str, float]] = {}  # what the base's transforms go by
 
 
 @dataclass

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from umbel.aggregators import Aggregator
-from umbel.combine import Source, is_wider, stepped_schema, wider_kind
+from umbel.combine import Source, finished, is_wider, stepped_schema, wider_kind
 from umbel.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, NDArrays
 from umbel.stepping import Memory, Stepping, forgetful
+from umbel.transforms import Finish
 from umbel.wire import Schema, dtype_of, tag_of
 
 __all__ = ["PartialSum", "Plan", "plan"]
@@ -188,34 +189,44 @@ class PartialSum:
         number: int = 1,
         memory: Memory | None = None,
         averaged: Collection[int] = (),
+        finish: Finish | None = None,
     ) -> Iterator[memoryview]:
         """The next version's data bytes in layout order, each view valid until the next.
 
         `base` reads the version that the clients started from; `number` is the round's, and `memory` keeps what the
-        optimizer remembers; `averaged` are the positions of tensors that it does not step. Raises `NotFinite` as `combine`
-        does.
+        optimizer remembers; `averaged` are the positions of tensors that it does not step; `finish` is as in `combine`.
+        Raises `NotFinite` as `combine` does.
         """
         schema = self.schema()
         stepping = Stepping(optimizer, schema, number=number, memory=memory or forgetful())
         try:
-            yield from self._stepped(schema, base, stepping, averaged)
+            yield from self._stepped(schema, base, stepping, averaged, finish)
         except BaseException:
             stepping.abandon()
             raise
         stepping.done()
 
     def _stepped(
-        self, schema: Schema, base: Source | None, stepping: Stepping, averaged: Collection[int]
+        self,
+        schema: Schema,
+        base: Source | None,
+        stepping: Stepping,
+        averaged: Collection[int],
+        finish: Finish | None,
     ) -> Iterator[memoryview]:
         place = {position: place for place, position in enumerate(schema.layout)}
         finite = FiniteBlocks(schema, "the next version")
         order = sorted(range(len(self._accs)), key=lambda i: (place[self._plan.blocks[i].pieces[0].position], i))
+        at = 0  # floating coordinates that have passed
         for i in order:
             block = self._plan.blocks[i]
             dtype = dtype_of(schema.specs[block.pieces[0].position].dtype)
 
             with np.errstate(over="ignore", invalid="ignore"):
                 combined = self._aggregator.finish(self._accumulated(i), dtype)
+            if finish is not None and base is not None and dtype.kind in "fV":
+                combined = finished(finish, _old(base, block, slice(0, block.size)), combined, at)
+                at += block.size
             for part, alone in _parts(block, averaged):
                 new = combined[part]
                 if base is not None and dtype.kind in "fV":

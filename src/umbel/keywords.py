@@ -157,7 +157,7 @@ TAKES: Mapping[str, Form] = {
     "evaluate_metrics_aggregation_fn": _METRICS_FN.or_none("their averages"),
     "inplace": flag(),
     "select": instance("umbel.selectors:Selector", "everyone()").or_none("uniform"),
-    "transform": instance("umbel.transforms:Transform", "identity()").or_none("none"),
+    "transform": instance("umbel.transforms:Transform", "clip(1.0)", has="links").or_none("none"),
     "pace": instance("umbel.pace:Pace", "Pace(goal=10)").or_none("the strategy's own"),
     "evaluate_every": _ROUNDS,
     "max_update_norm": _norm().or_none("no limit"),

@@ -13,7 +13,7 @@ _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
 class Spelled(ABCMeta):
-    """The metaclass of classes that people make with keywords.
+    """The metaclass of classes that people make with keywords. What is made is asked to `check_made()`, where it can.
 
     >>> class Pot(metaclass=Spelled):
     ...     def __init__(self, *, colour="red"): ...
@@ -29,13 +29,16 @@ class Spelled(ABCMeta):
 
     def __call__(cls, *args, **keywords):  # type: ignore[no-untyped-def]  # typed, it would hide the signature of __init__
         try:
-            return super().__call__(*args, **keywords)
+            made = super().__call__(*args, **keywords)
         except TypeError as error:
             found = _UNEXPECTED.search(str(error))
             known = sorted({*_keywords(cls)})
             if found is None or found[1] not in keywords or found[1] in known:  # somebody else's
                 raise
             raise TypeError(unknown_keyword(cls.__name__, found[1], known)) from None
+        if hasattr(cls, "check_made"):
+            made.check_made()
+        return made
 
 
 def unknown_keyword(name: str, keyword: str, known: list[str]) -> str:

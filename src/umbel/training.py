@@ -10,9 +10,10 @@ import inspect
 import operator
 import os
 from bdb import BdbQuit
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import NoneType
+from typing import NamedTuple
 
 from umbel.accidents import describe, format_traceback, is_an_end
 from umbel.errors import ClientFailed, Rejected, WireError
@@ -36,11 +37,15 @@ from umbel.exchange import (
     plain_scalar,
     scalars,
 )
-from umbel.params import NDArrays, as_arrays
+from umbel.params import NDArrays, Params, as_arrays, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind
-from umbel.wire import short
+from umbel.transforms import Applied, Site, chain_of
+from umbel.update import MODEL, Update
+from umbel.wire import Schema, short
 
-__all__ = ["Answer", "Client", "ClientFn", "NumPyClient", "client_maker", "make_client", "run_task"]
+__all__ = ["Answer", "Client", "ClientFn", "Encoding", "NumPyClient", "client_maker", "make_client", "run_task"]
+
+Memory = dict[str, dict[str, object]]  # what transforms remember at a client, by their names
 
 LONGEST = 2000  # characters of what is said about a task that failed
 
@@ -189,25 +194,56 @@ def _with_context(made: object, context: Context) -> Client:
 
 @dataclass(slots=True)
 class Answer:
-    """What a client's code answered, made uniform: plain Python scalars, and arrays that can travel."""
+    """What a client's code answered, made uniform: plain Python scalars, and arrays that can travel.
+
+    Where transforms have been applied, the arrays are the codes, `names` are theirs, and `memory` is what the client keeps
+    of it once the server has taken the update, by the name of the transform.
+    """
 
     arrays: NDArrays = field(default_factory=list)
     num_examples: int = 0
     loss: float = 0.0
     metrics: Metrics = field(default_factory=dict)
+    names: list[str] | None = None
+    memory: Memory = field(default_factory=dict)
+
+    @property
+    def schema(self) -> Schema:
+        """Of the arrays."""
+        return schema_of(self.arrays, self.names)
+
+
+class Encoding(NamedTuple):
+    """What a fit task's transforms need: their names, what the client was given, what it remembers, and where it is.
+
+    `base` stays what it is while the client trains. `seed` is None for a client without a lasting name.
+    """
+
+    transforms: Sequence[Applied]
+    base: Params
+    memory: Memory
+    seed: int | None
+    client: str
+    round: int
 
 
 def run_task(
-    client: Client | Callable[[], Client], kind: Kind, arrays: NDArrays, config: Mapping[str, object]
+    client: Client | Callable[[], Client],
+    kind: Kind,
+    arrays: NDArrays,
+    config: Mapping[str, object],
+    encoding: Encoding | None = None,
 ) -> Answer | Failure:
     """Does one task. Whatever the user's code does wrong comes back as a `Failure`; nothing is raised.
 
-    `client` may be made for the task; making it is part of it. `arrays` become the client's own. Only what is to end more
-    than the task passes through: Ctrl-C, and what `umbel.accidents` names beside it.
+    `client` may be made for the task; making it is part of it. `arrays` become the client's own. With `encoding` the answer
+    is what the task's transforms make of what `fit` returns. Only what is to end more than the task passes through: Ctrl-C,
+    and what `umbel.accidents` names beside it.
     """
     process = os.getpid()
     try:
-        return _run(client if isinstance(client, Client) else client(), kind, arrays, scalars(config))
+        answer = _run(client if isinstance(client, Client) else client(), kind, arrays, scalars(config))
+        return answer if encoding is None else _encoded(answer, encoding)
     except Rejected as error:
         return Failure(FailureKind.REJECTED, str(error)[:LONGEST])
     except ClientFailed as error:
@@ -256,6 +292,26 @@ def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer
             if not arrays:
                 raise _NoParameters(f"get_parameters() returned no arrays; implement it, or {_GIVE_THEM}")
             return Answer(arrays=arrays)
+
+
+def _encoded(answer: Answer, encoding: Encoding) -> Answer:
+    """What travels of an answer to a fit task, and what the client remembers of it."""
+    memory = {name: dict(kept) for name, kept in encoding.memory.items()}
+    chain = chain_of(encoding.transforms)
+    sites = {
+        applied.name: Site(
+            applied.name,
+            applied.facts,
+            memory.setdefault(applied.name, {}),
+            encoding.seed,
+            encoding.client,
+            encoding.round,
+        )
+        for applied in encoding.transforms
+    }
+    update = Update({MODEL: answer.arrays}, answer.num_examples, answer.metrics)
+    arrays, names = chain.encode(update, encoding.base, lambda link: sites[link.name])
+    return replace(answer, arrays=arrays, names=names, memory={name: kept for name, kept in memory.items() if kept})
 
 
 class _NoParameters(ClientFailed):

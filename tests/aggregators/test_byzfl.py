@@ -13,7 +13,6 @@ from umbel.aggregators.coordinatewise import mean_around_median, trimmed_mean
 from umbel.combine import Contribution, combine, in_memory
 from umbel.optimizers import sgd
 from umbel.params import Params
-from umbel.transforms import identity
 
 GOLDEN = Path(__file__).parent / "golden"
 spec = importlib.util.spec_from_file_location("cases", GOLDEN / "cases.py")
@@ -51,7 +50,6 @@ def combined(rule, updates):
         [Contribution(i, p.schema, in_memory(p), 1) for i, p in enumerate(params)],
         aggregator=rule,
         optimizer=sgd(),
-        transform=identity(),
         chunk=1,
     )
     return np.frombuffer(b"".join(bytes(block) for block in blocks))

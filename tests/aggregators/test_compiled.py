@@ -23,7 +23,6 @@ from umbel.aggregators.coordinatewise import trimmed_mean as trimmed_mean_of_row
 from umbel.combine import Contribution, combine, in_memory, stepped_schema
 from umbel.optimizers import sgd
 from umbel.params import Params
-from umbel.transforms import identity
 
 loops = pytest.importorskip("umbel.aggregators.loops", reason="numba is not installed: pip install 'umbel[compiled]'")
 
@@ -162,7 +161,6 @@ def test_a_whole_step_has_numpy_s_bits(rule, threads, monkeypatch):
                 [Contribution(i, model.schema, in_memory(model), i + 1) for i, model in enumerate(models)],
                 aggregator=rule,
                 optimizer=sgd(),
-                transform=identity(),
                 chunk=1,
                 rng=lambda: np.random.RandomState(1),
                 spread=pool.map,

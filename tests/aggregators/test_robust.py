@@ -36,7 +36,6 @@ from umbel.optimizers import sgd
 from umbel.params import Params
 from umbel.rng import frozen_stream
 from umbel.stepping import Memory
-from umbel.transforms import identity
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -55,7 +54,6 @@ def combined(rule, updates, *, base=None, weights=None, guide=None, memory=None,
         [Contribution(i, p.schema, in_memory(p), w) for i, (p, w) in enumerate(zip(params, weights, strict=True))],
         aggregator=rule,
         optimizer=sgd(),
-        transform=identity(),
         chunk=1,
         rng=lambda: frozen_stream(seed, "mix", 1),
         memory=memory,

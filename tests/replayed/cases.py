@@ -9,8 +9,9 @@ from __future__ import annotations
 from case import Case
 from courses import courses
 from every_strategy import every_strategy
+from transformed import transformed
 from troubles import troubles
 
 __all__ = ["CASES"]
 
-CASES: dict[str, Case] = {case.name: case for case in (*every_strategy(), *troubles(), *courses())}
+CASES: dict[str, Case] = {case.name: case for case in (*every_strategy(), *troubles(), *courses(), *transformed())}

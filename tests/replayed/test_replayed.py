@@ -24,8 +24,15 @@ HERE = Path(__file__).parent
 RECORDED = recorded()
 DYING = [name for name, case in CASES.items() if case.dies]
 IN_PROCESSES = [name for name, case in CASES.items() if PROCESSES in case.ways]
-QUICK_IN_PROCESSES = ["a client raises, over the network", "FedAdam mixed", "FedBuff gives up what is old", "clients draw"]
-KILLED = ["FedAvgM mixed", "FedBuff with clients that raise", "FedXgbBagging bytes", "clients draw"]
+QUICK_IN_PROCESSES = [
+    "a client raises, over the network",
+    "FedAdam mixed",
+    "FedBuff gives up what is old",
+    "clients draw",
+    "a transform with facts",
+]
+KILLED = ["top_k", "FedAvgM mixed", "FedBuff with clients that raise", "FedXgbBagging bytes", "clients draw"]
+QUICK_ON_THE_NETWORK = ["FedAdam over the network", "a transform with facts"]
 ON_THE_NETWORK = [name for name, case in CASES.items() if NETWORK in case.ways]
 
 
@@ -96,7 +103,7 @@ def test_a_run_in_processes_that_is_killed_is_as_recorded(name, tmp_path):
 @pytest.mark.system
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name == "FedAdam over the network" else pytest.mark.slow) for name in ON_THE_NETWORK],
+    [pytest.param(name, marks=() if name in QUICK_ON_THE_NETWORK else pytest.mark.slow) for name in ON_THE_NETWORK],
 )
 def test_a_run_over_the_network_is_as_recorded(name, tmp_path):
     case = CASES[name]

@@ -5,10 +5,12 @@ Knows contents and schemas; what to combine and how is the owner's answer, in pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from umbel.door import Door
 from umbel.errors import ContentDamaged, StoreError, StrategyError
@@ -17,12 +19,14 @@ from umbel.params import NDArrays, Params
 from umbel.reports import Room
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Kind, Lost, Task
-from umbel.runtime.contents import Content, Contents, as_parameters, write_content
+from umbel.runtime.contents import BLOCK, Content, Contents, as_parameters, write_content
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
 from umbel.runtime.largest import largest_update
-from umbel.stepping import Memory, Sink, Source
-from umbel.wire import Schema, encode_header, know
+from umbel.stepping import FACTS, Memory, Sink, Source
+from umbel.transforms import Chain, Totals, identity, reader_of, source_of
+from umbel.update import Layout
+from umbel.wire import Schema, TensorSpec, encode_header, know
 
 __all__ = ["GlobalModel", "kept_best"]
 
@@ -31,7 +35,7 @@ class GlobalModel:
     """Versions 0, 1, … of the model. Version n is what round n made; a round that made nothing has none.
 
     `slots` are the names of what the strategy remembers. Each version has its own, as contents beside it that no client is
-    ever sent.
+    ever sent. `transforms` are what updates go through on their way; their facts are such a slot.
     """
 
     def __init__(
@@ -42,9 +46,12 @@ class GlobalModel:
         max_examples: int,
         max_bytes: int | None,
         slots: Sequence[str] = (),
+        transforms: Chain = identity(),  # noqa: B008  # a value
         room: Room = Room(),  # noqa: B008  # a value
     ) -> None:
         self.contents = contents
+        self._transforms = transforms
+        self._facts: tuple[int, dict[str, dict[str, float]]] | None = None
         self._free_form = free_form
         self._door: tuple[tuple[Kind, int | None, float | None], Door] | None = None
         self._max_examples = max_examples
@@ -131,6 +138,38 @@ class GlobalModel:
         """The name of the content that travels with a task."""
         return task.content or (None if task.version is None else self.name(task.version))
 
+    def facts(self, version: int) -> dict[str, dict[str, float]]:
+        """The numbers that the transforms of updates from this version go by."""
+        if self._facts is None or self._facts[0] != version:
+            content = self._slot(version, FACTS) if self._transforms.facts else None
+            written = None if content is None else content.read(content.data_begin, content.schema.nbytes)
+            self._facts = version, self._transforms.facts if written is None else json.loads(written)
+        return self._facts[1]
+
+    def advance(self, version: int, following: int, totals: Totals) -> None:
+        """Writes the facts of the version that follows this one."""
+        if self._transforms.facts:
+            made = self._transforms.advance(self.facts(version), totals)
+            self._facts = None
+            data = json.dumps(made).encode()
+            schema = Schema((TensorSpec(FACTS, "U8", (len(data),)),))
+            write_content(self.contents, self.slot_name(following, FACTS), schema, [memoryview(data)])
+
+    def update(self, task: Task, name: str) -> Parameters:
+        """The update that a task's client sent as the content of this name: the values that it stands for."""
+        content = self.contents.open(name)
+        if not self._transforms.links or task.version is None:
+            return as_parameters(content)
+        base = self.at(task.version) if task.content is None else self.contents.open(task.content)
+        schema = know(base.schema)
+        reader = self._transforms.decode(
+            reader_of(self._transforms.layouts(schema)[-1], content.schema, content.source),
+            reader_of(Layout.of(schema), schema, base.source),
+            self.facts(task.version),
+        )
+        source = source_of(reader)
+        return Parameters.lazy(schema, lambda: _blocks(source, schema.nbytes), source)
+
     def door(self, task: Task) -> Door:
         """What a reply to this task must be."""
         limit = None if task.max_norm is UNSET else task.max_norm
@@ -141,6 +180,11 @@ class GlobalModel:
             # what fits the model is as large as the model: only others have a limit of their own
             largest = largest_update(self.contents, self._max_bytes) if schema is None else self._max_bytes or 2**62
             door = Door(task.kind, schema, self._max_examples, largest, self._room, limit)
+            if schema is not None and task.version is not None and self._transforms.links:
+                applied, wire = self._transforms.applied(self.facts(task.version)), self._transforms.layouts(schema)[-1]
+                if wire.schema is not None:
+                    know(wire.schema)
+                door = replace(door, transforms=applied, wire=wire)
             self._door = (task.kind, task.version, limit), door
         return self._door[1]
 
@@ -205,6 +249,15 @@ class GlobalModel:
         self._kept = versions
         names = (name for version in versions for name in self.names(version))
         self.contents.keep_only({*state.contents, *names})
+
+
+def _blocks(source: Source, size: int) -> Iterator[memoryview]:
+    """All bytes of a source; a view is valid until the next."""
+    buffer = memoryview(bytearray(min(BLOCK, size)))
+    for start in range(0, size, BLOCK):
+        view = buffer[: min(BLOCK, size - start)]
+        source(start, view)
+        yield view
 
 
 def kept_best(state: State, folder: Path) -> list[str]:

@@ -52,7 +52,7 @@ from umbel.rounds.messages import (
     Task,
 )
 from umbel.runtime.bounds import keep_names
-from umbel.runtime.contents import as_parameters, write_content
+from umbel.runtime.contents import write_content
 from umbel.runtime.kinds import remark_rounding, widened
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
@@ -67,6 +67,7 @@ from umbel.strategies.blame import blame
 from umbel.strategies.classic import check_model, combines_by_itself
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
 from umbel.strategies.returned import checked_parameters
+from umbel.transforms import Totals
 from umbel.wire import Schema, short
 
 __all__ = ["Owner", "Question"]
@@ -267,6 +268,8 @@ class Owner:
             return Stepped(version, self._kept(Kind.FIT, _named(metrics), question.results), _why_kept(question))
         model = None if self._strategy.free_form else self._model.at(version).schema
         self._write(question.round, "aggregate_fit", parameters, model)
+        examples = sum(reply.num_examples for _, reply in question.results)
+        self._model.advance(version, question.round, Totals(question.round, len(question.results), examples))
         self._model.carry(version, question.round)
         before, after = self._model.at(version).schema, self._model.at(question.round).schema
         kept = self._kept(Kind.FIT, _named(metrics), question.results)
@@ -285,9 +288,9 @@ class Owner:
             if reply.norm is not UNSET:
                 norms.append((task.client, reply.norm))
             elif reply.content is not None and given is not None:
-                update, start = (self._model.contents.open(name) for name in (reply.content, given))
-                if [spec.shape for spec in update.schema.specs] == [spec.shape for spec in start.schema.specs]:
-                    norms.append((task.client, distance((update.schema, update.source), (start.schema, start.source))))
+                (ours, read), start = self._model.update(task, reply.content).reader(), self._model.contents.open(given)
+                if [spec.shape for spec in ours.specs] == [spec.shape for spec in start.schema.specs]:
+                    norms.append((task.client, distance((ours, read), (start.schema, start.source))))
         return norms
 
     def _not_recalled(self, question: Step) -> list[tuple[Task, Failure]]:
@@ -304,7 +307,7 @@ class Owner:
         for task, reply in question.results:
             if reply.partial is None:
                 assert reply.content is not None
-                parameters, at = as_parameters(self._model.contents.open(reply.content)), place(task)
+                parameters, at = self._model.update(task, reply.content), place(task)
             elif reply.partial in sums:
                 parameters, at = sums[reply.partial]
             else:
@@ -316,7 +319,7 @@ class Owner:
     def _place(self, version: int, number: int) -> Callable[[Task], Place]:
         """Where results of this round stand, but for what their task says."""
         base, memory = self._model.at(version), self._model.memory(version, number)
-        schema, source = base.schema, base.source
+        schema, source, facts = base.schema, base.source, self._model.facts(version)
 
         def place(task: Task) -> Place:
             start = version if task.version is None else task.version
@@ -325,7 +328,7 @@ class Owner:
                 content = self._model.at(start)
                 origin = content.schema, content.source
             return Place(
-                task.index, task.cohort, schema, source, self._seed, memory, spread, version - start, origin
+                task.index, task.cohort, schema, source, self._seed, memory, spread, version - start, origin, facts
             )
 
         return place

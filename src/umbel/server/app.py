@@ -47,7 +47,7 @@ from umbel.runtime.transports.http.listener import AddressInUse, Listener
 from umbel.runtime.transports.http.proxy_header import read_header
 from umbel.runtime.transports.http.server import HttpTransport
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import combines_by_itself, slots_of
+from umbel.strategies.classic import combines_by_itself, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.server import Server, refuse_own_rounds
@@ -198,6 +198,7 @@ def _serve(
         max_examples=max_examples,
         max_bytes=max_bytes,
         slots=slots_of(strategy),
+        transforms=transforms_of(strategy),
         room=room,
     )
     lost = find_damage(model, coordinator.state)

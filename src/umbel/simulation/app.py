@@ -58,7 +58,7 @@ from umbel.runtime.transports.simulated.virtual import Durations, VirtualTime
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import combines_by_itself, slots_of, summing
+from umbel.strategies.classic import combines_by_itself, slots_of, summing, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.server import refuse_own_rounds
@@ -148,6 +148,7 @@ def start_simulation(
     cpus, gpus = client_needs(client_resources)
     prepare()
     aggregator = summing(chosen, pace) if durations is None else None
+    makers = transforms_of(chosen).makers
     singly = _closes_early(pace) or durations is not None
     wishes = Wishes(
         backend=backend,
@@ -168,7 +169,7 @@ def start_simulation(
         opened = None if store is None else open_run(store, mine | {"simulations before it": _ended[kind]}, fresh=fresh)
         if opened is not None:
             cleanup.callback(opened.close)
-        crew, contents = crew_for(wishes, Work(client_fn, seed, _size(clients), aggregator))
+        crew, contents = crew_for(wishes, Work(client_fn, seed, _size(clients), aggregator, makers))
         cleanup.callback(contents.keep_only, ())
         cleanup.callback(crew.close)
         said = "inline" if crew.here else f"{crew.slots} workers"
@@ -235,6 +236,7 @@ class _Simulation:
             max_examples=self.max_examples,
             max_bytes=self.max_bytes,
             slots=slots,
+            transforms=transforms_of(self.strategy),
             room=self.room,
         )
         inside = SimulatedTransport(

@@ -14,7 +14,7 @@ from umbel.selectors import Selector
 from umbel.spelling import Spelled
 from umbel.statistics import Averaged
 from umbel.strategies.clients import ClientManager, ClientProxy
-from umbel.transforms import Transform
+from umbel.transforms import Chain, Transform
 
 __all__ = ["FailedResult", "Parts", "Strategy"]
 
@@ -31,7 +31,7 @@ class Parts:
     """
 
     select: Selector
-    transform: Transform
+    transform: Transform | Chain
     aggregator: Aggregator | Rule
     optimizer: Optimizer
     pace: Pace

@@ -24,7 +24,6 @@ from umbel.strategies.base import FailedResult
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.strategies.combining import Results, started_from
 from umbel.strategies.fedavg import Classic, FedAvg
-from umbel.transforms import identity
 
 __all__ = ["FedXgbBagging", "FedXgbCyclic", "FedXgbNnAvg"]
 
@@ -165,7 +164,6 @@ class FedXgbNnAvg(_Boosting):
             ],
             aggregator=mean(),
             optimizer=sgd(),
-            transform=identity(),
             chunk=chunk_size(len(results)),
         )
         together = Parameters.lazy(schema, lambda: blocks).arrays()

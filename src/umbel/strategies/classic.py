@@ -8,13 +8,14 @@ from types import CellType, CodeType
 from umbel.aggregators import Aggregator, Rule
 from umbel.pace import Pace
 from umbel.statistics import statistics_of
-from umbel.stepping import CENTRE
+from umbel.stepping import CENTRE, FACTS
 from umbel.strategies.base import Parts, Strategy
 from umbel.strategies.fedavg import FedAvg
-from umbel.transforms import identity
+from umbel.strategies.sound import check_sound
+from umbel.transforms import Chain, chain, identity
 from umbel.wire import Schema
 
-__all__ = ["check_model", "combines_by_itself", "slots_of", "summing"]
+__all__ = ["check_model", "combines_by_itself", "slots_of", "summing", "transforms_of"]
 
 
 def combines_by_itself(strategy: Strategy) -> bool:
@@ -68,14 +69,14 @@ def _held(strategy: Strategy) -> list[Strategy]:
 def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
     """The aggregator by which workers may fold updates before anyone has seen them; None where each is needed by itself.
 
-    A strategy needs each that has an `aggregate_fit` of its own, a transform, or a rule that is no sum; and so does a pace
-    that may close a round before all have answered.
+    A strategy needs each that has an `aggregate_fit` of its own, or a rule that is no sum; and so does a pace that may close
+    a round before all have answered.
     """
     if not isinstance(strategy, FedAvg) or type(strategy).aggregate_fit is not FedAvg.aggregate_fit:
         return None
     aggregator = strategy.parts.aggregator
     whole_cohort = pace.goal is None and pace.deadline is None
-    plain = strategy.parts.transform is identity() and type(strategy)._weights is FedAvg._weights
+    plain = type(strategy)._weights is FedAvg._weights
     return aggregator if whole_cohort and plain and isinstance(aggregator, Aggregator) else None
 
 
@@ -84,7 +85,21 @@ def slots_of(strategy: Strategy) -> tuple[str, ...]:
     parts = _parts(strategy)
     optimizers = [slot for part in parts for slot in part.optimizer.slots]
     keeps = any(isinstance(part.aggregator, Rule) and part.aggregator.keeps for part in parts)
-    return tuple(dict.fromkeys([*optimizers, *([CENTRE] if keeps else [])]))
+    facts = [FACTS] if transforms_of(strategy).facts else []
+    return tuple(dict.fromkeys([*optimizers, *([CENTRE] if keeps else []), *facts]))
+
+
+def transforms_of(strategy: Strategy) -> Chain:
+    """What happens to updates on their way: in the strategy, or in the first that it holds.
+
+    Raises `ValueError` where that cannot be, as for a strategy that combines by itself.
+    """
+    for parts in _parts(strategy):
+        if found := chain(parts.transform).links:
+            by_itself, limit = combines_by_itself(strategy), strategy.pace.max_update_norm
+            check_sound(type(strategy).__name__, parts, free_form=by_itself, max_update_norm=limit)
+            return Chain(found)
+    return identity()
 
 
 def check_model(strategy: Strategy, model: Schema) -> None:

@@ -22,6 +22,7 @@ from umbel.statistics import statistics_of
 from umbel.stepping import Memory, Source
 from umbel.strategies.base import Parts
 from umbel.strategies.clients import ClientProxy
+from umbel.transforms import Finish, Totals, chain
 from umbel.wire import Schema
 
 __all__ = ["Alone", "combined", "started_from"]
@@ -98,6 +99,7 @@ def combined(
     if isinstance(parts.aggregator, Rule):
         parts.aggregator.check(len(results))
     total, inside = results[0][1].parameters.summed, results[0][1].place
+    finish = _finish(parts, results, number)
     if total is not None and inside is not None:  # the workers have added them up: all of them, or none
         step = partial(
             total.blocks,
@@ -106,6 +108,7 @@ def combined(
             number=number,
             memory=inside.memory,
             averaged=_averaged(parts, inside.model),
+            finish=finish,
         )
         return Parameters.lazy(total.schema(), step)
     readers = [res.parameters.reader() for _, res in results]
@@ -129,7 +132,7 @@ def combined(
             contributions,
             aggregator=parts.aggregator,
             optimizer=parts.optimizer,
-            transform=parts.transform,
+            finish=finish,
             chunk=chunk_size(place.cohort),
             number=number,
             memory=place.memory,
@@ -142,6 +145,15 @@ def combined(
     if results[0][1].place is None and _goes_on(parts):
         alone.made = Params.of(made.arrays())
     return made
+
+
+def _finish(parts: Parts, results: Results, number: int) -> Finish | None:
+    """What the transforms do to the round's mean difference; nothing where a program calls `aggregate_fit` by itself."""
+    place = results[0][1].place
+    if place is None:
+        return None
+    totals = Totals(number, len(results), sum(res.num_examples for _, res in results))
+    return chain(parts.transform).finish(totals, place.facts)
 
 
 def started_from(results: Results, alone: Alone) -> NDArrays | None:

@@ -32,7 +32,8 @@ from umbel.strategies.base import FailedResult, Parts, Strategy
 from umbel.strategies.blame import by_function
 from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
 from umbel.strategies.combining import Alone, Results, combined
-from umbel.transforms import Transform, identity
+from umbel.strategies.sound import check_sound
+from umbel.transforms import Chain, Transform, chain
 from umbel.until import Until
 
 __all__ = ["Classic", "Common", "FedAvg", "Sized", "average_metrics", "config_of"]
@@ -54,7 +55,7 @@ class Common(TypedDict, total=False):
     evaluate_metrics_aggregation_fn: MetricsAggregationFn | None
     inplace: bool
     select: Selector | None
-    transform: Transform | None
+    transform: Transform | Chain | None
     pace: Pace | None
     until: Until | None
     keep_best: str | None
@@ -95,7 +96,8 @@ class FedAvg(Strategy):
       to metrics; may return any dict. Without one, finite numbers are averaged by number of examples. Where one raises, the
       round counts without these metrics, and a line says why.
     - `select`, `transform`, `pace`: other parts than its own, on this and any of its relatives: who takes part, what happens
-      to an update on its way, when a round closes. `FedAdam(..., pace=Pace(goal=80, quorum=50))` over-selects.
+      to an update on its way, when a round closes. `FedAdam(..., pace=Pace(goal=80, quorum=50))` over-selects, and
+      `FedAvg(transform=chain(clip(1.0), int8()))` clips updates and sends a quarter of their bytes (`umbel.transforms`).
     - `until`: what ends the run before its last round: `Until(metric="accuracy", at_least=0.97)`, `Until(patience=10)`.
     - `keep_best`: the name of a metric, or "loss": the best version by it is kept to the end beside the newest.
     - `evaluate_every`: evaluation, by clients and on the server, after each k-th round only.
@@ -121,7 +123,7 @@ class FedAvg(Strategy):
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         inplace: bool = True,
         select: Selector | None = None,
-        transform: Transform | None = None,
+        transform: Transform | Chain | None = None,
         pace: Pace | None = None,
         until: Until | None = None,
         keep_best: str | None = None,
@@ -158,7 +160,7 @@ class FedAvg(Strategy):
             or uniform(
                 fraction=self.fraction_fit, min_clients=self.min_fit_clients, min_available=self.min_available_clients
             ),
-            transform=self._transform or identity(),
+            transform=chain(self._transform),
             aggregator=mean(),
             optimizer=sgd(),
             pace=self._pace or Pace(quorum=0, retries=0),
@@ -173,6 +175,12 @@ class FedAvg(Strategy):
             keep_best=self.keep_best or pace.keep_best,
             max_update_norm=pace.max_update_norm if self.max_update_norm is None else self.max_update_norm,
         )
+
+    def check_made(self) -> None:
+        """Raises `ValueError` where `transform` does not go with what the strategy is otherwise."""
+        if getattr(self, "_transform", None) is not None:
+            limit = self.pace.max_update_norm
+            check_sound(type(self).__name__, self.parts, free_form=self.free_form, max_update_norm=limit)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(accept_failures={self.accept_failures})"

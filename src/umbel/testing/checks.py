@@ -25,7 +25,6 @@ from umbel.runtime.stores.memory import MemoryStore
 from umbel.strategies.base import Strategy
 from umbel.testing.local import LocalRun, run_locally
 from umbel.training import NumPyClient
-from umbel.transforms import identity
 
 __all__ = ["check_aggregator", "check_strategy"]
 
@@ -96,7 +95,6 @@ def _check_rule(rule: Rule, blocks: Sequence[NDArray], weights: Sequence[float])
             [Contribution(i, p.schema, in_memory(p), w) for i, (p, w) in enumerate(zip(params, weights, strict=False))],
             aggregator=rule,
             optimizer=sgd(),
-            transform=identity(),
             chunk=1,
             rng=lambda: frozen_stream(0, "mix"),
         )

@@ -24,7 +24,7 @@ from umbel.runtime.transports.simulated.pieces import Work
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import combines_by_itself, slots_of
+from umbel.strategies.classic import combines_by_itself, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.training import Client, ClientFn, NumPyClient, make_client
 
@@ -74,6 +74,7 @@ def run_locally(
         max_examples=max_examples,
         max_bytes=max_bytes,
         slots=slots_of(strategy),
+        transforms=transforms_of(strategy),
         room=Room(max_metrics, max_metrics_size),
     )
     state = coordinator.state

@@ -10,7 +10,6 @@ from umbel.exchange import Parameters
 from umbel.optimizers import sgd
 from umbel.params import NDArrays, Params
 from umbel.strategies.averages import average_metrics
-from umbel.transforms import identity
 
 __all__ = ["aggregate", "weighted_loss_avg"]
 
@@ -36,7 +35,6 @@ def aggregate(results: list[tuple[NDArrays, int]]) -> NDArrays:
         contributions,
         aggregator=mean(),
         optimizer=sgd(),
-        transform=identity(),
         chunk=chunk_size(len(results)),
     )
     return Parameters.lazy(schema, lambda: blocks).arrays()

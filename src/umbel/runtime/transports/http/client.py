@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from umbel.errors import ServerRefused, ServerUnreachable, WireError
-from umbel.params import Params, gather, schema_of
+from umbel.params import Params, gather
 from umbel.reports import Room
 from umbel.rounds.messages import Failure, FailureKind, Kind, Verdict
 from umbel.runtime.failpoints import failpoint
@@ -39,7 +39,7 @@ from umbel.runtime.transports.http.protocol import (
     TaskHead,
     encode,
 )
-from umbel.training import Answer, Client, run_task
+from umbel.training import Answer, Client, Encoding, run_task
 from umbel.wire import encode_header, short
 
 __all__ = ["Patience", "serve"]
@@ -125,6 +125,7 @@ class _Life:
         self._patience = patience
         self._news: queue.SimpleQueue[TaskHead | BaseException] = queue.SimpleQueue()
         self._have: dict[str, bool] = {}  # tasks taken and not yet acknowledged; True once the answer is on its way
+        self._memory: dict[str, dict[str, object]] = {}  # what transforms remember here
         self._done: deque[str] = deque(maxlen=64)  # tasks lately decided
         self._taking = threading.Lock()
         self._stop = threading.Event()
@@ -212,9 +213,10 @@ class _Life:
             if self._repeats and head.seed is not None:
                 self._seed(head.seed, head.round)
             failpoint("client.before-training")
-            answer = run_task(self._client, head.kind, params.arrays(), head.config)
+            encoding = self._encoding(head, params) if head.transforms else None
+            answer = run_task(self._client, head.kind, params.arrays(), head.config, encoding)
             failpoint("client.after-training")
-            del params  # an answer holds what it needs of it
+            del params, encoding  # an answer holds what it needs of it
             if isinstance(answer, Failure) and answer.kind is FailureKind.EMPTY:
                 logger.info("No initial parameters: %s", answer.text)
             elif isinstance(answer, Failure):
@@ -227,6 +229,8 @@ class _Life:
                 self._have[head.id] = True
             seconds = time.monotonic() - started
             verdict = self._tell(head, answer)
+            if isinstance(answer, Answer) and answer.memory and verdict in (Verdict.ACCEPTED, Verdict.ALREADY):
+                self._memory = answer.memory
             failpoint("client.acknowledged")
             said = "Reported" if isinstance(answer, Failure) else "Sent"
             logger.info("%s %s, which took %.1f s: %s", said, _readable(head.id), seconds, verdict)
@@ -246,6 +250,14 @@ class _Life:
                 len(surplus),
                 short(surplus[0]),
             )
+
+    def _encoding(self, head: TaskHead, params: Params) -> Encoding:
+        """What the task's transforms need: a copy of what the client is given too, because it may train in that."""
+        kept = params.buffer.copy()
+        kept.flags.writeable = False
+        seed = head.seed if self._repeats else None
+        base = Params(params.schema, kept)
+        return Encoding(head.transforms, base, self._memory, seed, self._link.name, head.round)
 
     def _seed(self, seed: int, number: int) -> None:
         seed_generators(seed, "client", self._link.name, number)
@@ -305,7 +317,7 @@ class _Life:
         if isinstance(answer, Failure):
             report = FailureHead(answer.kind, answer.text, answer.detail)
             return self._link.offer(head.id, Offer(failure=report, have=[*self._have]))
-        schema, taken = schema_of(answer.arrays), _room(head).take(answer.metrics)
+        schema, taken = answer.schema, _room(head).take(answer.metrics)
         carries = head.kind in (Kind.FIT, Kind.PARAMETERS)
         header, metrics = encode_header(schema) if carries else b"", encode({**taken})
         room = self._link.fits - len(header) - len(metrics) - ENVELOPE

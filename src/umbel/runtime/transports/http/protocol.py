@@ -24,6 +24,7 @@ from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE
 from umbel.rounds.messages import Kind
 from umbel.runtime.transports.http.bounds import MAX_VALUES, check_values, count_values
 from umbel.runtime.transports.http.names import check_name
+from umbel.transforms import Applied
 
 __all__ = [
     "FOLLOW",
@@ -103,6 +104,7 @@ class TaskHead(msgspec.Struct):
     seed: int | None = None  # of the run: a client with a lasting name seeds its draws from it
     max_metrics: int = MAX_METRICS  # of the answer; what there is more the client leaves out, in the order of its metrics
     max_metrics_size: int = MAX_METRICS_SIZE  # bytes of their names, texts and numbers
+    transforms: tuple[Applied, ...] = ()  # what the client makes of its update before it sends it
 
 
 class Next(msgspec.Struct):

@@ -429,7 +429,8 @@ class HttpTransport:
     def _head(self, owed: _Owed) -> TaskHead:
         task = owed.task
         content = None if owed.content is None else self._content_head(owed.content)
-        return TaskHead(task.id, task.kind, task.round, {**task.config}, content, self._seed, *owed.door.room)
+        room, transforms = owed.door.room, owed.door.transforms
+        return TaskHead(task.id, task.kind, task.round, {**task.config}, content, self._seed, *room, transforms)
 
     def _content_head(self, name: str) -> ContentHead:
         if name not in self._heads:
@@ -501,7 +502,7 @@ class HttpTransport:
     async def _take(self, owed: _Owed, offer: Offer, metrics: dict[str, object] | None) -> Outcome:
         """Admits an offer, and its data where it came along. Raises `Rejected` or `WireError`."""
         task = owed.task
-        schema = await self._headers.read(offer.header, owed.door.schema)
+        schema = await self._headers.read(offer.header, owed.door.travels)
         if owed.submitted:  # meanwhile, by another request
             return await self._decision(task.id)
         if not self._is_owed(owed):

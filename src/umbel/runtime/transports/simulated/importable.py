@@ -19,16 +19,25 @@ __all__ = ["by_value", "dump_code"]
 
 
 @contextlib.contextmanager
-def by_value(function: object) -> Iterator[None]:
-    """While inside, cloudpickle writes out the function's module if it cannot be imported by its name.
+def by_value(*functions: object) -> Iterator[None]:
+    """While inside, cloudpickle writes out the functions' modules, where they cannot be imported by their names.
 
     `__main__` is written out in any case.
     """
+    with contextlib.ExitStack() as inside:
+        for function in functions:
+            inside.enter_context(_by_value(function))
+        yield
+
+
+@contextlib.contextmanager
+def _by_value(function: object) -> Iterator[None]:
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__module__", None) or getattr(type(function), "__module__", None)
     module = sys.modules.get(name) if isinstance(name, str) else None
-    if module is None or name == "__main__" or _importable(str(name)):
+    known = cloudpickle.list_registry_pickle_by_value()
+    if module is None or name == "__main__" or name in known or _importable(str(name)):
         yield
         return
     cloudpickle.register_pickle_by_value(module)

@@ -12,6 +12,7 @@ from umbel.door import Door
 from umbel.folding import PartialSum
 from umbel.params import NDArrays
 from umbel.rounds.messages import Failure, Kind, Reply
+from umbel.transforms import Transform
 from umbel.wire import Schema
 
 __all__ = ["Asked", "Crew", "Done", "Keep", "Lost", "Piece", "Work"]
@@ -26,6 +27,7 @@ class Work(Struct, frozen=True):
     seed: int
     population: int
     aggregator: Aggregator | None  # folds updates where it is there; otherwise each travels by itself
+    makers: tuple[Callable[..., Transform], ...] = ()  # of the transforms that are the user's own: this is one program
 
 
 class Asked(Struct, frozen=True):

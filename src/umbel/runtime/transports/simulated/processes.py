@@ -296,5 +296,5 @@ def _signal(number: int) -> str:
 
 
 def _dumped(work: Work) -> int:
-    with sendable("worker processes"), by_value(work.client_fn):
+    with sendable("worker processes"), by_value(work.client_fn, *work.makers):
         return dump(work)

@@ -121,7 +121,7 @@ class RayCrew:
         self._models: dict[str, Any] = {}
         self._failed_starts = 0
         self._actors: list[_Actor] = []
-        with sendable("Ray workers"), by_value(work.client_fn):
+        with sendable("Ray workers"), by_value(work.client_fn, *work.makers):
             pickled = dump_code(work)
         self._ours = not ray.is_initialized()
         try:

@@ -6,7 +6,7 @@ Only the state of clients that have one is held, and beyond a size it lies in fi
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
@@ -17,10 +17,11 @@ from umbel.errors import WireError
 from umbel.params import NDArray
 from umbel.wire import dtype_of, tag_of
 
-__all__ = ["States", "decode_state", "encode_state"]
+__all__ = ["States", "decode_state", "encode_state", "pack", "unpack"]
 
 IN_MEMORY = 64 * 2**20  # bytes of states that are held in memory; the rest is in a file
 _ARRAY = 1
+_MEMORY = "\0umbel"  # the key of what is not the client's own: no name that anyone gives
 
 
 def encode_state(state: dict[str, object]) -> bytes:
@@ -47,6 +48,22 @@ def encode_state(state: dict[str, object]) -> bytes:
 def decode_state(data: bytes) -> dict[str, object]:
     """What `encode_state` wrote; arrays are writable copies, tuples are lists."""
     return _decoder.decode(data) if data else {}
+
+
+def pack(state: dict[str, object], memory: Mapping[str, object]) -> bytes:
+    """All that a client keeps: its own state, and what transforms remember beside it. Raises as `encode_state` does."""
+    return encode_state({**state, _MEMORY: memory} if memory else state)
+
+
+def unpack(data: bytes) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
+    """The state and the memory that `pack` wrote.
+
+    >>> unpack(pack({"steps": 3}, {"top_k": {"left": 1.0}}))
+    ({'steps': 3}, {'top_k': {'left': 1.0}})
+    """
+    state = decode_state(data)
+    memory = state.pop(_MEMORY, None)
+    return state, memory if isinstance(memory, dict) else {}
 
 
 def _check(value: object, where: str) -> None:

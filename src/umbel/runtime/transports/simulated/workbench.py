@@ -19,18 +19,21 @@ from umbel.door import Door
 from umbel.errors import Rejected, WireError
 from umbel.exchange import Context, Scalar
 from umbel.folding import PartialSum, Plan, plan
-from umbel.params import NDArray, NDArrays, Params, gather, schema_of
+from umbel.params import NDArray, NDArrays, Params, gather
 from umbel.rounds.messages import Failure, FailureKind, Kind, Reply
 from umbel.runtime.seeding import seed_generators
 from umbel.runtime.transports.simulated.pieces import Asked, Done, Keep, Piece, Work
-from umbel.runtime.transports.simulated.states import decode_state, encode_state
-from umbel.training import Answer, client_maker, run_task
+from umbel.runtime.transports.simulated.states import pack, unpack
+from umbel.training import Answer, Encoding, client_maker, run_task
+from umbel.transforms import decoded, reader_in, register, source_of
+from umbel.update import Layout
 from umbel.wire import Schema
 
 __all__ = ["Workbench"]
 
 _NOTHING = Params.of([])
 _FLOAT32 = np.dtype(np.float32)
+BLOCK = 1 << 19  # bytes of an update that are decoded at a time
 
 
 class Workbench:
@@ -39,6 +42,8 @@ class Workbench:
     def __init__(self, work: Work, keep: Keep) -> None:
         self._work = work
         self._keep = keep
+        for maker in work.makers:
+            register(maker)
         self._make = client_maker(work.client_fn)
         self._plan: Plan | None = None
         self._given: tuple[Params | None, list[NDArray] | None] = None, None
@@ -72,20 +77,26 @@ class Workbench:
 
     def _do(self, piece: Piece, asked: Asked, model: Params | None, done: Done) -> Reply | Failure:
         seed_generators(self._work.seed, "client", asked.client, asked.round)
-        state = decode_state(asked.state)
+        state, memory = unpack(asked.state)
         context = self._context(asked, state)
         given = _NOTHING if model is None else Params(model.schema, model.buffer.copy())
         views = given.arrays()
-        answer = run_task(lambda: self._make(context), piece.kind, [*views], asked.config)
+        encoding = None
+        if piece.door.transforms and model is not None:
+            encoding = Encoding(piece.door.transforms, model, memory, self._work.seed, asked.client, asked.round)
+        answer = run_task(lambda: self._make(context), piece.kind, [*views], asked.config, encoding)
         if isinstance(answer, Failure):
             return answer
         try:
-            kept = encode_state(state) if state or asked.state else b""
-            schema = _schema(answer.arrays, piece.door.schema)
+            memory = memory if encoding is None else answer.memory
+            kept = pack(state, memory) if state or memory or asked.state else b""
+            schema = _schema(answer, piece.door.travels)
             metrics = piece.door.room.take(answer.metrics)
             reply = Reply(answer.num_examples, answer.loss, {**metrics}, asked.into, piece.partial)
             piece.door.admit(reply, schema)
-            if piece.kind in (Kind.FIT, Kind.PARAMETERS):
+            if encoding is not None:
+                reply = replace(reply, norm=self._take_codes(piece, asked, answer, schema, encoding, done.total))
+            elif piece.kind in (Kind.FIT, Kind.PARAMETERS):
                 in_place = schema is piece.door.schema and all(map(operator.is_, answer.arrays, views))
                 data = given.buffer if in_place else None
                 reply = replace(reply, norm=self._take(piece, asked, answer, schema, model, data, done.total))
@@ -127,6 +138,29 @@ class Workbench:
             self._keep(asked.into, schema, answer.arrays)
         return norm
 
+    def _take_codes(
+        self, piece: Piece, asked: Asked, answer: Answer, schema: Schema, encoding: Encoding, total: PartialSum | None
+    ) -> float | UnsetType:
+        """The same for an update that transforms have made: what is folded is decoded as the server would."""
+        _check_values(piece.door, schema, answer.arrays, None)
+        if total is None:
+            if asked.into is not None:
+                self._keep(asked.into, schema, answer.arrays)
+            return UNSET
+        model = encoding.base
+        reader = decoded(
+            encoding.transforms,
+            reader_in(piece.door.layout, answer.arrays),
+            reader_in(Layout.of(model.schema), model.arrays()),
+        )
+        update, source = Params.empty(model.schema), source_of(reader)
+        for start in range(0, update.schema.nbytes, BLOCK):
+            source(start, update.buffer[start : start + BLOCK].data)
+        blocks = total.blocks_in(update.buffer)
+        total.add(blocks, answer.num_examples, alike=True)
+        base = self._base(piece, model, total)
+        return UNSET if base is None else _norm(blocks, base)[0]
+
     def _base(self, piece: Piece, model: Params, total: PartialSum) -> list[NDArray] | None:
         """What the clients of a piece are given, as blocks like those of their updates; cut once for all of them."""
         if self._given[0] is not model:
@@ -138,11 +172,11 @@ class Workbench:
         return Context(asked.client, place, {}, state, self._work.seed, asked.round)
 
 
-def _schema(arrays: NDArrays, model: Schema | None) -> Schema:
-    """The schema of an answer; the model's own object where it is the same, which saves 10 µs a task."""
-    if model is not None and not model.blobs and [(array.dtype, array.shape) for array in arrays] == model.forms:
-        return model
-    return schema_of(arrays)
+def _schema(answer: Answer, wanted: Schema | None) -> Schema:
+    """The schema of an answer; the wanted one itself where it is the same, which saves 10 µs a task."""
+    if wanted is None or wanted.blobs or answer.names not in (None, [*wanted.names]):
+        return answer.schema
+    return wanted if [(array.dtype, array.shape) for array in answer.arrays] == wanted.forms else answer.schema
 
 
 def _norm(blocks: list[NDArray], base: list[NDArray]) -> tuple[float, bool]:

@@ -1,0 +1,29 @@
+"""Which transforms do not go with a strategy's other parts, in words. Knows parts; knows no run."""
+
+from __future__ import annotations
+
+from umbel.aggregators import Rule
+from umbel.strategies.base import Parts
+from umbel.transforms import chain
+
+__all__ = ["check_sound"]
+
+
+def check_sound(name: str, parts: Parts, *, free_form: bool, max_update_norm: object) -> None:
+    """Raises `ValueError` where the transforms of the strategy called `name` cannot work there, with the way out."""
+    links = chain(parts.transform).links
+    if not links:
+        return
+    if free_form:
+        raise ValueError(f"{name} takes updates of any form, and transforms need the model's; leave out transform=")
+    if max_update_norm is not None:
+        raise ValueError(
+            "max_update_norm= measures what a client sends, and with transform= that is differences or codes; bound every "
+            "update by clip(NORM) in the transform instead"
+        )
+    biased = next((link for link in links if link.biased), None)
+    if biased is not None and isinstance(parts.aggregator, Rule):
+        raise ValueError(
+            f"{name} compares updates with each other, and {biased.name} leaves another part of each out: honest ones are "
+            "as far from each other as from a liar's. Take int8() or cast(), which leave nothing out"
+        )

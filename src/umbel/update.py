@@ -1,0 +1,141 @@
+"""An update as it travels: named parts, each a list of tensors, and the layout that says which tensors those are.
+
+    fit's arrays ──► {"model": arrays} ──► transforms ──► {"difference": …, "scales": …} ──► one content ──► the door
+
+Knows schemas and arrays; knows no files, clients or rounds. One content carries all parts of an update, one after another:
+the tensors of the part "model" under their own names, so that an update without transforms is the content that it always
+was, and those of every other part under "part/name".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from umbel.errors import Rejected
+from umbel.params import NDArrays
+from umbel.wire import Schema, short
+
+__all__ = ["DIFFERENCE", "MODEL", "Layout", "Update"]
+
+MODEL = "model"  # the part that has the model's values
+DIFFERENCE = "difference"  # the part that says how far these are from what the client was given
+
+
+class Update(NamedTuple):
+    """What a client answers. `parts` are lists of arrays by the part's name, each in the order of its schema."""
+
+    parts: Mapping[str, NDArrays]
+    num_examples: int
+    metrics: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which tensors an update has: a schema for each part, in the order in which the parts travel.
+
+    A part whose schema is None may have any tensors; then it is the only part.
+
+    >>> from umbel.wire import TensorSpec
+    >>> one = Schema((TensorSpec("0", "F32", (3,)),))
+    >>> Layout.of(one).schema == one
+    True
+    >>> Layout.of(one).replaced(MODEL, {"codes": one, "scales": one}).schema.names
+    ('codes/0', 'scales/0')
+    """
+
+    parts: tuple[tuple[str, Schema | None], ...]
+
+    @classmethod
+    def of(cls, model: Schema | None) -> Layout:
+        """The layout of an update that has the model's values and nothing else."""
+        return cls(((MODEL, model),))
+
+    def replaced(self, part: str, others: Mapping[str, Schema]) -> Layout:
+        """The layout that has `others` where it has `part` now."""
+        found: list[tuple[str, Schema | None]] = []
+        for name, schema in self.parts:
+            found += others.items() if name == part else [(name, schema)]
+        return Layout(tuple(found))
+
+    def __contains__(self, part: object) -> bool:
+        return any(name == part for name, _ in self.parts)
+
+    def __getitem__(self, part: str) -> Schema:
+        """The schema of a part, one without tensors where the layout does not have it."""
+        schema = dict(self.parts).get(part)
+        return Schema(()) if schema is None else schema
+
+    @cached_property
+    def schema(self) -> Schema | None:
+        """The tensors of all parts, as one content has them; None where any may come."""
+        if len(self.parts) == 1 and self.parts[0][0] == MODEL:
+            return self.parts[0][1]
+        specs = []
+        for part, schema in self.parts:
+            if schema is None:
+                return None
+            specs += [spec._replace(name=f"{part}/{spec.name}") for spec in schema.specs]
+        return Schema(tuple(specs))
+
+    @cached_property
+    def begins(self) -> dict[str, int]:
+        """For each part the position of its first tensor in the content."""
+        begins, at = {}, 0
+        for part, schema in self.parts:
+            begins[part] = at
+            at += 0 if schema is None else len(schema)
+        return begins
+
+    def joined(self, update: Update) -> NDArrays:
+        """The arrays of all parts, in the order of `schema`."""
+        return [array for part, _ in self.parts for array in update.parts.get(part, [])]
+
+    def admit(self, method: str, got: Schema) -> None:
+        """Checks names and shapes; and kinds, where it is codes that travel. Raises `Rejected`, naming what is odd."""
+        want = self.schema
+        if want is None or got is want:
+            return
+        plain = want is dict(self.parts).get(MODEL)
+        if not plain and got.names != want.names:
+            expected = ", ".join(part for part, _ in self.parts)
+            raise Rejected(
+                f"{method} was answered with {_listed(got)}, where the task's transforms make {_listed(want)} (the parts "
+                f"{expected}). The client has not applied them: update its umbel"
+            )
+        if len(got) != len(want):
+            raise Rejected(
+                f"{method} returned {len(got)} arrays, the model has {len(want)}{_first_difference(got, want)}. "
+                "Return every array, in get_parameters order."
+            )
+        for position, (one, other) in enumerate(zip(got.specs, want.specs, strict=True)):
+            if one.name != other.name:
+                raise Rejected(
+                    f"{method} returned {short(one.name)} as array {position}, where the model has {short(other.name)}. "
+                    "Return every array, in get_parameters order."
+                )
+            if one.shape != other.shape:
+                raise Rejected(
+                    f"{method} returned array {position} with shape {short(one.shape)}, the model has {other.shape} there. "
+                    "Return every array, in get_parameters order and with its own shape."
+                )
+            if not plain and one.dtype != other.dtype:
+                raise Rejected(
+                    f"{method} was answered with {one.dtype} in {short(one.name)}, where the task's transforms make "
+                    f"{other.dtype}"
+                )
+
+
+def _listed(schema: Schema) -> str:
+    shown = ", ".join(map(short, schema.names[:3]))
+    return f"{len(schema)} arrays ({shown}{', …' if len(schema) > 3 else ''})"
+
+
+def _first_difference(got: Schema, want: Schema) -> str:
+    missing = [spec for spec in want.specs if spec.name not in set(got.names)]
+    if missing:
+        return f" (missing {short(missing[0].name)}, shape {missing[0].shape})"
+    extra = [spec for spec in got.specs if spec.name not in set(want.names)]
+    return f" (unexpected {short(extra[0].name)}, shape {extra[0].shape})" if extra else ""

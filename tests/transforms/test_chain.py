@@ -1,0 +1,172 @@
+"""Transforms one after another: which orders there are, what a task says of them, and what the other side makes of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from umbel.errors import Rejected
+from umbel.params import Params
+from umbel.server.strategy import FedAvg, FedMedian, FedXgbBagging, Krum, Strategy
+from umbel.strategies.classic import transforms_of
+from umbel.testing import run_locally
+from umbel.transforms import (
+    Applied,
+    Site,
+    Totals,
+    Transform,
+    cast,
+    chain,
+    chain_of,
+    clip,
+    differences,
+    identity,
+    int8,
+    register,
+    top_k,
+)
+from umbel.update import MODEL, Layout, Update
+
+
+def refusal(function, *arguments, **keywords) -> str:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011  # the words are compared
+        function(*arguments, **keywords)
+    return str(refused.value)
+
+
+def test_differences_come_first_by_themselves_and_once():
+    assert repr(chain(clip(1.0), int8())) == "chain(differences(), clip(norm=1.0), int8(block=4096))"
+    assert chain(chain(differences(), clip(1.0)), differences(), int8()).layouts(None)[0] == Layout.of(None)
+    assert [link.name for link in chain(chain(clip(1.0)), int8()).links] == ["differences", "clip", "int8"]
+    assert [link.name for link in chain(differences()).links] == ["differences"]
+
+
+def test_no_transforms_are_the_identity():
+    assert chain() is chain(None) is chain(identity()) is identity()
+
+
+def test_orders_that_cannot_work_are_refused_with_the_one_that_does():
+    assert refusal(chain, int8(), clip(1.0)) == (
+        "chain() has clip after int8, whose codes it would see; write chain(clip(…), int8(…))"
+    )
+    assert refusal(chain, int8(), cast("fp16")) == "chain() has the codecs int8 and cast; an update travels in one of them"
+    assert refusal(chain, clip(1.0), clip(2.0)) == "chain() has clip twice; once is enough"
+
+
+@pytest.mark.parametrize(
+    ("make", "setting"),
+    [(clip, 0), (clip, float("nan")), (clip, True), (cast, "fp8"), (int8, 0), (int8, 1.5), (top_k, 0.0), (top_k, 1.01)],
+)
+def test_settings_that_make_no_sense_are_refused_where_the_transform_is_made(make, setting):
+    assert repr(setting) in refusal(make, setting)
+
+
+def test_a_task_carries_names_settings_and_facts_and_the_other_side_makes_the_same():
+    ours = chain(clip(2.0), int8(block=64))
+    applied = ours.applied({"clip": {"norm": 1.5}})
+    assert applied == (
+        Applied("differences"),
+        Applied("clip", {"norm": 2.0}, {"norm": 1.5}),
+        Applied("int8", {"block": 64}),
+    )
+    assert repr(chain_of(applied)) == repr(ours)
+
+
+def test_a_transform_that_is_not_known_is_refused_by_name_with_the_remedy():
+    with pytest.raises(Rejected, match=r"the transform 'rotate', which this client does not know. Import the mod"):
+        chain_of([Applied("rotate")])
+    with pytest.raises(Rejected, match=r"'int8' with settings that it does not take here .*the same version"):
+        chain_of([Applied("int8", {"bits": 4})])
+
+
+def test_a_name_that_another_function_has_is_not_given_away():
+    def int8() -> Transform:
+        return Transform("int8")
+
+    assert refusal(register, int8) == (
+        "umbel.transforms.int8 has registered a transform called 'int8'; give yours another name"
+    )
+
+
+def test_a_transform_that_nobody_registered_is_refused_before_the_run():
+    assert "no transform is registered as 'lonely'" in refusal(lambda: chain(Transform("lonely")).makers)
+
+
+def test_settings_and_facts_are_plain():
+    assert refusal(chain, Transform("odd", {"mask": np.ones(3)})).endswith("a task carries numbers and texts alone")
+    growing = chain(Transform("growing", advance=lambda facts, totals: {"norm": np.float64(totals.examples)}))
+    assert growing.advance({}, Totals(1, 2, 30)) == {"growing": {"norm": 30.0}}
+    broken = chain(Transform("growing", advance=lambda facts, totals: {"norm": float("inf")}))
+    assert refusal(broken.advance, {}, Totals(1, 2, 30)) == (
+        "advance() of growing made the fact norm=inf; facts are finite numbers"
+    )
+
+
+def test_a_transform_whose_layout_is_not_what_it_makes_is_named():
+    wrong = chain(Transform("wrong", encode=lambda update, base, site: update._replace(parts={**update.parts, "more": []})))
+    base = Params.of([np.zeros(2)])
+    assert refusal(wrong.encode, Update({MODEL: [np.ones(2)]}, 1, {}), base, lambda link: Site(link.name)).startswith(
+        "wrong made an update of"
+    )
+
+
+# ---- with strategies
+
+
+def test_pairs_that_cannot_work_are_refused_when_the_strategy_is_made():
+    for cls in (Krum, FedMedian):
+        assert refusal(cls, transform=top_k()).startswith(f"{cls.__name__} compares updates with each other, and top_k")
+        cls(transform=chain(clip(1.0), int8()))
+    assert refusal(FedXgbBagging, transform=clip(1.0)) == (
+        "FedXgbBagging takes updates of any form, and transforms need the model's; leave out transform="
+    )
+    assert refusal(FedAvg, transform=clip(1.0), max_update_norm=3.0).endswith(
+        "bound every update by clip(NORM) in the transform instead"
+    )
+
+
+def test_transform_takes_a_transform_or_a_chain_and_nothing_else():
+    FedAvg(transform=clip(1.0))
+    FedAvg(transform=chain(clip(1.0)))
+    for wrong in (3, clip, "clip"):
+        with pytest.raises(TypeError, match=r"it is a Transform, or None for none: write transform=clip\(1.0\)"):
+            FedAvg(transform=wrong)
+
+
+def test_a_strategy_that_combines_by_itself_is_refused_before_the_first_round():
+    class Own(FedAvg):
+        def aggregate_fit(self, server_round, results, failures):
+            return None, {}
+
+    with pytest.raises(ValueError, match="Own takes updates of any form"):
+        run_locally(Own(transform=clip(1.0)), {})
+
+
+class Holding(Strategy):
+    """Leaves everything to another strategy."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def initialize_parameters(self, client_manager):
+        return self.held.initialize_parameters(client_manager)
+
+    def configure_fit(self, server_round, parameters, client_manager):
+        return self.held.configure_fit(server_round, parameters, client_manager)
+
+    def aggregate_fit(self, server_round, results, failures):
+        return self.held.aggregate_fit(server_round, results, failures)
+
+    def configure_evaluate(self, server_round, parameters, client_manager):
+        return []
+
+    def aggregate_evaluate(self, server_round, results, failures):
+        return None, {}
+
+    def evaluate(self, server_round, parameters):
+        return None
+
+
+def test_a_strategy_that_holds_another_has_its_transforms():
+    assert repr(transforms_of(Holding(FedAvg(transform=clip(1.0))))) == "chain(differences(), clip(norm=1.0))"
+    assert transforms_of(Holding(FedAvg())) is identity()
