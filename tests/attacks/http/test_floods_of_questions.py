@@ -67,7 +67,7 @@ def test_polls_of_many_names_do_not_hold_up_the_rounds(federation):
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["waiting", "finished", "names"])
+@pytest.mark.parametrize("kind", ["waiting", "finished", "names", "more names", "garbage"])
 def test_whoever_is_new_comes_in_while_27_clients_ask_on_31_connections_each(federation, kind):
     server = running(federation)
     with (

@@ -180,6 +180,8 @@ class Reception:
         source = client.name if client is not None else self.address(request)
         seconds = self._conduct.in_vain(source, stranger=client is None)
         if seconds:
+            with contextlib.suppress(ClientDisconnect):
+                await self.drain(request)  # a thousand bodies that nobody wants would lie in memory meanwhile
             await asyncio.sleep(seconds)
 
     def _offended(self, name: str, why: str) -> None:
