@@ -9,16 +9,18 @@ import pytest
 
 import umbel as fl
 from umbel.common import ndarrays_to_parameters
+from umbel.params import Params
 from umbel.rounds.coordinator import Coordinator, Phase
 from umbel.rounds.events import TaskFailed
-from umbel.rounds.messages import Kind
+from umbel.rounds.messages import Failure, FailureKind, Kind
 from umbel.runtime.contents import MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import Pace
 from umbel.server.strategy import FedAdam, FedAvg, FedAvgM, FedBuff, Krum, QFedAvg
 from umbel.simulation import start_simulation
 from umbel.testing import run_locally
-from umbel.transforms import Transform, cast, chain, clip, differences, int8, register, top_k
+from umbel.training import Encoding, run_task
+from umbel.transforms import Applied, Transform, cast, chain, clip, differences, int8, register, top_k
 
 SHAPES = ((300, 40), (40,), ())
 BOX = {
@@ -181,6 +183,17 @@ def test_a_clients_mistake_is_its_own_failure_in_words(returns, words):
     assert failed.client == "2"
     assert words in failed.text
     assert moved(run.arrays[:3], started()) > 0.1
+
+
+def test_a_client_that_does_not_know_a_transform_says_which_and_what_to_do():
+    base = Params.of(initial().arrays())
+    unknown = Encoding((Applied("differences"), Applied("rotated")), base, {}, 7, "0", 1)
+    failure = run_task(Trains("0").to_client(), Kind.FIT, initial().arrays(), {}, unknown)
+    assert failure == Failure(
+        FailureKind.REJECTED,
+        "the server asks for the transform 'rotated', which this client does not know. Import the module that registers it "
+        "before the client starts, or update umbel here",
+    )
 
 
 def test_a_transform_of_ones_own_that_raises_is_named():

@@ -9,7 +9,7 @@ import numpy as np
 
 from umbel.params import NDArray, NDArrays
 from umbel.transforms.base import BLOCK, Arrival, Reader, Site, Transform, register
-from umbel.transforms.differences import floats_of
+from umbel.transforms.differences import LARGEST, floats_of
 from umbel.update import DIFFERENCE, Layout, Update
 from umbel.wire import Schema, TensorSpec, dtype_of
 
@@ -74,7 +74,7 @@ def cast(to: str) -> Transform:
                 return values
             numbers: NDArray = values.astype(np.float64)
             numbers *= scales()[chosen[position]]
-            return numbers
+            return np.clip(numbers, -LARGEST, LARGEST, out=numbers)  # a liar's bfloat16 and scale may be too much together
 
         return Reader(arrival.layout, read)
 

@@ -85,10 +85,12 @@ def restored(reader: Reader, layout: Layout, base: Reader) -> Reader:
         dtype = dtype_of(schema.specs[position].dtype)
         if not schema.specs[position].is_float:
             return difference.astype(dtype, copy=False)
-        values = base.read(MODEL, position, start, size).astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            values += difference.astype(np.float64)
-            return np.clip(values, -_largest(dtype), _largest(dtype), out=values).astype(dtype)
+        if difference.shape != (size,):
+            raise ValueError(f"a transform's decode() read the shape {difference.shape} where {size} coordinates are")
+        old = base.read(MODEL, position, start, size).astype(np.float64)
+        values = old + difference.astype(np.float64)
+        values = np.where(np.isnan(values), old, values)
+        return np.clip(values, -_largest(dtype), _largest(dtype), out=values).astype(dtype)
 
     return Reader(layout, read)
 

@@ -23,6 +23,7 @@ from umbel.common import ndarrays_to_parameters
 from umbel.errors import SimulationError
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
+from umbel.transforms import Transform, chain, clip, int8, register, top_k
 
 
 @pytest.fixture
@@ -70,6 +71,38 @@ def test_inline_processes_and_ray_give_the_same_history(simulate, cls):
     assert histories[1:] == histories[:1] * 3
     assert len({value for _, value in histories[2].metrics_centralized["digest"]}) == 4
     assert {note.client[-1] for note in histories[2].failures} == {"3"}
+
+
+@register
+def counted(start: float) -> Transform:
+    """Says how often it was at this client, by the size of what it sends; and goes by a fact."""
+
+    def encode(update, base, site):
+        site.memory["times"] = int(site.memory.get("times", 0)) + 1
+        factor = site.facts["factor"] / site.memory["times"]
+        arrays = [np.asarray(a * a.dtype.type(factor)) if a.dtype.kind == "f" else a for a in update.parts["difference"]]
+        return update._replace(parts={**update.parts, "difference": arrays})
+
+    return Transform(
+        "counted",
+        {"start": start},
+        encode=encode,
+        advance=lambda facts, totals: {"factor": facts["factor"] / 2},
+        facts={"factor": start},
+    )
+
+
+@pytest.mark.parametrize("cls", [FedAvg, Looking])
+def test_transforms_their_facts_and_what_they_remember_are_the_same_on_ray(simulate, cls):
+    same = {"clients": 20, "rounds": 3, "seed": 5, "cls": cls}
+    histories = []
+    for transform in (chain(counted(1.0), top_k(0.25)), chain(clip(0.5), int8(block=16))):
+        options = {"fraction_fit": 0.8, "transform": transform}
+        inline = simulate(client_fn, backend="inline", ray_init_args=None, options=options, **same)
+        assert simulate(client_fn, options=options, **same) == inline
+        histories.append(inline.metrics_centralized["digest"])
+        assert len({value for _, value in histories[-1]}) == 4
+    assert histories[0] != histories[1]
 
 
 class Overtaking(queue.SimpleQueue):

@@ -36,6 +36,7 @@ __all__ = [
     "SESSION",
     "VERSION",
     "WORKING",
+    "Applied",
     "Commit",
     "ContentHead",
     "FailureHead",
