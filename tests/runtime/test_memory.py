@@ -11,7 +11,6 @@ from umbel.common import ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Phase, Rules
 from umbel.rounds.events import CohortChosen
-from umbel.rounds.messages import Kind
 from umbel.runtime.contents import FileContents, MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server.strategy import (
@@ -98,7 +97,7 @@ def test_a_run_that_goes_on_in_a_new_process_ends_in_the_same_bits(make, place, 
 
 def _between_rounds(done, state):
     """The coordinator of a run that has ended, as one that waits for its next round."""
-    state.phase, state.kind, state.round, state.attempt = Phase.WAITING, Kind.FIT, state.completed + 1, 0
+    state.phase, state.exchange, state.round, state.attempt = Phase.WAITING, "fit", state.completed + 1, 0
     return Coordinator(Rules(run="run", min_available=5, pace=done.rules.pace), state)
 
 

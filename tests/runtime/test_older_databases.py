@@ -43,7 +43,7 @@ class Adds(NumPyClient):
 
 
 # Version → entries of its journal, of which so many come after its snapshot, with or without a digest of commands.
-ENTRIES = {1: (16, [False] * 13), 2: (16, [False] * 13), 3: (15, [True] * 10)}
+ENTRIES = {1: (16, [False] * 13), 2: (16, [False] * 13), 3: (15, [True] * 10), 4: (15, [True] * 10)}
 
 
 @pytest.fixture(params=range(1, tables.SCHEMA_VERSION))

@@ -429,7 +429,7 @@ def test_two_liars_neither_end_nor_pin_a_run_nor_choose_what_is_kept(strategy, l
     clients |= {f"z{i}": Tells(examples=10**7, **lie) for i in range(2)}
     done = run(clients, strategy, rounds=6, keep_best="accuracy", until=Until(metric="accuracy", at_least=0.97))
     assert end_of(done) == (2, "accuracy is 0.99, at least 0.97")
-    assert done.coordinator.state.best == 0.99
+    assert done.coordinator.state.standing.best == 0.99
     assert done.history.metrics_distributed == {"accuracy": [(1, 0.55), (2, 0.99)]}
     assert [value for _, value in done.history.losses_distributed] == [pytest.approx(0.45), pytest.approx(0.01)]
     assert done.history.metrics_distributed_fit == {"error": [(1, 0.2), (2, 0.2)]}

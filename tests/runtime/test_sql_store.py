@@ -171,7 +171,7 @@ def test_runs_are_listed_with_their_end(url, opened):
 
 def test_a_database_of_a_newer_version_is_left_alone(url):
     change(url, "UPDATE umbel_meta SET schema_version = 99")
-    with pytest.raises(StoreError, match="has schema version 99, this Umbel writes 4; use the Umbel that wrote it"):
+    with pytest.raises(StoreError, match="has schema version 99, this Umbel writes 5; use the Umbel that wrote it"):
         Database(url)
 
 

@@ -12,6 +12,7 @@ from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Rules, State
 from umbel.rounds.events import ExchangeClosed, RunFinished
 from umbel.rounds.messages import Chosen, Evaluated, Initialized, Populated, Started
+from umbel.rounds.stopping import Standing
 from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.codec import decode_state, encode
 from umbel.runtime.stores.memory import MemoryStore
@@ -73,7 +74,7 @@ def test_a_number_counts_whatever_its_type(kind):
         keep_best="loss",
     )
     assert end_of(done) == (4, "f1 is 4, at least 4")
-    assert done.coordinator.state.best == 4.0
+    assert done.coordinator.state.standing.best == 4.0
 
 
 def test_a_plateau_ends_the_run():
@@ -118,7 +119,7 @@ def test_a_metric_that_nobody_reports_is_said_with_those_that_are_there():
 
 
 def test_a_run_goes_on_counting_after_a_resume():
-    state = State(num_rounds=9, progress=0.5, progress_round=3, best=0.25, best_version=3, measured={"loss": 1.0})
+    state = State(num_rounds=9, standing=Standing(0.5, 3, 0.25, 3), measured={"loss": 1.0})
     assert decode_state(encode(state)) == state
     pace = Pace(until=Until(patience=2), keep_best="loss")
     assert Pace(**asdict(pace)) == pace
@@ -127,14 +128,14 @@ def test_a_run_goes_on_counting_after_a_resume():
 def test_the_best_version_is_kept_beside_the_newest(tmp_path):
     store = MemoryStore(FileContents(tmp_path))
     done = run(accuracies=[0.1, 0.6, 0.3, 0.6, 0.2], rounds=5, store=store, keep_best="accuracy")
-    state = done.coordinator.state
-    assert (state.best, state.best_version, state.best_round) == (0.6, 2, 2)  # the first of equals
+    standing = done.coordinator.state.standing
+    assert (standing.best, standing.best_version, standing.best_round) == (0.6, 2, 2)  # the first of equals
     assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["model-000002", "model-000005"]
 
 
 def test_the_best_by_loss_is_the_lowest():
     done = run(accuracies=[0.1, 0.6, 0.3], rounds=3, keep_best="loss")
-    assert done.coordinator.state.best_version == 2
+    assert done.coordinator.state.standing.best_version == 2
 
 
 def test_evaluation_every_other_round():
@@ -148,7 +149,7 @@ def test_a_strategy_around_another_ends_as_that_one():
     inner = FedMedian(initial_parameters=ndarrays_to_parameters([np.zeros(2)]), until=Until(at_most=0.85), keep_best="loss")
     done = run_locally(Bucketing(inner), {name: Counter() for name in "ab"}, num_rounds=5)
     assert end_of(done)[0] == 2
-    assert done.coordinator.state.best_version == 2
+    assert done.coordinator.state.standing.best_version == 2
 
 
 @pytest.mark.parametrize(

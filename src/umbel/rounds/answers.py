@@ -70,7 +70,7 @@ def settle_late(run: Run, event: Replied, at: float) -> list[Command]:
     carried = s.find_carried(event.task)
     if carried is not None:
         return [Settle(event.task, Verdict.ACCEPTED), _keep_ahead(s, carried, event.reply, at)]
-    counted = {task.id: reply for task, reply in (*s.answered, *s.ahead)}
+    counted = {task.id: reply for task, reply in (*s.answered, *s.kept)}
     if event.task in counted:
         settle = Settle(event.task, Verdict.ALREADY)
     else:
@@ -87,7 +87,7 @@ def settle_late_report(run: Run, event: Reported, at: float) -> list[Command]:
     pairs = list(zip(carried, event.replies, strict=True))
     if any(carried):
         return [_keep_ahead(s, task, reply, at) for task, (_, reply) in pairs if task is not None]
-    counted = {reply.content for _, reply in (*s.answered, *s.ahead)}
+    counted = {reply.content for _, reply in (*s.answered, *s.kept)}
     contents = [reply.content for _, reply in event.replies]
     return [Discard(content) for content in contents if content is not None and content not in counted]
 
@@ -101,12 +101,12 @@ def settle_late_failure(run: Run, event: Failed, at: float) -> list[Command]:
 
 
 def publish_failure(task: Task, failure: Failure, at: float) -> Publish:
-    failed = events.TaskFailed(at, task.round, task.kind, task.client, failure.kind, failure.text, failure.detail)
+    failed = events.TaskFailed(at, task.round, task.name, task.client, failure.kind, failure.text, failure.detail)
     return Publish(failed)
 
 
 def _publish_success(task: Task, reply: Reply, at: float) -> Publish:
-    return Publish(events.TaskSucceeded(at, task.round, task.kind, task.client, reply.num_examples))
+    return Publish(events.TaskSucceeded(at, task.round, task.name, task.client, reply.num_examples))
 
 
 def _note_failure(task: Task, failure: Failure, at: float) -> list[Command]:

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
+from umbel.rounds import events
 from umbel.rounds.answers import publish_failure, take_failure, take_reply, take_report
+from umbel.rounds.asking import ask
 from umbel.rounds.ending import finish
+from umbel.rounds.exchanges import Contribution
 from umbel.rounds.messages import (
     Cancel,
+    Closed,
     Command,
     Discard,
     Failed,
     Failure,
     FailureKind,
     Joined,
-    Kind,
     Left,
     Populated,
+    Publish,
     Replied,
     Reported,
-    Step,
-    Summarize,
     Ticked,
 )
-from umbel.rounds.opening import wait
+from umbel.rounds.opening import begin_exchange, wait
 from umbel.rounds.presence import join, leave
-from umbel.rounds.state import Phase, Run
+from umbel.rounds.seeding import pass_over
+from umbel.rounds.state import Phase, Question, Run, State
 
 __all__ = [
-    "cancel_pending",
+    "discard_closed",
+    "move_on",
     "open_failed",
     "open_joined",
     "open_left",
@@ -36,9 +42,11 @@ __all__ = [
     "open_reported",
     "open_ticked",
     "progress",
-    "step",
-    "summarize",
+    "publish_closed",
+    "try_again",
 ]
+
+_NONE: Mapping[str, object] = {}
 
 
 def open_joined(run: Run, event: Joined | Populated, at: float) -> list[Command]:
@@ -68,50 +76,68 @@ def open_ticked(run: Run, _: Ticked, at: float) -> list[Command]:
 
 def progress(run: Run, at: float) -> list[Command]:
     """Closes the exchange if nothing is left to wait for."""
-    s, pace = run.state, run.rules.pace
-    if s.phase not in (Phase.FIT, Phase.EVALUATE):
+    s = run.state
+    if s.phase is not Phase.OPEN:
         return []
-    if not s.wanted or (s.kind is Kind.FIT and pace.goal is not None and len(s.results) >= pace.goal):
+    pace = run.pace
+    if not s.wanted or (pace.goal is not None and len(s.results) >= pace.goal):
         return _close(run, at, FailureKind.LATE)
     if any(s.tasks[place].client in s.pool for place in s.wanted.values()):
         return []
     # Whoever is still wanted has left. Enough answers: close with them. Not one answer: the others' work is not lost
     # by waiting for their return, so wait until a new cohort could be chosen.
-    if s.kind is Kind.EVALUATE or len(s.results) >= max(pace.quorum, 1):
+    steps = run.exchange.contributes in (Contribution.UPDATES, Contribution.ANSWERS)
+    if not steps or len(s.results) >= max(pace.quorum, 1):
         return _close(run, at, FailureKind.LEFT)
     if len(s.pool) >= max(s.needed, 1):
-        return _try_again(run, at, FailureKind.LEFT)
+        return try_again(run, at, FailureKind.LEFT)
     return []
 
 
-def step(run: Run) -> Step:
-    """The question what the updates make of the model."""
-    s = run.state
-    return Step(s.round, s.version, s.answered, s.failed)
-
-
-def summarize(run: Run) -> Summarize:
-    """The question what the clients' evaluations say together."""
-    s = run.state
-    return Summarize(s.round, s.answered, s.failed)
-
-
 def _close(run: Run, at: float, why: FailureKind) -> list[Command]:
-    s, pace = run.state, run.rules.pace
+    s, pace = run.state, run.pace
     enough = len(s.results) >= pace.quorum
-    carries = pace.carry_over and s.kind is Kind.FIT
-    commands = _carry(run, at) if carries else cancel_pending(run, at, why)
+    commands = _carry(run, at) if pace.carry_over else cancel_pending(run, at, why)
     s.wake_at = None
-    if s.kind is Kind.EVALUATE:
-        s.phase = Phase.SUMMARIZING
-        return [*commands, summarize(run)]
-    if enough:
-        s.phase = Phase.STEPPING
-        return [*commands, step(run)]
-    if s.attempt < pace.retries:
-        return commands + _try_again(run, at, why)
-    tried = f"round {s.round} got {len(s.results)} of {pace.quorum} updates in {s.attempt + 1} attempts"
-    return commands + finish(run, at, tried, error="QuorumNotMet")
+    match run.exchange.contributes:
+        case Contribution.METRICS:
+            return commands + ask(run, Question.SUMMARIZE)
+        case Contribution.PARAMETERS:
+            return commands + (ask(run, Question.STEP) if s.results else pass_over(run, at))
+    if not enough and s.attempt < pace.retries:
+        return commands + try_again(run, at, why)
+    if not enough:
+        got = f"{len(s.results)} of {pace.quorum} {run.exchange.contributes}"
+        return commands + finish(run, at, f"round {s.round} got {got} in {s.attempt + 1} attempts", error="QuorumNotMet")
+    if run.exchange.contributes is Contribution.ANSWERS:
+        commands.append(publish_closed(s.round, s.open, at))
+    return commands + move_on(run, at)
+
+
+def move_on(run: Run, at: float) -> list[Command]:
+    """Begins the next exchange before the step, or asks for the step."""
+    s, following = run.state, run.following
+    if following is None:
+        return ask(run, Question.STEP)
+    s.closed.append(s.open)
+    return begin_exchange(run, following, at)
+
+
+def publish_closed(
+    number: int, closed: Closed, at: float, *, loss: object = None, metrics: Mapping[str, object] = _NONE, note: str = ""
+) -> Publish:
+    """An exchange of this round, as it is told of when its answers have become something."""
+    counts = len(closed.results), len(closed.failures)
+    seconds = at - closed.opened_at
+    return Publish(events.ExchangeClosed(at, number, closed.exchange, *counts, seconds, loss, {**metrics}, note))
+
+
+def discard_closed(s: State) -> list[Command]:
+    """Gives up what the exchanges before the open one were answered."""
+    pairs = [pair for closed in s.closed for pair in closed.results]
+    s.closed = []
+    names = [name for task, reply in pairs for name in (task.content, reply.content)]
+    return [Discard(name) for name in dict.fromkeys(names) if name is not None]
 
 
 def _carry(run: Run, at: float) -> list[Command]:
@@ -119,7 +145,7 @@ def _carry(run: Run, at: float) -> list[Command]:
 
     Who has left, and what started from too old a version, is given up.
     """
-    s, pace = run.state, run.rules.pace
+    s, pace = run.state, run.pace
     commands: list[Command] = []
     for task in s.wanted_tasks:
         place = s.wanted.pop(task.id)
@@ -144,20 +170,21 @@ def _carry(run: Run, at: float) -> list[Command]:
     return commands
 
 
-def _try_again(run: Run, at: float, why: FailureKind) -> list[Command]:
-    """The attempt is void: nothing of it counts, and after a pause the round chooses anew."""
-    s = run.state
+def try_again(run: Run, at: float, why: FailureKind) -> list[Command]:
+    """The attempt is void: nothing of it counts, and after a pause the round chooses anew, from its first exchange on."""
+    s, first = run.state, run.rules.exchanges[0]
     commands = cancel_pending(run, at, why)
-    commands += [Discard(r.content) for r in s.results.values() if r.content is not None]
+    commands += [Discard(reply.content) for reply in s.results.values() if reply.content is not None]
+    commands += discard_closed(s)
     s.attempt += 1
     s.wake_at = at + min(2.0 ** min(s.attempt - 1, 3), 5.0)
-    return commands + wait(run, at)
+    return commands + (wait(run, at) if s.exchange == first.name else begin_exchange(run, first, at))
 
 
 def cancel_pending(run: Run, at: float, why: FailureKind) -> list[Command]:
     """Every answer still wanted is wanted no longer, and counts as a failure."""
     s = run.state
-    text = {FailureKind.LATE: f"no answer after {at - s.opened_at:.1f} s", FailureKind.LEFT: "the client went away"}[why]
+    text = "the client went away" if why is FailureKind.LEFT else f"no answer after {at - s.opened_at:.1f} s"
     commands: list[Command] = []
     for task in s.wanted_tasks:
         gone = task.client not in s.pool

@@ -5,14 +5,22 @@ The rules of this room:
 1. Whatever happened comes in through `handle(input, at)`; whatever should happen goes out as a list of commands. `at` is
    run time in seconds and is told, never asked.
 2. The same inputs in the same order give the same commands: replay and resume are nothing but feeding a journal.
-3. What the owner's code answers is an input like any other. While a question is open (CHOOSING, STEPPING, TESTING,
-   SUMMARIZING and the start of INIT), its answer is the only input that moves the machine on; the others are noted.
+3. What the owner's code answers is an input like any other. While a question is open (ASKING), its answer is the only input
+   that moves the machine on; the others are noted.
 4. Everything still owed after a crash can be read from the state: `owed()`.
 
-A run is: version 0 (from the strategy, else from one client) → central evaluation → for each round: choose, fit, step,
-central evaluation, choose, evaluate, summarize. `TRANSITIONS` below is the whole machine; docs/architecture.md draws it. In
-it stand functions of a run, an input and a time, which are in the files beside this one: each changes the state, and returns
-what should happen.
+A round is a list of exchanges (`exchanges.py`). Each goes the same way: WAITING for enough clients → ASKING whom → OPEN
+until it closes. Then the next one begins, or its answers become something: ASKING for the step, or for the summary.
+
+    version 0:  ASKING initialize → (the exchange "parameters" with one client → ASKING step →) ASKING evaluate
+    a round:    an exchange, or several → ASKING step → ASKING evaluate → the exchange "evaluate" → ASKING summarize
+
+At any moment, then: one exchange is the present one, `state.exchange`. Tasks are open while OPEN, and until the question
+after it is answered, their results are in the state. A question is open exactly while ASKING. Time matters only where
+`wake_at` says so: the pause of an attempt that came to nothing while WAITING, the deadline while OPEN.
+
+`TRANSITIONS` below is the whole machine; docs/architecture.md draws it. In it stand functions of a run, an input and a time,
+which are in the files beside this one: each changes the state, and returns what should happen.
 """
 
 from __future__ import annotations
@@ -22,16 +30,8 @@ from itertools import islice
 from typing import Any
 
 from umbel.rounds.answers import settle_late, settle_late_failure, settle_late_report
-from umbel.rounds.closing import (
-    open_failed,
-    open_joined,
-    open_left,
-    open_replied,
-    open_reported,
-    open_ticked,
-    step,
-    summarize,
-)
+from umbel.rounds.asking import form
+from umbel.rounds.closing import open_failed, open_joined, open_left, open_replied, open_reported, open_ticked
 from umbel.rounds.ending import stop
 from umbel.rounds.losing import extend, lose
 from umbel.rounds.messages import (
@@ -40,11 +40,9 @@ from umbel.rounds.messages import (
     Dispatch,
     Evaluated,
     Failed,
-    Initialize,
     Initialized,
     Input,
     Joined,
-    Kind,
     Left,
     Lost,
     Populated,
@@ -59,13 +57,12 @@ from umbel.rounds.messages import (
     Task,
     Ticked,
 )
-from umbel.rounds.opening import choose, waiting_joined, waiting_ticked
 from umbel.rounds.presence import join, leave
-from umbel.rounds.questions import chosen, evaluate, evaluated, initialized, start, stepped, summarized
-from umbel.rounds.seeding import seed_failed, seed_joined, seed_left, seed_replied, seed_reported, seed_ticked
-from umbel.rounds.state import Before, Phase, Rules, Run, State
+from umbel.rounds.questions import chosen, evaluated, initialized, start, stepped, summarized
+from umbel.rounds.state import Before, Phase, Question, Rules, Run, State
+from umbel.rounds.waiting import waiting_joined, waiting_left, waiting_ticked
 
-__all__ = ["TRANSITIONS", "Before", "Coordinator", "Phase", "Rules", "State"]
+__all__ = ["ANSWERS", "TRANSITIONS", "Before", "Coordinator", "Phase", "Question", "Rules", "State"]
 
 Handler = Callable[[Run, Any, float], list[Command]]  # each takes the type of input that it stands beside
 
@@ -88,36 +85,42 @@ _ALWAYS: dict[type, Handler] = {
     Stopped: stop,
     Lost: lose,
 }
-_OPEN: dict[type, Handler] = _ALWAYS | {
-    Joined: open_joined,
-    Populated: open_joined,
-    Left: open_left,
-    Replied: open_replied,
-    Reported: open_reported,
-    Failed: open_failed,
-    Ticked: open_ticked,
-}
 TRANSITIONS: Mapping[Phase, Mapping[type, Handler]] = {
     Phase.NEW: {Started: start},
-    Phase.INIT: _ALWAYS | {Initialized: initialized},
-    Phase.SEEDING: _ALWAYS
+    Phase.WAITING: _ALWAYS
     | {
-        Joined: seed_joined,
-        Populated: seed_joined,
-        Left: seed_left,
-        Replied: seed_replied,
-        Reported: seed_reported,
-        Failed: seed_failed,
-        Ticked: seed_ticked,
+        Joined: waiting_joined,
+        Populated: waiting_joined,
+        Left: waiting_left,
+        Ticked: waiting_ticked,
     },
-    Phase.WAITING: _ALWAYS | {Joined: waiting_joined, Populated: waiting_joined, Ticked: waiting_ticked},
-    Phase.CHOOSING: _ALWAYS | {Chosen: chosen},
-    Phase.FIT: _OPEN,
-    Phase.STEPPING: _ALWAYS | {Stepped: stepped},
-    Phase.TESTING: _ALWAYS | {Evaluated: evaluated},
-    Phase.EVALUATE: _OPEN,
-    Phase.SUMMARIZING: _ALWAYS | {Summarized: summarized},
+    Phase.ASKING: _ALWAYS
+    | {
+        Initialized: initialized,
+        Chosen: chosen,
+        Stepped: stepped,
+        Evaluated: evaluated,
+        Summarized: summarized,
+    },
+    Phase.OPEN: _ALWAYS
+    | {
+        Joined: open_joined,
+        Populated: open_joined,
+        Left: open_left,
+        Replied: open_replied,
+        Reported: open_reported,
+        Failed: open_failed,
+        Ticked: open_ticked,
+    },
     Phase.DONE: _ALWAYS | {Stopped: nothing},
+}
+# Which question each answer is to.
+ANSWERS: Mapping[type, Question] = {
+    Initialized: Question.INITIALIZE,
+    Chosen: Question.CHOOSE,
+    Stepped: Question.STEP,
+    Evaluated: Question.EVALUATE,
+    Summarized: Question.SUMMARIZE,
 }
 
 
@@ -140,10 +143,9 @@ class Coordinator:
     @property
     def between_rounds(self) -> bool:
         """Whether everything before this moment is in the model, the history and the state: nothing is under way."""
-        s = self.state
-        return s.phase is Phase.DONE or (
-            s.phase in (Phase.WAITING, Phase.CHOOSING) and s.kind is Kind.FIT and s.attempt == 0
-        )
+        s, first = self.state, self.rules.exchanges[0]
+        begins = s.phase is Phase.WAITING or s.question is Question.CHOOSE
+        return s.phase is Phase.DONE or (begins and s.exchange == first.name and s.attempt == 0)
 
     @property
     def pending(self) -> tuple[Task, ...]:
@@ -160,40 +162,27 @@ class Coordinator:
         """Whom the run waits for, in a line; "" while it waits for no client."""
         s = self.state
         match s.phase:
-            case Phase.WAITING | Phase.SEEDING if not s.wanted:
+            case Phase.WAITING:
                 return f"clients: {len(s.pool)} of {max(s.needed, 1)} available" if len(s.pool) < s.needed else ""
-            case Phase.FIT | Phase.EVALUATE | Phase.SEEDING:
+            case Phase.OPEN:
                 tasks = [s.tasks[place] for place in islice(s.wanted.values(), 10)]
                 names = [task.client + ("" if task.client in s.pool else " (gone)") for task in tasks]
                 more = f" and {len(s.wanted) - 10} more" if len(s.wanted) > 10 else ""
-                return f"{s.kind} of round {s.round} from {', '.join(names)}{more}"
+                return f"{s.exchange} of round {s.round} from {', '.join(names)}{more}"
             case _:
                 return ""
 
     def handle(self, event: Input, at: float) -> list[Command]:
         """Takes one input and answers with what should happen now, in order."""
-        handler = TRANSITIONS[self.state.phase].get(type(event))
-        if handler is None:
-            raise RuntimeError(f"{type(event).__name__} cannot happen in phase {self.state.phase}")
-        return handler(Run(self.rules, self.state), event, at)
+        s, kind = self.state, type(event)
+        handler = TRANSITIONS[s.phase].get(kind)
+        if handler is None or (kind in ANSWERS and ANSWERS[kind] is not s.question):
+            asked = "" if s.question is None else f" {s.question}"
+            raise RuntimeError(f"{kind.__name__} cannot happen in phase {s.phase}{asked}")
+        return handler(Run(self.rules, s), event, at)
 
     def owed(self) -> list[Command]:
         """What a new process has to do before it goes on: the open question, every answer still wanted, or the last word."""
-        ended = self.state.ended
-        return [*map(Dispatch, self.pending), *self._question(), *([] if ended is None else [Publish(ended)])]
-
-    def _question(self) -> list[Command]:
-        run = Run(self.rules, self.state)
-        match self.state.phase:
-            case Phase.INIT:
-                return [Initialize()]
-            case Phase.CHOOSING:
-                return [choose(run)]
-            case Phase.STEPPING:
-                return [step(run)]
-            case Phase.TESTING:
-                return [evaluate(run)]
-            case Phase.SUMMARIZING:
-                return [summarize(run)]
-            case _:
-                return []
+        s = self.state
+        question = [] if s.question is None else [form(Run(self.rules, s), s.question)]
+        return [*map(Dispatch, self.pending), *question, *([] if s.ended is None else [Publish(s.ended)])]

@@ -17,10 +17,11 @@ def stop(run: Run, event: Stopped, at: float) -> list[Command]:
 def finish(run: Run, at: float, why: str, *, error: str = "", stopped: bool = False) -> list[Command]:
     """Ends the run. What earlier rounds have left at work is given up."""
     s = run.state
-    s.phase, s.wake_at = Phase.DONE, None
+    s.enter(Phase.DONE)
+    s.wake_at = None
     s.forget_exchange()
     commands: list[Command] = [Cancel(task, why) for task in s.carried]
-    commands += [Discard(reply.content) for _, reply in s.ahead if reply.content is not None]
-    s.carried, s.ahead, s.before = [], [], None
+    commands += [Discard(reply.content) for _, reply in s.kept if reply.content is not None]
+    s.carried, s.ahead, s.closed, s.before = [], [], [], None
     s.ended = events.RunFinished(at, s.completed, why, error, stopped)
     return [*commands, Publish(s.ended)]

@@ -6,10 +6,10 @@ from msgspec.structs import replace
 
 from umbel.rounds import events
 from umbel.rounds.answers import publish_failure
-from umbel.rounds.closing import progress
-from umbel.rounds.messages import Cancel, Command, Discard, Failure, FailureKind, Kind, Lost, Publish, Resumed, Task
+from umbel.rounds.closing import progress, try_again
+from umbel.rounds.messages import Cancel, Command, Discard, Failure, FailureKind, Lost, Publish, Resumed, Task
 from umbel.rounds.opening import begin_round
-from umbel.rounds.state import Phase, Run
+from umbel.rounds.state import Phase, Question, Run
 
 __all__ = ["extend", "lose"]
 
@@ -32,8 +32,8 @@ def lose(run: Run, event: Lost, at: float) -> list[Command]:
     if s.version in event.versions:
         commands = _go_back(run, event, at)
     else:
-        if s.best_version in event.versions:
-            s.best, s.best_version, s.best_round = None, None, 0
+        if s.standing.best_version in event.versions:
+            s.standing = s.standing.without_best()
         if s.spare & set(event.versions):
             s.before = None
         commands = _do_without(run, event, at)
@@ -46,26 +46,21 @@ def _go_back(run: Run, event: Lost, at: float) -> list[Command]:
     if before is None or before.version in event.versions:
         raise RuntimeError("no version of the model is left")
     commands: list[Command] = [Cancel(task, "its round is done again") for task in s.pending]
-    replies = [*s.results.values(), *(reply for _, reply in s.ahead)]
+    replies = [*s.results.values(), *(reply for _, reply in s.kept)]
     commands += [Discard(reply.content) for reply in replies if reply.content is not None]
-    best = before.best, before.best_version, before.best_round
-    there = {None, s.best_version, before.version}.difference(event.versions)  # the others' files are removed
-    s.best, s.best_version, s.best_round = best if before.best_version in there else (None, None, 0)
-    s.version, s.completed, s.progress, s.progress_round = (
-        before.version,
-        before.completed,
-        before.progress,
-        before.progress_round,
-    )
-    s.norms = list(before.norms)
-    s.carried, s.ahead, s.measured, s.before, s.ended, s.void_rounds = [], [], {}, None, None, 0
+    there = {None, s.standing.best_version, before.version}.difference(event.versions)  # the others' files are removed
+    s.standing = before.standing if before.standing.best_version in there else before.standing.without_best()
+    s.version, s.completed, s.norms = before.version, before.completed, list(before.norms)
+    s.carried, s.ahead, s.closed, s.measured, s.before, s.ended, s.void_rounds = [], [], [], {}, None, None, 0
     commands.append(Publish(events.RunRewound(at, s.completed + 1, s.version)))
     return commands + begin_round(run, at)
 
 
 def _do_without(run: Run, event: Lost, at: float) -> list[Command]:
     """Asks again for the answers that are lost, and gives up the tasks that cannot be done any more."""
-    s, deadline = run.state, run.rules.pace.deadline
+    s = run.state
+    if {reply.content for closed in s.closed for _, reply in closed.results} & set(event.contents):
+        return try_again(run, at, FailureKind.LATE)  # its client is at another exchange of the round by now
     commands, changed = _give_up_carried(run, event, at), False
     busy = {task.client for task in s.pending}  # at another task by now
     for place, task in enumerate(s.tasks):
@@ -92,8 +87,9 @@ def _do_without(run: Run, event: Lost, at: float) -> list[Command]:
         return commands
     unanswered = (place for place in range(len(s.tasks)) if place not in s.results and place not in s.failures)
     s.wanted = {s.tasks[place].id: place for place in unanswered}
-    if s.phase is Phase.STEPPING:
-        s.phase = Phase.FIT if s.kind is Kind.FIT else Phase.SEEDING
+    if s.question is Question.STEP:
+        deadline = run.pace.deadline
+        s.enter(Phase.OPEN)
         s.wake_at = None if deadline is None else at + deadline
     return commands + progress(run, at)
 

@@ -14,6 +14,7 @@ __all__ = [
     "Cancel",
     "Choose",
     "Chosen",
+    "Closed",
     "Command",
     "Discard",
     "Dispatch",
@@ -90,7 +91,10 @@ class Failure(Struct, frozen=True):
 
 
 class Task(Struct, frozen=True):
-    """One thing asked of one client. Tasks of a round are numbered by `index`; updates are folded in that order."""
+    """One thing asked of one client. Tasks of an exchange are numbered by `index`; updates are folded in that order.
+
+    What is unset is not written: the digests of journals from before it was there stay what they were.
+    """
 
     id: str
     round: int
@@ -102,15 +106,20 @@ class Task(Struct, frozen=True):
     config: dict[str, object]
     content: str | None = None  # parameters of its own that travel instead of the model
     at: float = 0.0  # run time at which it was sent, s
-    max_norm: float | UnsetType = UNSET  # of its update; unset where no norm is worked out, and then it is not written
+    max_norm: float | UnsetType = UNSET  # of its update; unset where no norm is worked out
+    exchange: str | UnsetType = UNSET  # the name of its exchange; unset where that is the name of its kind
+
+    @property
+    def name(self) -> str:
+        """The name of its exchange."""
+        return self.kind if self.exchange is UNSET else self.exchange
 
 
 class Reply(Struct, frozen=True):
     """What a client answered, without its arrays: they are in the content named `content`, or added up with others' in the
     partial sum named `partial`.
 
-    `norm` is how far its update is from what it was given, where that was worked out. Unset, it is not written: the digests
-    of journals from before there were norms stay what they were.
+    `norm` is how far its update is from what it was given, where that was worked out.
     """
 
     num_examples: int = 0
@@ -127,6 +136,15 @@ class Member(Struct, frozen=True):
     client: str
     config: dict[str, object] = {}
     content: str | None = None
+
+
+class Closed(Struct, frozen=True):
+    """An exchange of the present round that has closed. `results` are in task order."""
+
+    exchange: str
+    results: tuple[tuple[Task, Reply], ...]
+    failures: tuple[tuple[Task, Failure], ...]
+    opened_at: float  # run time, s
 
 
 # ---- inputs
@@ -257,7 +275,10 @@ class Initialize(Struct, frozen=True):
 
 
 class Choose(Struct, frozen=True):
-    """Question: who of `available` takes part? `busy` more are at a task of an earlier round."""
+    """Question: who of `available` takes part? `busy` more are at a task of an earlier round.
+
+    `exchange` is the name of the exchange, where that is not the name of its kind, and `closed` are those before it.
+    """
 
     round: int
     kind: Kind
@@ -265,6 +286,13 @@ class Choose(Struct, frozen=True):
     version: int
     available: Clients
     busy: int = 0
+    exchange: str | UnsetType = UNSET
+    closed: tuple[Closed, ...] | UnsetType = UNSET
+
+    @property
+    def name(self) -> str:
+        """The name of the exchange."""
+        return self.kind if self.exchange is UNSET else self.exchange
 
 
 class Dispatch(Struct, frozen=True):
@@ -293,12 +321,13 @@ class Settle(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True):
-    """Question: what do these updates make of the model? `results` are in task order."""
+    """Question: what do these updates make of the model? `results` are in task order; `closed` are the other exchanges."""
 
     round: int
     version: int | None
     results: tuple[tuple[Task, Reply], ...]
     failures: tuple[tuple[Task, Failure], ...]
+    closed: tuple[Closed, ...] | UnsetType = UNSET
 
 
 class Evaluate(Struct, frozen=True):

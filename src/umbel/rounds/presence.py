@@ -12,6 +12,8 @@ __all__ = ["join", "leave"]
 def join(run: Run, event: Joined | Populated, at: float) -> list[Command]:
     s, before = run.state, len(run.state.pool)
     if isinstance(event, Joined):
+        s.refused.pop(event.client, None)  # who comes back may have parameters by now
+        s.empty.pop(event.client, None)
         s.pool.add(event.client)
         return [Publish(events.ClientJoined(at, event.client, len(s.pool)))] if len(s.pool) > before else []
     s.everybody = True

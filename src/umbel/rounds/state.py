@@ -9,23 +9,29 @@ from typing import NamedTuple
 from umbel.pace import Pace
 from umbel.population import Population
 from umbel.rounds import events
-from umbel.rounds.messages import Failure, Kind, Reply, Task
+from umbel.rounds.exchanges import FIRST_PARAMETERS, ROUND, Contribution, Exchange, check_round
+from umbel.rounds.messages import Closed, Failure, Reply, Task
+from umbel.rounds.stopping import Standing
 
-__all__ = ["Before", "Phase", "Rules", "Run", "State"]
+__all__ = ["Before", "Phase", "Question", "Rules", "Run", "State"]
 
 
 class Phase(StrEnum):
     NEW = "new"
-    INIT = "init"  # question: has the strategy parameters?
-    SEEDING = "seeding"  # one client is asked for its parameters, or none is there to ask
-    WAITING = "waiting"  # too few clients, or a void attempt backs off
-    CHOOSING = "choosing"  # question: whom?
-    FIT = "fit"  # the cohort trains
-    STEPPING = "stepping"  # question: what do the updates make of the model?
-    TESTING = "testing"  # question: how good is it by the owner's own data?
-    EVALUATE = "evaluate"  # the cohort evaluates
-    SUMMARIZING = "summarizing"  # question: what do the evaluations say together?
+    WAITING = "waiting"  # for clients, or until a void attempt has backed off
+    ASKING = "asking"  # the owner's code
+    OPEN = "open"  # clients work for an exchange
     DONE = "done"
+
+
+class Question(StrEnum):
+    """What the owner's code can be asked."""
+
+    INITIALIZE = "initialize"  # has the strategy parameters?
+    CHOOSE = "choose"  # whom?
+    STEP = "step"  # what do the updates make of the model?
+    EVALUATE = "evaluate"  # how good is it by the owner's own data?
+    SUMMARIZE = "summarize"  # what do the evaluations say together?
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,13 @@ class Rules:
     run: str
     min_available: int
     pace: Pace
+    exchanges: tuple[Exchange, ...] = ROUND
+    first: Exchange = FIRST_PARAMETERS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exchanges", tuple(exchange.under(self.pace) for exchange in self.exchanges))
+        object.__setattr__(self, "first", self.first.under(self.pace))
+        check_round(self.exchanges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +56,7 @@ class Before:
 
     version: int
     completed: int
-    progress: float | None
-    progress_round: int
-    best: float | None
-    best_version: int | None
-    best_round: int
+    standing: Standing
     norms: tuple[float, ...]
 
 
@@ -57,9 +66,10 @@ class State:
 
     num_rounds: int
     phase: Phase = Phase.NEW
+    question: Question | None = None  # that is open, exactly while ASKING
     pool: Population = field(default_factory=Population)  # present clients
     round: int = 0
-    kind: Kind = Kind.PARAMETERS  # of the open exchange
+    exchange: str = FIRST_PARAMETERS.name  # that is waited for, asked about or open, or was it last
     attempt: int = 0
     version: int | None = None  # newest version of the model
     needed: int = 0  # clients that must be there before the next choice
@@ -69,16 +79,13 @@ class State:
     wanted: dict[str, int] = field(default_factory=dict)  # id → place in `tasks` of those still unanswered, in task order
     results: dict[int, Reply] = field(default_factory=dict)  # by place in `tasks`
     failures: dict[int, Failure] = field(default_factory=dict)
+    closed: list[Closed] = field(default_factory=list)  # the exchanges before it of the same step
     carried: list[Task] = field(default_factory=list)  # fit tasks of earlier rounds that are still at work
     ahead: list[tuple[Task, Reply]] = field(default_factory=list)  # and the answers of those that are not
     refused: dict[str, None] = field(default_factory=dict)  # clients without parameters to give
     completed: int = 0  # rounds
     measured: dict[str, float | None] = field(default_factory=dict)  # the watched metrics of this round; None: no number
-    progress: float | None = None  # the best of the metric that may end the run, and the round that had it
-    progress_round: int = 0
-    best: float | None = None  # the best of the metric by which a version is kept, its version and its round
-    best_version: int | None = None
-    best_round: int = 0
+    standing: Standing = field(default_factory=Standing)
     ended: events.RunFinished | None = None  # how, once it is
     void_rounds: int = 0  # in a row, up to now
     norms: list[float] = field(default_factory=list)  # of accepted updates, where the limit is made from them
@@ -87,34 +94,11 @@ class State:
     before: Before | None = None  # the newest version
     losses: int = 0  # so often has something been lost
 
-    @property
-    def contents(self) -> frozenset[str]:
-        """Names of the updates and own parameters that are still needed."""
-        replies = [*self.results.values(), *(reply for _, reply in self.ahead)]
-        tasks = [*self.tasks, *self.carried]
-        names = (*(reply.content for reply in replies), *(task.content for task in tasks))
-        return frozenset(name for name in names if name is not None)
+    def enter(self, phase: Phase, question: Question | None = None) -> None:
+        self.phase, self.question = phase, question
 
-    @property
-    def versions(self) -> frozenset[int]:
-        """The versions of the model that are still needed: the newest, the best, and those that tasks have started from."""
-        working = (task for place, task in enumerate(self.tasks) if place not in self.failures)
-        tasks = [*working, *self.carried, *(task for task, _ in self.ahead)]
-        found = (self.version, self.best_version, *(task.version for task in tasks))
-        return frozenset(version for version in found if version is not None)
-
-    @property
-    def here(self) -> Before | None:
-        """What is true now, for when the run goes back to the newest version; None without one."""
-        if self.version is None:
-            return None
-        best = self.best, self.best_version, self.best_round
-        return Before(self.version, self.completed, self.progress, self.progress_round, *best, tuple(self.norms))
-
-    @property
-    def spare(self) -> frozenset[int]:
-        """The version that is kept for the case that the newest is lost."""
-        return frozenset() if self.before is None else frozenset({self.before.version})
+    def forget_exchange(self) -> None:
+        self.tasks, self.wanted, self.results, self.failures = [], {}, {}, {}
 
     @property
     def pending(self) -> tuple[Task, ...]:
@@ -136,12 +120,45 @@ class State:
         """Tasks of the exchange that have failed, in task order."""
         return tuple((task, self.failures[place]) for place, task in enumerate(self.tasks) if place in self.failures)
 
+    @property
+    def open(self) -> Closed:
+        """The open exchange, as it is when it closes."""
+        return Closed(self.exchange, self.answered, self.failed, self.opened_at)
+
+    @property
+    def kept(self) -> list[tuple[Task, Reply]]:
+        """What has been answered beside the open exchange: in those before it, and for the next round."""
+        return [*(pair for closed in self.closed for pair in closed.results), *self.ahead]
+
     def find_carried(self, task_id: str) -> Task | None:
         """The carried task of this id."""
         return next((task for task in self.carried if task.id == task_id), None)
 
-    def forget_exchange(self) -> None:
-        self.tasks, self.wanted, self.results, self.failures = [], {}, {}, {}
+    @property
+    def contents(self) -> frozenset[str]:
+        """Names of the updates and own parameters that are still needed."""
+        replies = [*self.results.values(), *(reply for _, reply in self.kept)]
+        tasks = [*self.tasks, *self.carried]
+        names = (*(reply.content for reply in replies), *(task.content for task in tasks))
+        return frozenset(name for name in names if name is not None)
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The versions of the model that are still needed: the newest, the best, and those that tasks have started from."""
+        working = (task for place, task in enumerate(self.tasks) if place not in self.failures)
+        tasks = [*working, *self.carried, *(task for task, _ in self.kept)]
+        found = (self.version, self.standing.best_version, *(task.version for task in tasks))
+        return frozenset(version for version in found if version is not None)
+
+    @property
+    def here(self) -> Before | None:
+        """What is true now, for when the run goes back to the newest version; None without one."""
+        return None if self.version is None else Before(self.version, self.completed, self.standing, tuple(self.norms))
+
+    @property
+    def spare(self) -> frozenset[int]:
+        """The version that is kept for the case that the newest is lost."""
+        return frozenset() if self.before is None else frozenset({self.before.version})
 
 
 class Run(NamedTuple):
@@ -149,3 +166,32 @@ class Run(NamedTuple):
 
     rules: Rules
     state: State
+
+    @property
+    def exchange(self) -> Exchange:
+        """The exchange that is waited for, asked about or open, or was it last."""
+        named = (exchange for exchange in self.rules.exchanges if exchange.name == self.state.exchange)
+        return next(named, self.rules.first)
+
+    @property
+    def pace(self) -> Pace:
+        """When it closes."""
+        pace = self.exchange.pace
+        assert pace is not None  # `Rules` has seen to it
+        return pace
+
+    @property
+    def following(self) -> Exchange | None:
+        """The exchange after it, where that comes before the step."""
+        exchanges = self.rules.exchanges
+        following = exchanges[exchanges.index(self.exchange) + 1]
+        return None if following.contributes is Contribution.METRICS else following
+
+    @property
+    def updates(self) -> Closed:
+        """The exchange of this round that contributes the updates, or the first parameters."""
+        s = self.state
+        if self.exchange.contributes is not Contribution.ANSWERS:
+            return s.open
+        named = {exchange.name for exchange in self.rules.exchanges if exchange.contributes is Contribution.UPDATES}
+        return next(closed for closed in s.closed if closed.exchange in named)

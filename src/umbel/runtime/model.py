@@ -262,7 +262,8 @@ def _blocks(source: Source, size: int) -> Iterator[memoryview]:
 
 def kept_best(state: State, folder: Path) -> list[str]:
     """Where the best version is, in a line; nothing where none was kept."""
-    if state.best_version is None:
+    standing = state.standing
+    if standing.best_version is None:
         return []
-    path = folder / f"{GlobalModel.name(state.best_version)}.safetensors"
-    return [f"Best:  {path}, after round {state.best_round} ({state.best:g})"]
+    path = folder / f"{GlobalModel.name(standing.best_version)}.safetensors"
+    return [f"Best:  {path}, after round {standing.best_round} ({standing.best:g})"]

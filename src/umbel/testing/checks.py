@@ -18,8 +18,7 @@ from umbel.exchange import Config, Metrics
 from umbel.optimizers import sgd
 from umbel.params import NDArray, NDArrays, Params
 from umbel.rng import frozen_stream
-from umbel.rounds.coordinator import Coordinator, Phase, Rules
-from umbel.rounds.messages import Kind
+from umbel.rounds.coordinator import Coordinator, Phase
 from umbel.runtime.contents import MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.strategies.base import Strategy
@@ -200,9 +199,9 @@ def _learners(count: int, best: NDArray, *, rate: float = 0.1, broken: float = 0
 def _between_rounds(done: LocalRun, rounds: int, clients: int) -> Coordinator:
     """The coordinator of a run that has ended, as one that waits for its next round."""
     state = copy.deepcopy(done.coordinator.state)
-    state.num_rounds, state.phase, state.kind = rounds, Phase.WAITING, Kind.FIT
+    state.num_rounds, state.phase, state.exchange = rounds, Phase.WAITING, done.coordinator.rules.exchanges[0].name
     state.round, state.attempt, state.needed = state.completed + 1, 0, clients
-    return Coordinator(Rules(run="run", min_available=clients, pace=done.coordinator.rules.pace), state)
+    return Coordinator(done.coordinator.rules, state)
 
 
 def _near(one: NDArray, other: NDArray) -> bool:

@@ -6,6 +6,7 @@ Versions of the schema:
 2. a snapshot's pool is a population; a client manager's order has changed with it
 3. digests of commands in the journal, several snapshots per run, the audit; the rules of a run are values, not a text
 4. a History that grows by rows; checks of rows, and the sums of content files
+5. a state has five phases, an open question, the name of its exchange, and how the run stands by what it watches
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sqlalchemy as sa
 
 from umbel.errors import StoreError
 from umbel.runtime.failpoints import failpoint
+from umbel.runtime.stores.codec import check_of
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -37,7 +39,7 @@ __all__ = [
     "version_of",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _all = sa.MetaData()
 
@@ -153,11 +155,13 @@ def migrate(connection: sa.Connection, version: int) -> None:
         connection.execute(sa.schema.CreateTable(audit))
         connection.execute(sa.schema.CreateTable(states, if_not_exists=True))  # some of version 2 have it
         _add(connection, journal.c.said)
-    for table in (runs, journal, states):
-        if table.c.checked.name not in _columns(connection, table):
-            _add(connection, table.c.checked)
-    _move_histories(connection, version)
-    connection.execute(sa.schema.CreateTable(contents))
+    if version < 4:
+        for table in (runs, journal, states):
+            if table.c.checked.name not in _columns(connection, table):
+                _add(connection, table.c.checked)
+        _move_histories(connection, version)
+        connection.execute(sa.schema.CreateTable(contents))
+    _mend_states(connection)
     if version < 3:
         for run, text in connection.execute(sa.select(runs.c.run, runs.c.fingerprint)).all():
             changed = json.dumps(_with_rules(json.loads(text)))
@@ -174,7 +178,6 @@ def _move_histories(connection: sa.Connection, version: int) -> None:
     connection.exec_driver_sql(f"DROP TABLE {snapshots.name}")
     connection.execute(sa.schema.CreateTable(snapshots))
     connection.execute(sa.schema.CreateTable(history))
-    failpoint("migration.inside-transaction")
     told: Counter[str] = Counter()
     for run, seq, at, state, body, kept in rows:
         told[run] += 1
@@ -197,6 +200,45 @@ def _with_population(state: bytes) -> bytes:
     """Version 1 had the names of the clients that are present, by arrival."""
     values = msgspec.msgpack.decode(state)
     values["pool"] = {"numbered": 0, "named": values["pool"], "away": {}}
+    return msgspec.msgpack.encode(values)
+
+
+# Until version 4: phase → the phase now, and the question that is open.
+_PHASES = {
+    "new": ("new", None),
+    "init": ("asking", "initialize"),
+    "waiting": ("waiting", None),
+    "choosing": ("asking", "choose"),
+    "fit": ("open", None),
+    "stepping": ("asking", "step"),
+    "testing": ("asking", "evaluate"),
+    "evaluate": ("open", None),
+    "summarizing": ("asking", "summarize"),
+    "done": ("done", None),
+}
+
+
+def _mend_states(connection: sa.Connection) -> None:
+    """Brings the states of snapshots from version 4 to version 5."""
+    for row in connection.execute(snapshots.select()).all():
+        failpoint("migration.inside-transaction")
+        values = row.run, row.seq, row.at, row.state, row.told, row.frozen
+        if row.checked not in (None, check_of(*values)):  # damaged, and it is the reader's to say so
+            continue
+        state = _with_exchange(row.state)
+        checked = None if row.checked is None else check_of(*values[:3], state, *values[4:])
+        this = snapshots.update().where(snapshots.c.run == row.run, snapshots.c.seq == row.seq)
+        connection.execute(this.values(state=state, checked=checked))
+
+
+def _with_exchange(state: bytes) -> bytes:
+    values = msgspec.msgpack.decode(state)
+    phase, values["exchange"] = values["phase"], values.pop("kind")
+    seeding = "open" if values["wanted"] else "waiting", None
+    values["phase"], values["question"] = seeding if phase == "seeding" else _PHASES[phase]
+    for held in filter(None, (values, values.get("before"))):
+        names = ("progress", "progress_round", "best", "best_version", "best_round")
+        held["standing"] = {name: held.pop(name) for name in names if name in held}
     return msgspec.msgpack.encode(values)
 
 
