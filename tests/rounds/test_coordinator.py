@@ -15,6 +15,7 @@ from umbel.pace import Pace
 from umbel.population import Clients
 from umbel.rounds import events
 from umbel.rounds.coordinator import ANSWERS, TRANSITIONS, Coordinator, Phase, Question, Rules, State
+from umbel.rounds.exchanges import EVALUATE, FIT, Exchange, To
 from umbel.rounds.messages import (
     Cancel,
     Choose,
@@ -980,6 +981,147 @@ def test_where_nothing_is_left_to_wait_for_the_round_closes():
     assert [type(command) for command in story.say(Lost(("own",)))] == [Cancel, Publish]
     assert story.moment is Moment.STEPPING
     assert [type(command) for command in story.coordinator.owed()] == [Step]
+
+
+# ---- a round of several exchanges
+
+KEYS = Exchange("keys", Kind.PROPERTIES)
+UNMASK = Exchange("unmask", Kind.EVALUATE, To.SURVIVORS)
+SECRET = (KEYS, replace(FIT, to=To.SURVIVORS), UNMASK, EVALUATE)
+
+
+def secret(*, pace: Pace = CLASSIC, exchanges: tuple[Exchange, ...] = SECRET, rounds: int = 1) -> Story:
+    """A run whose clients a, b and c are there, and whose first round asks for keys."""
+    story = Story(rounds=rounds)
+    rules = Rules(run="run", min_available=2, pace=pace, exchanges=exchanges)
+    story.coordinator = Coordinator(rules, State(num_rounds=rounds))
+    story.say(Started(), Initialized(True), Populated(names=("a", "b", "c")), Evaluated())
+    return story
+
+
+def three(name: str, *clients: str) -> Chosen:
+    return Chosen(tuple(Member(client, {"for": name}) for client in clients))
+
+
+def said(story: Story, name: str, *indices: int, attempt: int = 0) -> list[Command]:
+    content = "update" if name == "fit" else None
+    answers = [(f"run.1.{name}.{attempt}.{i}", content and f"{content} {i}") for i in indices]
+    return story.say(*(Replied(task_id, Reply(1, 0.5, {"said": name}, made)) for task_id, made in answers))
+
+
+def clients_of(results: tuple[tuple[Task, object], ...]) -> list[str]:
+    return [asked.client for asked, _ in results]
+
+
+def test_the_exchanges_of_a_round_follow_each_other_and_the_step_has_what_all_were_answered():
+    story = secret()
+    assert story.coordinator.owed() == [Choose(1, Kind.PROPERTIES, 0, 0, Clients(0, ["a", "b", "c"]), exchange="keys")]
+    chosen, *sent = story.say(three("keys", "c", "a", "b"), at=1.0)
+    assert chosen == Publish(events.CohortChosen(1.0, 1, "keys", 0, ("c", "a", "b"), 3))
+    assert [(c.task.id, c.task.kind, c.task.name, c.task.version) for c in sent] == [
+        (f"run.1.keys.0.{i}", Kind.PROPERTIES, "keys", None) for i in range(3)
+    ]
+    assert story.coordinator.waiting_for == "keys of round 1 from c, a, b"
+    said(story, "keys", 0, 1)
+    why = Failure(FailureKind.RAISED, "no")
+    *_, closed, choose = story.say(Failed("run.1.keys.0.2", why), at=3.0)
+    assert closed == Publish(events.ExchangeClosed(3.0, 1, "keys", 2, 1, 2.0))
+    assert (choose.name, choose.available) == ("fit", Clients(0, ["a", "c"]))  # b has not survived
+    assert [(each.exchange, clients_of(each.results), clients_of(each.failures)) for each in choose.closed] == [
+        ("keys", ["c", "a"], ["b"])
+    ]
+
+    story.say(three("fit", "a", "c"), at=4.0)
+    assert said(story, "fit", 0, 1)[-1].name == "unmask"
+    assert story.state.contents == {"update 0", "update 1"}
+    story.say(three("unmask", "a", "c"), at=5.0)
+    *_, closed, step = said(story, "unmask", 0, 1)
+    assert closed.event.kind == "unmask"
+    assert [reply.content for _, reply in step.results] == ["update 0", "update 1"]
+    assert [each.exchange for each in step.closed] == ["keys", "unmask"]
+    assert [clients_of(each.results) for each in step.closed] == [["c", "a"], ["a", "c"]]
+    assert story.coordinator.owed() == [step]
+    closed, evaluate = story.say(Stepped(1, {"loss": 1.0}), at=7.0)
+    assert closed == Publish(events.ExchangeClosed(7.0, 1, "fit", 2, 0, 3.0, None, {"loss": 1.0}))
+    assert evaluate == Evaluate(1, 1)
+    assert (story.state.closed, story.state.contents) == ([], frozenset())
+
+
+def test_an_exchange_may_be_to_all_who_were_asked_and_are_there():
+    story = secret(exchanges=(KEYS, replace(FIT, to=To.ASKED), EVALUATE))
+    story.say(three("keys", "a", "b", "c"), Left("c"), Failed("run.1.keys.0.1", Failure(FailureKind.RAISED, "no")))
+    assert said(story, "keys", 0)[-1].available == Clients(0, ["a", "b"])
+
+
+def test_a_strategy_may_skip_an_exchange():
+    story = secret()
+    assert story.say(Chosen())[-1].name == "fit"  # nobody has keys
+    assert story.say(Chosen()) == [Evaluate(1, 0)]  # and so nobody trains
+
+
+def test_a_strategy_that_wants_more_survivors_than_there_are_gets_none():
+    story = secret()
+    story.say(three("keys", "a", "b"))
+    said(story, "keys", 0, 1)
+    assert story.say(Chosen(needs=9)) == [Evaluate(1, 0)]
+
+
+def test_without_enough_answers_the_round_begins_again_with_its_first_exchange():
+    story = secret(exchanges=(*SECRET[:2], replace(UNMASK, pace=Pace(quorum=2, retries=1)), EVALUATE))
+    for name in ("keys", "fit"):
+        story.say(three(name, "a", "b"))
+        said(story, name, 0, 1)
+    story.say(three("unmask", "a", "b"))
+    said(story, "unmask", 0)
+    commands = story.say(Failed("run.1.unmask.0.1", Failure(FailureKind.RAISED, "no")))
+    assert [c for c in commands if isinstance(c, Discard)] == [Discard("update 0"), Discard("update 1")]
+    assert (story.state.phase, story.state.exchange, story.state.attempt) == (Phase.WAITING, "keys", 1)
+    assert story.say(Ticked(), at=1.0)[-1].name == "keys"
+    for name in ("keys", "fit"):
+        story.say(three(name, "a", "b"))
+        said(story, name, 0, 1, attempt=1)
+    story.say(three("unmask", "a", "b"), *(Failed(f"run.1.unmask.1.{i}", Failure(FailureKind.RAISED, "no")) for i in (0, 1)))
+    (ended,) = story.coordinator.owed()
+    assert (ended.event.error, ended.event.why) == ("QuorumNotMet", "round 1 got 0 of 2 answers in 2 attempts")
+
+
+def test_an_update_that_is_lost_in_a_later_exchange_begins_the_round_again():
+    story = secret()
+    for name in ("keys", "fit"):
+        story.say(three(name, "a", "b"))
+        said(story, name, 0, 1)
+    assert story.say(Lost(("update 1",))) == [Discard("update 0"), Discard("update 1")]
+    assert (story.state.phase, story.state.exchange, story.state.attempt) == (Phase.WAITING, "keys", 1)
+
+
+def test_a_version_that_is_lost_in_a_later_exchange_takes_the_round_with_it():
+    story = secret(rounds=2)
+    for name in ("keys", "fit", "unmask"):
+        story.say(three(name, "a", "b"))
+        said(story, name, 0, 1)
+    story.say(Stepped(1), Evaluated(), Chosen(), three("keys", "a"))
+    assert (story.state.round, story.state.version) == (2, 1)
+    story.say(Lost((), (1,)))
+    assert (story.state.round, story.state.version, story.state.closed) == (1, 0, [])
+    assert story.coordinator.owed()[-1].name == "keys"
+
+
+@pytest.mark.parametrize(
+    ("exchanges", "why"),
+    [
+        ((FIT,), "then the evaluation"),
+        ((KEYS, EVALUATE), "of which one is FIT"),
+        ((FIT, FIT, EVALUATE), "told apart by names"),
+        ((Exchange("parameters", Kind.EVALUATE), FIT, EVALUATE), "told apart by names"),
+        ((Exchange("a.b", Kind.EVALUATE), FIT, EVALUATE), "words"),
+        ((replace(KEYS, contributes=FIT.contributes), FIT, EVALUATE), "'keys' answers"),
+        ((replace(FIT, to=To.SURVIVORS), EVALUATE), "nobody was asked before"),
+        ((replace(FIT, pace=Pace(goal=1, carry_over=True)), KEYS, EVALUATE), "last exchange before a step"),
+    ],
+)
+def test_a_list_that_is_no_round_is_refused(exchanges, why):
+    with pytest.raises(ValueError, match=why):
+        Rules(run="run", min_available=1, pace=CLASSIC, exchanges=exchanges)
 
 
 # ---- the table

@@ -8,10 +8,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
 from umbel.rounds.events import RunFinished
+from umbel.rounds.exchanges import EVALUATE, FIT, ROUND, Exchange, To
 from umbel.rounds.messages import (
     Cancel,
     Choose,
@@ -47,6 +49,12 @@ from umbel.rounds.messages import (
 )
 from umbel.runtime.stores.codec import decode_input, decode_state, encode
 
+KEYS, UNMASK = Exchange("keys", Kind.PROPERTIES), Exchange("unmask", Kind.EVALUATE, To.ASKED, pace=Pace(quorum=1))
+ROUNDS = {
+    "fit": ROUND,
+    "candidates": (Exchange("candidates", Kind.EVALUATE), FIT, EVALUATE),
+    "keys": (KEYS, replace(FIT, to=To.SURVIVORS), UNMASK, EVALUATE),
+}
 QUESTIONS = (Initialize, Choose, Step, Evaluate, Summarize)
 CLIENTS = [f"client-{letter}" for letter in "abcde"]
 
@@ -74,9 +82,10 @@ failures = st.builds(Failure, st.sampled_from([FailureKind.RAISED, FailureKind.R
 class Run(RuleBasedStateMachine):
     """A coordinator, its journal, and a transport and an owner that do whatever hypothesis likes."""
 
-    @initialize(pace=paces, rounds=st.integers(0, 3), min_available=st.integers(0, 3))
-    def start(self, pace, rounds, min_available):
-        self.rules = Rules(run="run", min_available=min_available, pace=pace)
+    @initialize(pace=paces, rounds=st.integers(0, 3), min_available=st.integers(0, 3), exchanges=st.sampled_from([*ROUNDS]))
+    def start(self, pace, rounds, min_available, exchanges):
+        exchanges = ROUNDS["candidates" if pace.carry_over and exchanges == "keys" else exchanges]
+        self.rules = Rules(run="run", min_available=min_available, pace=pace, exchanges=exchanges)
         self.rounds = rounds
         self.coordinator = self.fresh()
         self.at = 0.0
@@ -246,6 +255,12 @@ class Run(RuleBasedStateMachine):
         assert self.rules.pace.carry_over or not (s.carried or s.ahead)
         assert {task.id for task in s.carried} <= {task.id for task in self.coordinator.pending}
         assert {task.version for task in self.coordinator.pending} - {None} <= s.versions
+
+    @invariant()
+    def what_was_answered_in_a_round_is_kept_until_its_step(self):
+        s = self.coordinator.state
+        names = [exchange.name for exchange in self.rules.exchanges]
+        assert [closed.exchange for closed in s.closed] == (names[: names.index(s.exchange)] if s.closed else [])
 
     @invariant()
     def no_answer_counts_twice(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import shutil
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 
 from umbel.common import ndarrays_to_parameters
-from umbel.errors import RunLocked, RunMismatch, StoreError
+from umbel.errors import RunLocked, RunMismatch, StoreError, StrategyError
+from umbel.rounds.coordinator import Rules
+from umbel.rounds.exchanges import FIT
 from umbel.rounds.messages import Joined, Replied, Reply, Started
 from umbel.runtime import runs
 from umbel.runtime.runs import fingerprint, open_run
 from umbel.runtime.stores.base import Entry, Keeping
-from umbel.server.strategy import FedAvg, FedBuff
+from umbel.server.strategy import FedAvg, FedBuff, PowerOfChoice
+from umbel.strategies.base import round_of
 
 
 def mine(strategy=None, *, seed=0, port=8080, num_rounds=3, timeout=None):
@@ -401,3 +405,26 @@ def test_a_run_that_has_been_audited_stays_so(folder, script, caplog):
 
 def test_names_of_runs_do_not_collide(folder, script):
     assert len({started(folder, fresh=True) for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize("strategy", [FedAvg(), PowerOfChoice(FedAvg(), candidates=3), FedBuff()])
+def test_the_rules_that_are_written_are_those_of_the_run(strategy):
+    written = json.loads(json.dumps(mine(strategy)))
+    least = strategy.min_available_clients
+    rules = Rules(run="run", min_available=least, pace=strategy.pace, exchanges=round_of(strategy))
+    assert runs.rules_of("run", written) == rules
+    assert ("exchanges" in written["rules"]) is (type(strategy).__name__ == "PowerOfChoice")
+
+
+def test_exchanges_of_a_strategy_that_are_no_round_are_refused_before_anything_starts():
+    class Twice(FedAvg):
+        exchanges = (FIT, FIT)
+
+    with pytest.raises(StrategyError, match=r"Twice.exchanges: exchanges are told apart by names"):
+        mine(Twice())
+
+
+def test_a_run_of_other_exchanges_is_another_run():
+    fit, asks = mine(), mine(PowerOfChoice(FedAvg(), candidates=3))
+    (difference,) = [text for text in runs._differences(fit, asks) if text.startswith("rules")]
+    assert difference.endswith("candidates → fit → evaluate now")

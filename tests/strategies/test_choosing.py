@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from umbel.common import ndarrays_to_parameters
+from umbel.errors import StrategyError
 from umbel.population import Clients
-from umbel.rounds.events import TaskSucceeded
+from umbel.rounds.coordinator import Rules
+from umbel.rounds.events import CohortChosen, TaskSucceeded
+from umbel.rounds.messages import Replied, Reported
+from umbel.runtime.contents import FileContents
+from umbel.runtime.resume import restored
+from umbel.runtime.stores.database import Database
+from umbel.runtime.stores.sql import SqlStore
 from umbel.selectors import Selector, everyone, only, weighted
 from umbel.server.strategy import FedAvg, Krum, PowerOfChoice
+from umbel.strategies.base import round_of
 from umbel.strategies.clients import NotEnoughClients, SimpleClientManager
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
@@ -104,3 +113,60 @@ def test_fewer_candidates_than_the_cohort_are_as_many_as_the_cohort():
     assert len(names(run_locally(strategy, clients(6)))) == 3
     with pytest.raises(ValueError, match="candidates=0"):
         PowerOfChoice(FedAvg(), candidates=0)
+
+
+def test_all_candidates_are_asked_at_once_in_an_exchange_of_their_own():
+    strategy = PowerOfChoice(FedAvg(fraction_fit=0.1, min_fit_clients=2, **start()), candidates=4)
+    run = run_locally(strategy, {**clients(6), "1": Learner(1, fails=True)}, num_rounds=2)
+    chosen = [(event.kind, len(event.clients)) for event in run.events if isinstance(event, CohortChosen)]
+    assert chosen == [("candidates", 4), ("fit", 2)] * 2
+    assert {(note.kind, note.client) for note in run.history.failures} <= {("candidates", "1")}
+    assert (run.history.losses_distributed, run.history.metrics_distributed) == ([], {})
+
+
+class Dies(SqlStore):
+    """Ends its process, so to say, when so many replies are in the journal."""
+
+    def __init__(self, *where, after):
+        super().__init__(*where)
+        self.after = after
+
+    def write(self, entries, snapshot=None):
+        super().write(entries, snapshot)
+        self.after -= sum(isinstance(entry.event, (Replied, Reported)) for entry in entries)
+        if self.after <= 0:
+            raise SystemExit
+
+
+def rounds_of(strategy, members, folder, after=10**9):
+    """Three rounds, or as much of them as is done until so many replies have come, or what was left of them."""
+    with contextlib.closing(Database(f"sqlite:///{folder / 'runs.sqlite'}")) as database:
+        if not database.runs():
+            database.add("run", {})
+        store = Dies(database, "run", FileContents(folder / "run"), after=after)
+        rules = Rules(run="run", min_available=len(members), pace=strategy.pace, exchanges=round_of(strategy))
+        coordinator = restored(store.load(), rules, 3).coordinator
+        try:
+            return run_locally(strategy, members, num_rounds=3, store=store, coordinator=coordinator)
+        finally:
+            store.close()
+
+
+@pytest.mark.parametrize("after", range(1, 24, 3))
+def test_a_candidate_that_has_told_its_loss_is_not_asked_again_by_a_server_that_resumes(tmp_path, after):
+    strategy = PowerOfChoice(FedAvg(fraction_fit=0.1, min_fit_clients=2, **start()), candidates=6)
+    whole, members = run_locally(strategy, clients(6), num_rounds=3), clients(6)
+    with contextlib.suppress(SystemExit):
+        rounds_of(strategy, members, tmp_path, after)
+    again = rounds_of(strategy, members, tmp_path)
+    assert again.arrays[0].tobytes() == whole.arrays[0].tobytes()
+    assert [member.evaluated for member in members.values()] == [3] * 6
+
+
+def test_a_strategy_that_holds_a_power_of_choice_and_does_not_pass_on_its_exchanges_is_told_so():
+    class Holds(FedAvg):
+        def configure_fit(self, *asked):
+            return PowerOfChoice(FedAvg(**start()), candidates=3).configure_fit(*asked)
+
+    with pytest.raises(StrategyError, match="passes on exchanges and configure_exchange"):
+        run_locally(Holds(**start()), clients(3))

@@ -120,7 +120,10 @@ def made(name):
     return getattr(strategies, name)(**KEYWORDS.get(name, {}), **common)
 
 
-def over_http(name):
+def over_http(name, client=None):
+    """The History of a run over HTTP: of a strategy by its name, or of this one, with clients that `client` makes."""
+    strategy = made(name) if isinstance(name, str) else name
+    client = client or partial(client_of, name)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -129,12 +132,12 @@ def over_http(name):
     def serve():
         config = fl.server.ServerConfig(num_rounds=ROUNDS)
         histories.append(
-            fl.server.start_server(server_address=address, config=config, strategy=made(name), seed=5, store=None)
+            fl.server.start_server(server_address=address, config=config, strategy=strategy, seed=5, store=None)
         )
 
     threads = [threading.Thread(target=serve)]
-    for client in map(str, range(CLIENTS)):
-        options = {"server_address": address, "client": client_of(name, client), "client_id": client}
+    for each in map(str, range(CLIENTS)):
+        options = {"server_address": address, "client": client(each), "client_id": each}
         threads.append(threading.Thread(target=fl.client.start_client, kwargs=options))
     for thread in threads:
         thread.start()
@@ -172,6 +175,24 @@ def test_over_http_and_simulated_it_makes_the_same_versions(name):
     versions = [crc for _, crc in history.losses_centralized]
     assert len(set(versions)) == len(versions) == ROUNDS + (name != "FedXgbBagging")  # which judges no empty model
     assert simulated(name, "inline") == history
+
+
+def test_candidates_evaluate_at_the_same_time():
+    """Each waits for all the others to be asked."""
+    met = threading.Barrier(CLIENTS, timeout=30)
+
+    class Meets(fl.client.NumPyClient):
+        def fit(self, parameters, config):
+            return parameters, 1, {}
+
+        def evaluate(self, parameters, config):
+            met.wait()
+            return 0.5, 1, {}
+
+    few = {"fraction_fit": 0.1, "min_fit_clients": 2, "fraction_evaluate": 0.0, "min_available_clients": CLIENTS}
+    initial = fl.common.ndarrays_to_parameters([np.zeros(3, np.float32)])
+    strategy = strategies.PowerOfChoice(strategies.FedAvg(initial_parameters=initial, **few), candidates=CLIENTS)
+    assert over_http(strategy, lambda _: Meets()).failures == []
 
 
 def test_over_http_and_simulated_the_same_updates_are_too_large():

@@ -37,9 +37,17 @@ class Contribution(StrEnum):
 
 
 class Exchange(Struct, frozen=True):
-    """One question to many clients. `kind` is what each is asked to do, `name` tells it from the others of a round.
+    """One question to many clients.
 
-    `pace` says when it closes; None takes the run's, of which only the deadline is for exchanges that make no updates.
+    - `name` tells it from the others of a round.
+    - `kind`: what each client is asked to do: `Kind.PROPERTIES` its `get_properties`, `Kind.EVALUATE` its `evaluate`,
+      `Kind.FIT` its `fit`.
+    - `to`: among whom it chooses.
+    - `contributes`: what its answers become. One of a strategy's own contributes answers.
+    - `pace`: when it closes. None waits for all, or for the run's deadline; `FIT` takes the run's pace.
+
+    >>> Exchange("keys", Kind.PROPERTIES, To.CHOSEN).contributes
+    <Contribution.ANSWERS: 'answers'>
     """
 
     name: str
@@ -63,20 +71,19 @@ ROUND = (FIT, EVALUATE)
 
 
 def check_round(exchanges: Sequence[Exchange]) -> None:
-    """Raises `ValueError` for a list that is no round: the exchanges of a step, of which one has the updates, and that of
-    evaluation.
-    """
+    """Raises `ValueError` for a list that is no round: exchanges of which one is `FIT`, and then `EVALUATE`."""
     *before, last = exchanges
     names = [exchange.name for exchange in exchanges]
     if len({*names, FIRST_PARAMETERS.name}) <= len(names) or not all(name.isidentifier() for name in names):
         raise ValueError(f"exchanges are told apart by names, which are words other than 'parameters'; got {names}")
-    contributed = [str(exchange.contributes) for exchange in before]
-    if contributed.count(Contribution.UPDATES) != 1 or set(contributed) - {Contribution.UPDATES, Contribution.ANSWERS}:
-        raise ValueError(f"one exchange of a step contributes updates, the others contribute answers; got {contributed}")
-    if last.contributes is not Contribution.METRICS:
-        raise ValueError(f"the last exchange of a round is that of evaluation; got {last.name}")
-    if before[0].to is not To.CHOSEN:
-        raise ValueError(f"nobody was asked before the first exchange; {before[0].name} is to {before[0].to}")
+    if last.contributes is not Contribution.METRICS or FIT.name not in names:
+        raise ValueError(f"a round is exchanges of which one is FIT, and then the evaluation; got {names}")
     for exchange in before:
-        if exchange.pace is not None and exchange.pace.carry_over and len(before) > 1:
-            raise ValueError(f"carry_over=True is for rounds of one exchange; this one has {', '.join(names[:-1])}")
+        updates = exchange.contributes is Contribution.UPDATES
+        if updates != (exchange.name == FIT.name) or not (updates or exchange.contributes is Contribution.ANSWERS):
+            raise ValueError(f"FIT contributes the updates, and {exchange.name!r} answers; got {exchange.contributes!r}")
+        carries = exchange.pace is not None and exchange.pace.carry_over
+        if carries and (exchange is not before[-1] or exchange.to is not To.CHOSEN):
+            raise ValueError(f"a pace with carry_over=True is for FIT as the last exchange before a step; got {names[:-1]}")
+    if before[0].to is not To.CHOSEN:
+        raise ValueError(f"nobody was asked before the first exchange; {before[0].name!r} cannot be to {before[0].to}")

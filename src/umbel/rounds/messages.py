@@ -114,6 +114,11 @@ class Task(Struct, frozen=True):
         """The name of its exchange."""
         return self.kind if self.exchange is UNSET else self.exchange
 
+    @property
+    def is_update(self) -> bool:
+        """Whether its answer is an update of the model."""
+        return self.kind is Kind.FIT and self.exchange is UNSET
+
 
 class Reply(Struct, frozen=True):
     """What a client answered, without its arrays: they are in the content named `content`, or added up with others' in the

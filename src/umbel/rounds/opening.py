@@ -11,7 +11,7 @@ from umbel.rounds import events
 from umbel.rounds.asking import ask
 from umbel.rounds.ending import finish
 from umbel.rounds.exchanges import Contribution, Exchange, To
-from umbel.rounds.messages import Command, Dispatch, Member, Publish, Reply, Task
+from umbel.rounds.messages import Command, Dispatch, Kind, Member, Publish, Reply, Task
 from umbel.rounds.state import Phase, Question, Run
 
 __all__ = ["begin_exchange", "begin_round", "choose_if_enough", "open_exchange", "wait"]
@@ -67,7 +67,7 @@ def open_exchange(run: Run, members: tuple[Member, ...], at: float) -> list[Comm
             index=index,
             cohort=len(members),
             client=member.client,
-            version=s.version,
+            version=None if exchange.kind is Kind.PROPERTIES else s.version,
             config=member.config,
             content=member.content,
             at=at,

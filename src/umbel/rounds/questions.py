@@ -34,11 +34,11 @@ def initialized(run: Run, event: Initialized, at: float) -> list[Command]:
 
 def chosen(run: Run, event: Chosen, at: float) -> list[Command]:
     s, exchange = run.state, run.exchange
-    goes_on = bool(s.carried or s.ahead) and exchange.contributes is Contribution.UPDATES
-    if event.needs and not goes_on and exchange.to is To.CHOSEN:
+    at_work = bool(s.carried or s.ahead) and exchange.contributes is not Contribution.METRICS
+    if event.needs and not at_work and exchange.to is To.CHOSEN:
         s.needed = max(event.needs, len(s.pool) + 1)
         return wait(run, at)
-    if event.members or goes_on:
+    if event.members or (at_work and exchange.contributes is Contribution.UPDATES):
         return [*open_exchange(run, event.members, at), *progress(run, at)]
     s.opened_at = at  # the strategy skips this exchange
     match exchange.contributes:

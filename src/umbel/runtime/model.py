@@ -18,7 +18,7 @@ from umbel.exchange import Parameters
 from umbel.params import NDArrays, Params
 from umbel.reports import Room
 from umbel.rounds.coordinator import State
-from umbel.rounds.messages import Kind, Lost, Task
+from umbel.rounds.messages import Lost, Task
 from umbel.runtime.contents import BLOCK, Content, Contents, as_parameters, write_content
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
@@ -53,7 +53,7 @@ class GlobalModel:
         self._transforms = transforms
         self._facts: tuple[int, dict[str, dict[str, float]]] | None = None
         self._free_form = free_form
-        self._door: tuple[tuple[Kind, int | None, float | None], Door] | None = None
+        self._door: tuple[tuple[str, int | None, float | None], Door] | None = None
         self._max_examples = max_examples
         self._max_bytes = max_bytes
         self._room = room
@@ -173,9 +173,9 @@ class GlobalModel:
     def door(self, task: Task) -> Door:
         """What a reply to this task must be."""
         limit = None if task.max_norm is UNSET else task.max_norm
-        if self._door is None or self._door[0] != (task.kind, task.version, limit):  # one for each exchange: 2 µs a task
+        if self._door is None or self._door[0] != (task.name, task.version, limit):  # one for each exchange: 2 µs a task
             schema: Schema | None = None
-            if task.kind is Kind.FIT and not self._free_form and task.version is not None:
+            if task.is_update and not self._free_form and task.version is not None:
                 schema = know(self.at(task.version).schema)
             # what fits the model is as large as the model: only others have a limit of their own
             largest = largest_update(self.contents, self._max_bytes) if schema is None else self._max_bytes or 2**62
@@ -185,7 +185,7 @@ class GlobalModel:
                 if wire.schema is not None:
                     know(wire.schema)
                 door = replace(door, transforms=applied, wire=wire)
-            self._door = (task.kind, task.version, limit), door
+            self._door = (task.name, task.version, limit), door
         return self._door[1]
 
     def write(self, version: int, parameters: Parameters) -> None:

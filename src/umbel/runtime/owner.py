@@ -20,6 +20,7 @@ from umbel.exchange import (
     EvaluateRes,
     FitIns,
     FitRes,
+    GetPropertiesIns,
     Parameters,
     Place,
     Status,
@@ -32,6 +33,7 @@ from umbel.population import Clients
 from umbel.remarks import listening, remark
 from umbel.reports import Room
 from umbel.rng import frozen_stream
+from umbel.rounds.exchanges import EVALUATE, FIT
 from umbel.rounds.messages import (
     Choose,
     Chosen,
@@ -51,6 +53,7 @@ from umbel.rounds.messages import (
     Summarized,
     Task,
 )
+from umbel.runtime.answered import answers_of, contents_of
 from umbel.runtime.bounds import keep_names
 from umbel.runtime.contents import write_content
 from umbel.runtime.kinds import remark_rounding, widened
@@ -193,40 +196,53 @@ class Owner:
         self._present(question.available)
         if isinstance(self._manager, SimpleClientManager):
             self._manager.busy = question.busy
-            place = "select", question.kind, question.round, question.attempt
+            drawn = EVALUATE.name if question.name == EVALUATE.name else FIT.name  # one address for all that lead to a step
+            place = "select", drawn, question.round, question.attempt
             self._manager.rng = lambda: frozen_stream(self._seed, *place)  # 60 µs, where anyone draws at all
-        configure = self._strategy.configure_fit if question.kind is Kind.FIT else self._strategy.configure_evaluate
         parameters = self._model.parameters(question.version)
         try:
-            chosen = configure(question.round, parameters, self._manager)
-            return Chosen(self._members(question, parameters, chosen or ()))  # None skips, too, as ever
+            return Chosen(self._members(question, parameters, self._configure(question, parameters) or ()))  # None skips
         except NotEnoughClients as wish:
             if self._population is not None and wish.needed > self._population:
                 raise StrategyError(
-                    f"{type(self._strategy).__name__}: configure_{question.kind}() asks for {wish.needed} clients, there "
+                    f"{type(self._strategy).__name__}: {_configures(question)}() asks for {wish.needed} clients, there "
                     f"are {self._population}; have more of them, or a strategy that needs fewer"
                 ) from None
             return Chosen(needs=wish.needed)
 
+    def _configure(self, question: Choose, parameters: Parameters) -> Sequence[tuple[ClientProxy, _Ins]] | None:
+        if question.name == EVALUATE.name:
+            return self._strategy.configure_evaluate(question.round, parameters, self._manager)
+        answers = answers_of(question.closed, self._client, self._model.contents)
+        return self._strategy.configure_exchange(question.name, question.round, parameters, self._manager, answers)
+
     def _members(
-        self, question: Choose, parameters: Parameters, chosen: Sequence[tuple[ClientProxy, FitIns | EvaluateIns]]
+        self, question: Choose, parameters: Parameters, chosen: Sequence[tuple[ClientProxy, _Ins]]
     ) -> tuple[Member, ...]:
         own: dict[int, str] = {id(parameters): ""}  # what travels besides the model, each written once
         members = []
-        kind = question.kind.value
         for proxy, ins in list(chosen):  # all of them alive: `own` knows parameters by their id
             if proxy.cid not in question.available:
-                raise StrategyError(f"configure_{kind}() chose client {proxy.cid!r}, which is not present")
+                raise StrategyError(f"{_configures(question)}() chose client {proxy.cid!r}, which is not present")
+            if isinstance(ins, GetPropertiesIns) != (question.kind is Kind.PROPERTIES):
+                wanted = "GetPropertiesIns" if question.kind is Kind.PROPERTIES else "FitIns or EvaluateIns"
+                raise StrategyError(
+                    f"{_configures(question)}() made a {type(ins).__name__} for the exchange {question.name!r}; clients are "
+                    f"asked for {question.kind} with {wanted}"
+                )
             try:
                 config = scalars(ins.config)
             except WireError as error:
-                raise StrategyError(f"configure_{kind}() made a config that cannot travel: {error}") from None
-            if id(ins.parameters) not in own:
-                name = f"own-{question.round}-{kind}-{question.attempt}-{len(own)}"
-                given = checked_parameters(f"configure_{kind}", ins.parameters)
-                write_content(self._model.contents, name, *given.stream())
-                own[id(ins.parameters)] = name
-            members.append(Member(proxy.cid, config, own[id(ins.parameters)] or None))  # type: ignore[arg-type]  # scalars
+                raise StrategyError(f"{_configures(question)}() made a config that cannot travel: {error}") from None
+            content = None
+            if not isinstance(ins, GetPropertiesIns):
+                if id(ins.parameters) not in own:
+                    name = f"own-{question.round}-{question.name}-{question.attempt}-{len(own)}"
+                    given = checked_parameters(_configures(question), ins.parameters)
+                    write_content(self._model.contents, name, *given.stream())
+                    own[id(ins.parameters)] = name
+                content = own[id(ins.parameters)] or None
+            members.append(Member(proxy.cid, config, content))  # type: ignore[arg-type]  # scalars
         return tuple(members)
 
     def _step(self, question: Step) -> Stepped:
@@ -254,7 +270,8 @@ class Owner:
             failures, results = _failed(self._not_recalled(question)), self._results(question)
             if not combines_by_itself(self._strategy):
                 remark_rounding((res.parameters for _, res in results), self._model.at(version).schema)
-            returned = self._strategy.aggregate_fit(question.round, results, failures)
+            answers = answers_of(question.closed, self._client, self._model.contents)
+            returned = self._strategy.aggregate_exchanges(question.round, results, failures, answers)
         except TooFewUpdates as error:
             self._model.spend(*_used(question))
             return Stepped(version, {}, f"{error}; the model stays as it is")
@@ -360,6 +377,7 @@ class Owner:
 
 
 _OK = Status(Code.OK, "Success")
+_Ins = FitIns | EvaluateIns | GetPropertiesIns
 
 
 def _registers_plainly(manager: SimpleClientManager) -> bool:
@@ -380,14 +398,19 @@ def _asked(question: Question) -> str:
     match question:
         case Initialize():
             return "initialize_parameters()"
-        case Choose(kind=kind, round=number):
-            return f"configure_{kind}() of round {number}"
+        case Choose(round=number):
+            return f"{_configures(question)}() of round {number}"
         case Step(round=number):
             return f"aggregate_fit() of round {number}"
         case Evaluate(round=number):
             return f"evaluate() after round {number}"
         case Summarize(round=number):
             return f"aggregate_evaluate() of round {number}"
+
+
+def _configures(question: Choose) -> str:
+    """What a strategy's method is called that chooses for this exchange."""
+    return f"configure_{question.name if question.name in (FIT.name, EVALUATE.name) else 'exchange'}"
 
 
 def _loss_and_metrics(method: str, returned: object) -> tuple[object, dict[str, object]]:
@@ -417,7 +440,8 @@ def _named(metrics: object) -> dict[str, object]:
 
 
 def _used(question: Step) -> list[str]:
-    return [*_own_contents(question), *(reply.content for _, reply in question.results if reply.content is not None)]
+    replies = (reply.content for _, reply in question.results if reply.content is not None)
+    return [*_own_contents(question), *replies, *contents_of(question.closed)]
 
 
 def _own_contents(question: Step | Summarize) -> list[str]:

@@ -23,10 +23,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import msgspec
+
 from umbel.errors import RunLocked, RunMismatch, StoreError
 from umbel.exchange import as_text
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Rules
+from umbel.rounds.exchanges import ROUND, Exchange
 from umbel.runtime.contents import FileContents
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.interactive import in_notebook
@@ -34,7 +37,7 @@ from umbel.runtime.log import logger
 from umbel.runtime.stores.base import Keeping, Store
 from umbel.runtime.stores.mark import IN_FOLDER
 from umbel.runtime.stores.memory import MemoryStore
-from umbel.strategies.base import Strategy
+from umbel.strategies.base import Strategy, round_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -96,7 +99,7 @@ def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, p
         "strategy": f"{type(strategy).__module__}.{type(strategy).__qualname__}",
         "strategy keywords": plain,
         "model schema": None if initial is None else [[spec.dtype, list(spec.shape)] for spec in initial.stream()[0].specs],
-        "rules": {"min_available": strategy.min_available_clients, "pace": asdict(pace)},
+        "rules": _written(strategy.min_available_clients, pace, round_of(strategy)),
         "seed": seed,
         "port": port,
         "num_rounds": num_rounds,
@@ -144,12 +147,19 @@ def how_to_go_on(opened: OpenedRun | None) -> str:
     return f"The run is kept as it was before: mend the script, then go on with: umbel resume {opened.run}{option}"
 
 
+def _written(min_available: int, pace: Pace, exchanges: tuple[Exchange, ...]) -> dict[str, object]:
+    """Rules as values; those of a classic round as ever."""
+    classic = {"min_available": min_available, "pace": asdict(pace)}
+    return classic if exchanges == ROUND else {**classic, "exchanges": msgspec.to_builtins(exchanges)}
+
+
 def rules_of(run: str, stored: Mapping[str, object]) -> Rules:
     """The rules that a run was made under. Raises `RunMismatch` for rules that this Umbel does not know."""
     rules = stored.get("rules")
     if isinstance(rules, dict):
         with contextlib.suppress(TypeError, ValueError, KeyError):
-            return Rules(run=run, min_available=int(rules["min_available"]), pace=Pace(**rules["pace"]))
+            exchanges = msgspec.convert(rules["exchanges"], tuple[Exchange, ...]) if "exchanges" in rules else ROUND
+            return Rules(run=run, min_available=int(rules["min_available"]), pace=Pace(**rules["pace"]), exchanges=exchanges)
     raise RunMismatch(f"run {run} was made under rules that this Umbel does not know: {rules}; use the Umbel that wrote it")
 
 
@@ -421,7 +431,8 @@ def _rules(stored: Fingerprint) -> str:
         rules = rules_of("", stored)
     except RunMismatch:
         return str(stored.get("rules"))
-    return f"{rules.min_available} clients, {rules.pace}"
+    exchanges = " → ".join(exchange.name for exchange in rules.exchanges)
+    return f"{rules.min_available} clients, {rules.pace}{'' if len(rules.exchanges) == len(ROUND) else f', {exchanges}'}"
 
 
 def _hash(path: str) -> str:

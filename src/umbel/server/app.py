@@ -46,7 +46,7 @@ from umbel.runtime.transports.http.forwarded import TrustedProxies
 from umbel.runtime.transports.http.listener import AddressInUse, Listener
 from umbel.runtime.transports.http.proxy_header import read_header
 from umbel.runtime.transports.http.server import HttpTransport
-from umbel.strategies.base import Strategy
+from umbel.strategies.base import Strategy, round_of
 from umbel.strategies.classic import combines_by_itself, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
@@ -164,7 +164,8 @@ def start_server(
     try:
         words = "Stopped by Ctrl-C, without waiting for the clients to leave"
         with one_line(), exit_code(words), Audience(observers) as audience:
-            rules = Rules(run=opened.run, min_available=chosen.min_available_clients, pace=pace)
+            least = chosen.min_available_clients
+            rules = Rules(run=opened.run, min_available=least, pace=pace, exchanges=round_of(chosen))
             room = Room(max_metrics, max_metrics_size)
             most = (max_examples, max_bytes)
             return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, *most, room, limits, audience)

@@ -57,7 +57,7 @@ from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.runtime.transports.simulated.virtual import Durations, VirtualTime
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
-from umbel.strategies.base import Strategy
+from umbel.strategies.base import Strategy, round_of
 from umbel.strategies.classic import combines_by_itself, slots_of, summing, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
@@ -225,6 +225,7 @@ class _Simulation:
             run="simulation" if opened is None else opened.run,
             min_available=self.strategy.min_available_clients,
             pace=self.pace,
+            exchanges=round_of(self.strategy),
         )
         stored = None if opened is None else opened.stored
         coordinator, history, untold, at = restored(stored, rules, self.num_rounds)

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from umbel.aggregators import Aggregator, Rule
-from umbel.exchange import EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters
+from umbel.errors import StrategyError
+from umbel.exchange import (
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    GetPropertiesIns,
+    GetPropertiesRes,
+    Parameters,
+)
 from umbel.optimizers import Optimizer
 from umbel.pace import Pace
+from umbel.rounds.exchanges import EVALUATE, FIT, Exchange, check_round
 from umbel.selectors import Selector
 from umbel.spelling import Spelled
 from umbel.statistics import Averaged
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.transforms import Chain, Transform
 
-__all__ = ["FailedResult", "Parts", "Strategy"]
+__all__ = ["Answers", "FailedResult", "Parts", "Strategy", "round_of"]
 
 FailedResult = tuple[ClientProxy, FitRes] | tuple[ClientProxy, EvaluateRes] | BaseException
+# By name, what the exchanges of a round were answered that have closed, in task order.
+Answers = Mapping[str, Sequence[tuple[ClientProxy, FitRes | EvaluateRes | GetPropertiesRes]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,3 +102,44 @@ class Strategy(metaclass=Spelled):
     @abstractmethod
     def evaluate(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
         """Loss and metrics on the server's own data, None where it has none."""
+
+    # ---- rounds of several exchanges
+
+    @property
+    def exchanges(self) -> Sequence[Exchange]:
+        """What a round asks of clients before its step, in order. One of them is `FIT`."""
+        return (FIT,)
+
+    def configure_exchange(
+        self,
+        exchange: str,
+        server_round: int,
+        parameters: Parameters,
+        client_manager: ClientManager,
+        answers: Answers,
+    ) -> Sequence[tuple[ClientProxy, FitIns | EvaluateIns | GetPropertiesIns]]:
+        """Who takes part in the exchange of this name, on which parameters, with which config. Empty skips it.
+
+        `client_manager` has the clients among whom the exchange may choose; `answers` has the exchanges before it, by name.
+        """
+        return self.configure_fit(server_round, parameters, client_manager)
+
+    def aggregate_exchanges(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, FitRes]],
+        failures: list[FailedResult],
+        answers: Answers,
+    ) -> tuple[Parameters | None, dict[str, object]]:
+        """What `aggregate_fit` says, where the step needs the answers of other exchanges than `FIT`, too."""
+        return self.aggregate_fit(server_round, results, failures)
+
+
+def round_of(strategy: Strategy) -> tuple[Exchange, ...]:
+    """A round of this strategy. Raises `StrategyError` where its exchanges are none."""
+    exchanges = (*strategy.exchanges, EVALUATE)
+    try:
+        check_round(exchanges)
+    except ValueError as error:
+        raise StrategyError(f"{type(strategy).__name__}.exchanges: {error}") from None
+    return exchanges

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
-from umbel.errors import ClientFailed
-from umbel.exchange import EvaluateIns, Parameters
+from umbel.errors import StrategyError
+from umbel.exchange import EvaluateIns, EvaluateRes, FitIns, GetPropertiesIns, Parameters
 from umbel.keywords import checked
+from umbel.rounds.exchanges import Exchange
+from umbel.rounds.messages import Kind
 from umbel.strategies.around import Around
+from umbel.strategies.base import Answers
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.strategies.fedavg import FedAvg, config_of
 
 __all__ = ["PowerOfChoice"]
 
+CANDIDATES = Exchange("candidates", Kind.EVALUATE)
+
 
 class PowerOfChoice(Around):
     """Another strategy whose cohort is chosen by loss: `candidates` clients are drawn, the present model is evaluated on
-    each one's data, and as many as the strategy wants of those with the highest loss train.
+    each one's data, by all of them at the same time, and as many as the strategy wants of those with the highest loss train.
 
     Cho, Wang, Joshi 2022, "Towards Understanding Biased Client Selection in Federated Learning", section 4.1, π_pow-d. It
     differs in that candidates are drawn as the strategy draws its cohort, uniformly or as its `select=` says, not by their
@@ -32,26 +38,50 @@ class PowerOfChoice(Around):
     def __init__(self, strategy: FedAvg, *, candidates: int) -> None:
         self.candidates = candidates
 
-    def _cohort(self, server_round: int, parameters: Parameters, client_manager: ClientManager) -> list[ClientProxy]:
+    @property
+    def exchanges(self) -> Sequence[Exchange]:
+        return (CANDIDATES, *super().exchanges)
+
+    def configure_exchange(
+        self,
+        exchange: str,
+        server_round: int,
+        parameters: Parameters,
+        client_manager: ClientManager,
+        answers: Answers,
+    ) -> Sequence[tuple[ClientProxy, FitIns | EvaluateIns | GetPropertiesIns]]:
+        if exchange == CANDIDATES.name:
+            candidates = self._candidates(client_manager)
+            config = config_of("on_evaluate_config_fn", self.on_evaluate_config_fn, server_round)
+            return [(client, EvaluateIns(parameters, dict(config))) for client in candidates]
+        self._losses = _losses(answers)
+        try:
+            return super().configure_exchange(exchange, server_round, parameters, client_manager, answers)
+        finally:
+            self._losses = None
+
+    _losses: Mapping[str, float] | None = None  # of the candidates that have told one, in the order in which they were drawn
+
+    def _candidates(self, client_manager: ClientManager) -> list[ClientProxy]:
         size, needed = self._wanted(client_manager)
         if not size:
             return []
         drawn = min(max(self.candidates, size), max(client_manager.num_available(), size))
-        asked = self._drawn(client_manager, drawn, max(needed, drawn))
-        worst_first = sorted(self._losses(asked, parameters, server_round), key=lambda place: -place[0])
-        return [asked[position] for position in sorted(position for _, position in worst_first[:size])]
+        return self._drawn(client_manager, drawn, max(needed, drawn))
 
-    def _losses(
-        self, asked: list[ClientProxy], parameters: Parameters, server_round: int
-    ) -> list[tuple[float, int]]:
-        """The loss of the present model at each candidate that can tell it, with the candidate's position."""
-        config = config_of("on_evaluate_config_fn", self.on_evaluate_config_fn, server_round)
-        losses = []
-        for position, client in enumerate(asked):
-            try:
-                loss = client.evaluate(EvaluateIns(parameters, dict(config))).loss
-            except ClientFailed:
-                continue
-            if math.isfinite(loss):
-                losses.append((loss, position))
-        return losses
+    def _cohort(self, server_round: int, parameters: Parameters, client_manager: ClientManager) -> list[ClientProxy]:
+        if self._losses is None:
+            raise StrategyError(
+                "configure_fit() of PowerOfChoice was asked without its candidates' losses; a strategy that holds one "
+                "passes on exchanges and configure_exchange(), too"
+            )
+        size, _ = self._wanted(client_manager)
+        present = client_manager.all()
+        losses = {name: loss for name, loss in self._losses.items() if name in present}
+        chosen = sorted(losses, key=lambda name: -losses[name])[:size]
+        return [present[name] for name in losses if name in chosen]
+
+
+def _losses(answers: Answers) -> dict[str, float]:
+    told = [(client.cid, res.loss) for client, res in answers.get(CANDIDATES.name, ()) if isinstance(res, EvaluateRes)]
+    return {name: loss for name, loss in told if math.isfinite(loss)}

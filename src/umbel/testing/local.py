@@ -23,7 +23,7 @@ from umbel.runtime.transports.simulated.inline import InlineCrew
 from umbel.runtime.transports.simulated.pieces import Work
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
-from umbel.strategies.base import Strategy
+from umbel.strategies.base import Strategy, round_of
 from umbel.strategies.classic import combines_by_itself, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.training import Client, ClientFn, NumPyClient, make_client
@@ -66,7 +66,7 @@ def run_locally(
     """
     kept = store or MemoryStore()
     pace = strategy.pace.within(round_timeout)
-    rules = Rules(run="run", min_available=len(clients), pace=pace)
+    rules = Rules(run="run", min_available=len(clients), pace=pace, exchanges=round_of(strategy))
     coordinator = coordinator or Coordinator(rules, State(num_rounds=num_rounds))
     model = GlobalModel(
         kept.contents,

@@ -88,7 +88,7 @@ class History:
     def _close(self, event: events.ExchangeClosed) -> None:
         if event.kind == "fit":
             self.add_metrics_distributed_fit(event.round, event.metrics)
-        else:
+        elif event.kind == "evaluate":
             if event.loss is not None:
                 self.add_loss_distributed(event.round, event.loss)
             self.add_metrics_distributed(event.round, event.metrics)

@@ -227,7 +227,7 @@ class SimulatedTransport:
         self._closes = None if self._deadline is None else time.monotonic() + self._deadline
         chunk = 1 if self._singly else chunk_size(first.cohort)
         alike = all(content == tasks[0][1] for _, content, _ in tasks)
-        folds = self._folds and first.kind is Kind.FIT and alike
+        folds = self._folds and first.is_update and alike
         if folds:
             self.sums.open(_exchange(first))
         run: list[tuple[Task, str | None, Door]] = []
