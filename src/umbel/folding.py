@@ -68,23 +68,27 @@ def plan(model: Schema) -> Plan:
     >>> [block.size for block in plan(schema_of([np.zeros(3, "float32"), np.zeros(3, "float32")])).blocks]
     [6]
     """
-    blocks: list[_Block] = []
+    cut: list[tuple[DType, int, list[_Piece]]] = []
+    room = 0  # coordinates that the last one has room for
     for position in model.layout:
         spec, begin = model.specs[position], model.offsets[position]
         dtype = dtype_of(spec.dtype)
         start = 0
-        last = blocks[-1] if blocks else None
         settled = spec.is_float and dtype.itemsize >= 4
-        if last is not None and settled and last.dtype == dtype and last.size < BLOCK:
-            start = min(spec.size, BLOCK - last.size)
-            pieces = (*last.pieces, _Piece(position, 0, start))
-            blocks[-1] = last._replace(size=last.size + start, pieces=pieces)
+        if settled and room and cut[-1][0] == dtype:
+            start = min(spec.size, room)
+            room -= start
+            cut[-1][2].append(_Piece(position, 0, start))
         if not spec.size and not settled:  # no values, but whether they are answered with a wider kind is to be known
-            blocks.append(_Block(dtype, begin, 0, (_Piece(position, 0, 0),)))
+            cut.append((dtype, begin, [_Piece(position, 0, 0)]))
         while start < spec.size:
             stop = min(start + BLOCK, spec.size)
-            blocks.append(_Block(dtype, begin + start * dtype.itemsize, stop - start, (_Piece(position, start, stop),)))
+            cut.append((dtype, begin + start * dtype.itemsize, [_Piece(position, start, stop)]))
+            room = BLOCK - (stop - start)
             start = stop
+    blocks = [
+        _Block(dtype, begin, sum(stop - start for _, start, stop in pieces), tuple(pieces)) for dtype, begin, pieces in cut
+    ]
     dtypes = [model.specs[block.pieces[0].position].dtype for block in blocks]
     able = tuple(i for i, dtype in enumerate(dtypes) if dtype not in ("F32", "F64"))
     return Plan(model, tuple(blocks), able, tuple(i for i in able if dtype_of(dtypes[i]).kind in "iub"))
