@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from starlette.requests import Request
 
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Limits
 from umbel.runtime.transports.http.forwarded import TrustedProxies
 from umbel.runtime.transports.http.reception import Reception
+from umbel.runtime.transports.http.requests import Request
 from umbel.runtime.transports.http.sessions import Sessions
 
 KIB = 2**10
@@ -49,7 +49,8 @@ def reception():
 def request(address):
     connection = Connection((address, 1), Wire())
     connection.receives()
-    return Request({"type": "http", "headers": [], "client": (address, 1), "umbel.connection": connection})
+    scope = {"method": "POST", "headers": [], "client": (address, 1), "path": "/v1/next", "raw_path": b"/v1/next"}
+    return Request(scope, None, connection)
 
 
 def test_a_message_that_gave_way_and_read_on_for_a_moment_gives_way_again(reception):
@@ -58,9 +59,9 @@ def test_a_message_that_gave_way_and_read_on_for_a_moment_gives_way_again(recept
     for one in there:
         reception.hold(one, KIB)
     reception.hold(request("192.0.2.100"), KIB // 2)
-    (gone,) = [one for one in there if one.scope["umbel.connection"].transport.closing]
+    (gone,) = [one for one in there if one.connection.transport.closing]
 
     reception.hold(gone, KIB // 2)
-    gone.scope["umbel.held"].moves = 0.0
+    gone.held.moves = 0.0
     reception.hold(request("192.0.2.101"), KIB // 2)
-    assert sum(one.scope["umbel.connection"].transport.closing for one in there) == 1
+    assert sum(one.connection.transport.closing for one in there) == 1

@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from starlette.datastructures import Headers
-
 __all__ = ["TrustedProxies", "plain"]
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -42,7 +40,7 @@ class TrustedProxies:
         address = _address(host)
         return address is not None and any(address in network for network in self._networks)
 
-    def sender(self, host: str, headers: Mapping[str, str] | Headers) -> str:
+    def sender(self, host: str, headers: Mapping[str, str]) -> str:
         """The address of the client whose request came from `host` with these headers.
 
         Where two headers do not agree, one of them was the client's to write, and the proxy itself is the sender.
@@ -73,11 +71,11 @@ def plain(host: str) -> str:
     return host if address is None else str(address)
 
 
-def _x_forwarded_for(headers: Mapping[str, str] | Headers) -> list[str]:
+def _x_forwarded_for(headers: Mapping[str, str]) -> list[str]:
     return [node.strip() for node in _joined(headers, "x-forwarded-for").split(",")] if "x-forwarded-for" in headers else []
 
 
-def _forwarded(headers: Mapping[str, str] | Headers) -> list[str]:
+def _forwarded(headers: Mapping[str, str]) -> list[str]:
     """The header of RFC 7239: for each hop, whom it was for."""
     if "forwarded" not in headers:
         return []
@@ -86,8 +84,8 @@ def _forwarded(headers: Mapping[str, str] | Headers) -> list[str]:
     return ["unknown" if match is None else match[1].strip('"') for match in found]
 
 
-def _joined(headers: Mapping[str, str] | Headers, name: str) -> str:
-    lines = headers.getlist(name) if isinstance(headers, Headers) else [headers[name]]
+def _joined(headers: Mapping[str, str], name: str) -> str:
+    lines = headers.getlist(name) if hasattr(headers, "getlist") else [headers[name]]
     return ",".join(lines)[-_LONGEST:]
 
 

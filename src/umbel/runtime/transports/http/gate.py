@@ -14,8 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
 
-from starlette.requests import Request
-
 from umbel.errors import StoreError, WireError
 from umbel.runtime.log import logger
 from umbel.runtime.security.members import Members, NotAdmitted
@@ -31,6 +29,7 @@ from umbel.runtime.security.signatures import (
     written_digest,
 )
 from umbel.runtime.transports.http.protocol import SESSION, Refused, Register
+from umbel.runtime.transports.http.requests import Request
 
 __all__ = ["Gate", "Holder"]
 
@@ -174,5 +173,5 @@ def _check(request: Request, signed: Signed, key: bytes, required: set[str]) -> 
 
 _DERIVED: dict[str, Callable[[Request], str]] = {
     "@method": lambda request: request.method,
-    "@path": lambda request: request.scope["raw_path"].decode("ascii", "replace"),
+    "@path": lambda request: request.raw_path.decode("ascii", "replace"),
 }

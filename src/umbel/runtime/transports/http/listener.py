@@ -12,7 +12,6 @@ import threading
 from collections.abc import Awaitable, Callable
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from umbel.errors import ListenerFailed
 from umbel.runtime.transports.http.address import parse_address
@@ -20,6 +19,7 @@ from umbel.runtime.transports.http.behind import behind
 from umbel.runtime.transports.http.connections import Connections, Peer
 from umbel.runtime.transports.http.forwarded import TrustedProxies
 from umbel.runtime.transports.http.intake import intake
+from umbel.runtime.transports.http.requests import Application
 from umbel.runtime.transports.http.targets import note_targets
 
 __all__ = ["AddressInUse", "Listener"]
@@ -64,7 +64,7 @@ class Listener:
 
     def start(
         self,
-        app: ASGIApp,
+        app: Application,
         connections: Connections,
         disconnected: Callable[[Peer, bool], None],
         watch: Callable[[], Awaitable[None]],

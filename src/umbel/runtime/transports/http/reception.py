@@ -8,35 +8,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
-from urllib.parse import unquote
-
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from umbel.errors import StoreError, StoreUnavailable, WireError
 from umbel.runtime.log import logger
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.transports.http.buffer import Buffer, Held
 from umbel.runtime.transports.http.conduct import Conduct
-from umbel.runtime.transports.http.connections import Connection, Connections, Limits, Peer
+from umbel.runtime.transports.http.connections import Connection, Connections, Limits
 from umbel.runtime.transports.http.forwarded import TrustedProxies, plain
 from umbel.runtime.transports.http.protocol import OURS, PART, SESSION, Problem, Refused, Register, check_name, encode
+from umbel.runtime.transports.http.requests import (
+    Application,
+    Disconnected,
+    Receive,
+    Request,
+    Response,
+    Route,
+    Routes,
+    Send,
+)
 from umbel.runtime.transports.http.sessions import Present, Sessions
-from umbel.runtime.transports.http.targets import target_elsewhere
 from umbel.runtime.transports.http.turns import Turns
 from umbel.wire import short
 
 if TYPE_CHECKING:
     from umbel.runtime.transports.http.gate import Gate
 
-__all__ = ["Handler", "Reception", "declared_length", "peer_of"]
+__all__ = ["Reception"]
 
-Handler = Callable[[Request], Awaitable[Response]]
 OFFENCES = frozenset({400, 403, 404, 405, 413, 416})  # what no Umbel client is refused for, unless it is broken
 
 
@@ -70,26 +71,21 @@ class Reception:
 
     # ---- around the handlers
 
-    def app(self, *routes: tuple[str, str, int | None, Handler]) -> ASGIApp:
-        """The application of these routes: path, method, most bytes of a body (None: the handler sees to that), handler."""
-        # A bare router: its application would wrap every request in two more layers, which have nothing to do here.
-        router = Router(
-            routes=[Route(path, self._guarded(handler, most), methods=[method]) for path, method, most, handler in routes],
-            redirect_slashes=False,
-        )
+    def app(self, given: Iterable[Route]) -> Application:
+        """The application of these routes."""
+        routes = Routes(given)
 
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            _strip_prefix(scope)
+        async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             with self.connections.request(scope["client"]) as connection:
-                scope["umbel.connection"] = connection
-                await self._turn(Request(scope))
-                scope["app"] = app  # so that the router raises what it will not have
-                try:
-                    await router(scope, receive, send)
-                except HTTPException as error:
-                    request = Request(scope)
-                    why = f"{request.method} {short(request.url.path)} is nothing that this server knows"
-                    await self._refusal(request, error.status_code, why)(scope, receive, send)
+                request = Request(scope, receive, connection)
+                await self._turn(request)
+                status, route = routes.find(request)
+                if route is None:
+                    why = f"{request.method} {short(request.path)} is nothing that this server knows"
+                    response = self._refusal(request, status, why)
+                else:
+                    response = await self._answer(request, route)
+                await response.send(send, request)
 
         return app
 
@@ -98,50 +94,46 @@ class Reception:
         client = self._sessions.find(request.headers.get(SESSION, ""))
         name = "" if client is None else client.name
         if client is not None and client.holder is None:  # nobody needs to sign: then it is the client's
-            request.scope["umbel.client"] = client
-        owes = client is not None and self._owes(name) and request.url.path.startswith(("/v1/tasks/", "/v1/contents/"))
+            request.client = client
+        owes = client is not None and self._owes(name) and request.path.startswith(("/v1/tasks/", "/v1/contents/"))
         await self._turns.take(self.address(request), name, owes=owes)
 
-    def _guarded(self, handler: Handler, most: int | None) -> Handler:
-        async def guarded(request: Request) -> Response:
-            try:
-                self._welcome(request, most)
-                return await handler(request)
-            except Refused as refusal:
-                if refusal.expected:
-                    return _problem(request, refusal.status, str(refusal), refusal.headers)
-                answer = self._refusal(request, refusal.status, str(refusal), refusal.headers)
-                await self.keep_waiting(request)
-                return answer
-            except WireError as error:
-                answer = self._refusal(request, 400, str(error))
-                await self.keep_waiting(request)
-                return answer
-            except StoreUnavailable as error:
-                logger.warning("%s; the client is told to try again", error)
-                return _problem(request, 503, "the server cannot write at the moment; try again soon", {})
-            except StoreError as error:
-                self._failed(error)  # the run's loop ends with it
-                return self._refusal(request, 503, "the server cannot write")
-            except ClientDisconnect:
-                connection = _connection(request)
-                if connection is None or connection.refused:  # closed here, and its line is written
-                    return Response(status_code=400)
-                return self._refusal(request, 400, "the connection broke before all of it had come", offence=False)
-            finally:
-                self._give_back(request)
-
-        return guarded
+    async def _answer(self, request: Request, route: Route) -> Response:
+        try:
+            self._welcome(request, route.most)
+            return await route.handler(request)
+        except Refused as refusal:
+            if refusal.expected:
+                return _problem(request, refusal.status, str(refusal), refusal.headers)
+            answer = self._refusal(request, refusal.status, str(refusal), refusal.headers)
+            await self.keep_waiting(request)
+            return answer
+        except WireError as error:
+            answer = self._refusal(request, 400, str(error))
+            await self.keep_waiting(request)
+            return answer
+        except StoreUnavailable as error:
+            logger.warning("%s; the client is told to try again", error)
+            return _problem(request, 503, "the server cannot write at the moment; try again soon", {})
+        except StoreError as error:
+            self._failed(error)  # the run's loop ends with it
+            return self._refusal(request, 503, "the server cannot write")
+        except Disconnected:
+            connection = request.connection
+            if connection is None or connection.refused:  # closed here, and its line is written
+                return Response(400, {})
+            return self._refusal(request, 400, "the connection broke before all of it had come", offence=False)
+        finally:
+            self._give_back(request)
 
     def _welcome(self, request: Request, most: int | None) -> None:
         """Refuses what need not be read at all."""
-        connection = _connection(request)
-        target = target_elsewhere(request.scope)
-        if target and not _is_relayed(request):
+        connection = request.connection
+        if request.target and not _is_relayed(request):
             raise Refused(
                 421,
-                f"this is an Umbel server, and no proxy that leads to {short(target)}; whoever was told so by HTTP_PROXY "
-                "goes there directly if NO_PROXY has its host",
+                f"this is an Umbel server, and no proxy that leads to {short(request.target)}; whoever was told so by "
+                "HTTP_PROXY goes there directly if NO_PROXY has its host",
             )
         if self._certificate_needed and (connection is None or not connection.certified):
             raise Refused(
@@ -149,16 +141,16 @@ class Reception:
                 "this server asks for a client's certificate: start_client(client_certificate=(certificate, key)), or curl "
                 "--cert and --key; `umbel certs client NAME` makes one",
             )
-        if most is not None and "content-length" in request.headers and declared_length(request) > most:
+        if most is not None and "content-length" in request.headers and request.length > most:
             raise Refused(413, f"the message is longer than {most} bytes")
 
     def _refusal(
         self, request: Request, status: int, why: str, headers: dict[str, str] | None = None, *, offence: bool = True
     ) -> Response:
         """The answer to a request that is refused, with its line in the log."""
-        client: Present | None = request.scope.get("umbel.client")
+        client = request.client
         source = client.name if client is not None else self.address(request) or "somebody"
-        line = f"refused {request.method} {short(request.url.path)} with {status}: {why}"
+        line = f"refused {request.method} {short(request.path)} with {status}: {why}"
         self._conduct.say(source, line, again=client is not None and status != 401)
         if offence and client is not None and status in OFFENCES:
             quarantine = self._conduct.offends(client.name, why)
@@ -169,18 +161,18 @@ class Reception:
 
     def address(self, request: Request) -> str:
         """The address of whoever has sent this request, as far as whoever says so is trusted; "" where it has gone."""
-        connection = _connection(request)
+        connection = request.connection
         if connection is None:
-            return "" if request.client is None else plain(request.client.host)
+            return "" if request.peer is None else plain(request.peer[0])
         return self._trusted.sender(connection.address, request.headers) if connection.shared else connection.address
 
     async def keep_waiting(self, request: Request) -> None:
         """A request that has come to nothing: its answer takes a while where there were many."""
-        client: Present | None = request.scope.get("umbel.client")
+        client = request.client
         source = client.name if client is not None else self.address(request)
         seconds = self._conduct.in_vain(source, stranger=client is None)
         if seconds:
-            with contextlib.suppress(ClientDisconnect):
+            with contextlib.suppress(Disconnected):
                 await self.drain(request)  # a thousand bodies that nobody wants would lie in memory meanwhile
             await asyncio.sleep(seconds)
 
@@ -201,17 +193,16 @@ class Reception:
         """Whose request this is. Raises `Refused`."""
         client = self._sessions.of(request.headers.get(SESSION, ""))
         if self._gate is not None and client.holder is not None:
-            request.scope["umbel.digest"] = self._gate.check(request, client.holder)
-        request.scope["umbel.client"] = client
+            request.digest = self._gate.check(request, client.holder)
+        request.client = client
         self._conduct.asks(client.name)
-        peer = peer_of(request)
-        self._sessions.seen(client, peer, relayed=_is_relayed(request))
-        self.connections.trust(peer, client.name)
+        self._sessions.seen(client, request.peer, relayed=_is_relayed(request))
+        self.connections.trust(request.peer, client.name)
         return client
 
     async def register(self, request: Request, message: Register, body: bytes | bytearray) -> Present:
         """A new session for the name in the message. Raises `Refused`."""
-        peer, name = peer_of(request), message.client_id
+        peer, name = request.peer, message.client_id
         if peer is not None:
             self._conduct.registers(self.address(request))
         try:
@@ -234,7 +225,7 @@ class Reception:
             if len(body) > limit:
                 raise Refused(413, f"the message is longer than {limit} bytes")
             self.hold(request, len(chunk))
-        held: Held | None = request.scope.get("umbel.held")
+        held = request.held
         if held is not None:
             held.whole = True
             self._held.pop(held, None)
@@ -242,10 +233,10 @@ class Reception:
 
     async def stream(self, request: Request) -> AsyncIterator[bytes]:
         """The request's body as it comes. Raises `Refused` at its end where it is not the one that was signed."""
-        connection = _connection(request)
+        connection = request.connection
         if connection is not None:
             connection.receives()
-        signed: bytes | None = request.scope.get("umbel.digest")
+        signed = request.digest
         digest = None if signed is None else hasher()
         async for chunk in request.stream():
             if digest is not None:
@@ -258,20 +249,19 @@ class Reception:
 
     async def drain(self, request: Request) -> None:
         """Reads what is left of a part, so that the sender gets to hear the answer."""
-        if declared_length(request) <= PART:
-            request.scope["umbel.digest"] = None  # nobody looks at it
-            with contextlib.suppress(RuntimeError):  # nothing is left
-                async for _ in self.stream(request):
-                    pass
+        if request.length <= PART:
+            request.digest = None  # nobody looks at it
+            async for _ in self.stream(request):
+                pass
 
     def hold(self, request: Request, size: int) -> None:
         """Takes memory for a message until its request is answered. Raises `Refused` where there is none."""
-        held: Held | None = request.scope.get("umbel.held")
+        held = request.held
         if held is None:
-            client: Present | None = request.scope.get("umbel.client")
-            mine = _connection(request)
+            client = request.client
+            mine = request.connection
             held = Held(self.address(request), "" if client is None else client.name)
-            request.scope["umbel.held"] = held
+            request.held = held
             if mine is not None:
                 self._held[held] = mine
         if self._buffer.take(held, size):
@@ -288,7 +278,7 @@ class Reception:
                 self.connections.evict(connection)
 
     def _give_back(self, request: Request) -> None:
-        held: Held | None = request.scope.get("umbel.held")
+        held = request.held
         if held is not None:
             self._held.pop(held, None)
             self._buffer.give_back(held)
@@ -297,39 +287,13 @@ class Reception:
 def _problem(request: Request, status: int, why: str, headers: dict[str, str] | None) -> Response:
     headers = {"cache-control": "no-store", **(headers or {})}
     if "msgpack" in request.headers.get("accept", "msgpack"):
-        return Response(encode(Problem(why)), status, headers, "application/msgpack")
-    return PlainTextResponse(f"{why}\n", status, {OURS: "1", **headers})  # curl, or a browser
-
-
-def _strip_prefix(scope: Scope) -> None:
-    """Takes off what stands before /v1/ in a request's path: a reverse proxy has a path of its own, and may leave it there.
-
-    What is signed is the path below it, too: so it does not matter whether the proxy does.
-    """
-    raw: bytes = scope["raw_path"]
-    start = raw.rfind(b"/v1/")
-    if start > 0:
-        scope["raw_path"] = raw[start:]
-        scope["path"] = unquote(raw[start:].decode("ascii", "replace"))
+        return Response(status, {**headers, "content-type": "application/msgpack"}, encode(Problem(why)))
+    text = {"content-type": "text/plain; charset=utf-8", OURS: "1"}
+    return Response(status, {**text, **headers}, f"{why}\n".encode())  # curl, or a browser
 
 
 def _is_relayed(request: Request) -> bool:
     """Whether a reverse proxy has passed it on. Whoever only says so gains patience, and nothing else."""
-    connection = _connection(request)
+    connection = request.connection
     told = connection is not None and (connection.shared or connection.address != plain(connection.peer[0]))
     return told or any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via"))
-
-
-def peer_of(request: Request) -> Peer | None:
-    return None if request.client is None else (request.client.host, request.client.port)
-
-
-def declared_length(request: Request) -> int:
-    """The body's length as its sender says it; more than any limit where it says none that can be."""
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isascii() and length.isdigit() and len(length) < 16 else 2**62
-
-
-def _connection(request: Request) -> Connection | None:
-    connection: Connection | None = request.scope["umbel.connection"]
-    return connection

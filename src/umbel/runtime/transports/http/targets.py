@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-
-from starlette.types import Scope
 
 __all__ = ["note_targets", "target_elsewhere"]
 
@@ -24,7 +23,7 @@ def note_targets(base: Any) -> Any:
     return Noting
 
 
-def target_elsewhere(scope: Scope) -> str:
+def target_elsewhere(scope: Mapping[str, Any]) -> str:
     """The URL that this request is to be passed on to, by a proxy; "" where it is for this server."""
     target: str = scope.get(_KEY, "")
     return target
