@@ -135,12 +135,12 @@ FAILPOINTS = [
     Failpoint("commit.before-answer", "the same, for a reply that was sent in parts", passes=3, large=True),
     # ---- resuming, and the end
     Failpoint("run.added", "a run is listed that has not begun: it is gone on with", passes=0),
-    Failpoint("resume.loaded", "nothing has changed", passes=0, after="journal.after-append:12"),
+    Failpoint("resume.loaded", "nothing has changed", passes=0, after="journal.after-append:6"),
     Failpoint(
         "resume.replaying",
         "nothing has changed",
         passes=3,
-        after="journal.before-append:12",
+        after="journal.before-append:6",
         options={"snapshots": 1000},  # or nothing is left to replay
     ),
     Failpoint("resume.before-sweep", "nothing has changed", passes=0, after="upload.after-commit:3"),

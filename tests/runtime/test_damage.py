@@ -15,6 +15,7 @@ from umbel.common import ndarrays_to_parameters
 from umbel.errors import StoreError
 from umbel.rounds.coordinator import Coordinator, Rules, State
 from umbel.runtime import contents as contents_module
+from umbel.runtime import run as run_module
 from umbel.runtime.contents import FileContents
 from umbel.runtime.replay import replay
 from umbel.runtime.stores.audit import digest_of_file, verify
@@ -47,6 +48,12 @@ class Dying(SqlStore):
         if self.left < 0:
             raise SystemExit
         super().write(entries, snapshot)
+
+
+@pytest.fixture(autouse=True)
+def each_input_is_written_by_itself(monkeypatch):
+    """So that a run can die between any two."""
+    monkeypatch.setattr(run_module, "TOGETHER", 1)
 
 
 STRATEGIES = {

@@ -442,7 +442,9 @@ class Dying(SqlStore):
         super().write(entries, snapshot)
 
 
-def test_a_run_that_dies_anywhere_and_goes_on_ends_with_the_same_bits(tmp_path):
+def test_a_run_that_dies_anywhere_and_goes_on_ends_with_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr("umbel.runtime.run.TOGETHER", 1)  # each input is written by itself: it dies between any two
+
     def attempt(folder, left):
         database = Database(f"sqlite:///{folder / 'runs.sqlite'}")
         store = Dying(database, "run", FileContents(folder))

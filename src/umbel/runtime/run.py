@@ -3,9 +3,12 @@
 This is the only wait in a server. Simulation, network, tests and resume all come through here.
 
 Nothing that others can see happens before the journal has what caused it: inputs are written, together, before a task is
-sent, taken back or settled, and before the loop waits. Between two such moments a crash loses what nobody has seen. (One
-transaction for several inputs: a round of two clients needs 6 instead of 11, each 0.2 ms.) A store whose unit is the round
-gets no inputs, but the state between two rounds.
+sent, taken back or settled, and before the loop waits. Between two such moments a crash loses what nobody has seen. A store
+whose unit is the round gets no inputs, but the state between two rounds.
+
+One transaction for several inputs: a phase of two clients needs one, where each input for itself needs five, each 0.2 ms. So
+the senders of answers hear that these count when something is written anyhow: with the next tasks, or before the loop waits,
+or before a question that may take longer than `SHORT`. And the loop listens for `GATHERING` before it writes and waits.
 
 A snapshot writes the state, and what has come to the History since the one before; without a journal it copies the model,
 too. Snapshots take a tenth of the time or so: beside a journal always, and without one from the hundredth round on. (4,000
@@ -46,7 +49,7 @@ from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History
 from umbel.runtime.observers.narrator import Narrator
-from umbel.runtime.owner import Owner
+from umbel.runtime.owner import Owner, Question
 from umbel.runtime.stores.base import Entry, Snapshot, Store, Unit
 from umbel.runtime.transports.base import Transport
 
@@ -57,6 +60,8 @@ SNAPSHOT_ROUNDS = 100  # without a journal so many rounds are kept one by one
 SNAPSHOT_PAUSE = 9.0  # times what the last snapshot took, until the next
 SNAPSHOT_PAUSE_MOST = 10.0  # seconds, also after a store that was away for long
 TOGETHER = 100  # inputs that share a transaction at most, where they come faster than they are handled
+GATHERING = 0.001  # seconds in which what comes shares a transaction with what is there
+SHORT = 0.005  # seconds that the owner took for his last answer of a kind, where his next may come before a transaction
 NAG_EVERY = 10.0  # seconds between two lines about whom the run waits for
 
 
@@ -96,6 +101,8 @@ def run(
     by_input = store.unit is Unit.INPUT
     answers: deque[Input] = deque()
     unwritten: list[Entry] = []
+    unsettled: list[Settle] = []
+    took: dict[type[Command], float] = {}  # seconds that the owner's last answer took, by the kind of question
     told = list(untold)  # to the History, and not in a snapshot so far
     failures = Failures(coordinator, history)
     nag_at = clock() + nag_every
@@ -113,6 +120,14 @@ def run(
 
     def write(*, last: bool = False) -> None:
         """Puts into the journal what has been handled; called before anyone outside can see an effect of it."""
+        journal(last=last)
+        for settle in unsettled:
+            failpoint("reply.before-settle")
+            transport.settle(settle.task, settle.verdict, settle.why)
+            failpoint("reply.after-settle")
+        unsettled.clear()
+
+    def journal(*, last: bool) -> None:
         nonlocal step_done
         if by_input and (unwritten or last):
             if last or (step_done and time.monotonic() >= snapshot_at):
@@ -154,18 +169,30 @@ def run(
             case Cancel(task):
                 write()
                 transport.cancel(task)
-            case Settle(task=task, verdict=verdict, why=why):
-                write()
-                failpoint("reply.before-settle")
-                transport.settle(task, verdict, why)
-                failpoint("reply.after-settle")
+            case Settle():
+                unsettled.append(command)
             case Discard(content):
                 write()
                 model.contents.remove(content)
             case Initialize() | Choose() | Step() | Evaluate() | Summarize():
+                if unsettled and took.get(type(command), SHORT) >= SHORT:
+                    write()
                 failpoint("question.before-answer")
-                answers.append(_asked(owner, command))
+                answers.append(ask(command))
                 failpoint("question.after-answer")
+
+    def ask(question: Question) -> Input:
+        """The owner's answer. Where his code raises, the journal has all that came before."""
+        began = time.monotonic()
+        try:
+            return owner.answer(question)
+        except KeyboardInterrupt:
+            return Stopped("stopped by Ctrl-C")
+        except BaseException:
+            write()
+            raise
+        finally:
+            took[type(question)] = time.monotonic() - began
 
     def take(event: Input, at: float) -> list[Command]:
         """Hands an input to the coordinator, and what comes of it to the History; the commands are still to be done."""
@@ -200,10 +227,13 @@ def run(
         else:
             wake_at = coordinator.wake_at
             until = nag_at if wake_at is None else min(nag_at, wake_at)
-            # What has come already shares the transaction: a thousand clients that join at once are not a thousand of them.
-            if len(unwritten) >= TOGETHER or not transport.has_input():
+            # What comes now shares the transaction: a thousand clients that join at once are not a thousand of them.
+            event = None
+            if by_input and unwritten and len(unwritten) < TOGETHER:
+                event = transport.receive(min(GATHERING, max(until - clock(), 0.0)))
+            if event is None:
                 write()
-            event = transport.receive(None if until == math.inf else max(until - clock(), 0.0))
+                event = transport.receive(None if until == math.inf else max(until - clock(), 0.0))
         at = clock()
         if event is None and coordinator.wake_at is not None and at >= coordinator.wake_at:
             event = Ticked()
@@ -226,10 +256,3 @@ def run(
     for command in owed:  # of a run that had ended before this process began
         do(command)
     write(last=True)
-
-
-def _asked(owner: Owner, question: Initialize | Choose | Step | Evaluate | Summarize) -> Input:
-    try:
-        return owner.answer(question)
-    except KeyboardInterrupt:
-        return Stopped("stopped by Ctrl-C")

@@ -36,9 +36,6 @@ class Transport(Protocol):
     def receive(self, timeout: float | None) -> Input | None:
         """The next input; None after `timeout` seconds (None: no limit). Only the loop calls it."""
 
-    def has_input(self) -> bool:
-        """Whether an input has come already: `receive` has it at once, and nothing is done for it first."""
-
     def put(self, event: Input) -> None:
         """Adds an input, from any thread."""
 

@@ -124,9 +124,6 @@ class HttpTransport:
             raise event
         return event
 
-    def has_input(self) -> bool:
-        return not self._inputs.empty()
-
     def put(self, event: Input | BaseException) -> None:
         """Adds an input; an exception is raised in the run's loop."""
         self._inputs.put(event)

@@ -150,9 +150,6 @@ class SimulatedTransport:
             raise event
         return event
 
-    def has_input(self) -> bool:
-        return bool(self._inputs) and not self._dispatched
-
     def put(self, event: Input | BaseException) -> None:
         """Adds an input, or an exception that `receive` raises, from any thread or a signal handler."""
         self._inputs.append(event)

@@ -75,9 +75,6 @@ class VirtualTime:
         self._inside.keep(due.task)
         return self._here.pop(due.task)
 
-    def has_input(self) -> bool:
-        return False  # whether one has come depends on what the others take
-
     def put(self, event: Input | BaseException) -> None:
         self._inside.put(event)
 
