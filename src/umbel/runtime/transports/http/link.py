@@ -28,6 +28,7 @@ from umbel.runtime.security.tls import why_tls_failed
 from umbel.runtime.transports.http.address import parse_target
 from umbel.runtime.transports.http.answers import describe, is_the_servers, passes
 from umbel.runtime.transports.http.forward import forward_for
+from umbel.runtime.transports.http.one_piece import in_one_piece
 from umbel.runtime.transports.http.protocol import (
     FOLLOW,
     GO,
@@ -121,7 +122,7 @@ class Link:
             self._send, self._target = self._manager.urlopen, base_url
         else:  # one server is one pool: going through the manager takes a sixth of a small request's time
             self._manager = urllib3.PoolManager(ssl_context=tls, retries=False, maxsize=4)
-            self._send, self._target = self._manager.connection_from_url(base_url).urlopen, target.path
+            self._send, self._target = in_one_piece(self._manager.connection_from_url(base_url)).urlopen, target.path
 
     @property
     def fits(self) -> int:
