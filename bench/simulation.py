@@ -137,12 +137,30 @@ def million(settings: Settings) -> list[Row]:
     ]
 
 
+def tensors(settings: Settings) -> list[Row]:
+    """What very many tensors cost. The first round, which plans for them, is in it."""
+    if settings.quick:
+        return []
+
+    def times(how: str) -> Sample:
+        report = _run(settings.python, how, "tensors", INLINE if how == "umbel" else {}, sampled=3, clients=3, rounds=2)
+        return _times(report, 3, skip=0)
+
+    taken = alternating(1, floor=lambda: times("loop"), umbel=lambda: times("umbel"))
+    ours, floor = taken["umbel"], taken["floor"]
+    return [
+        Row("a round", "s", ours["round"], floor["round"], None, (at_most(20, "s"),)),
+        Row("memory", "MB", ours["peak"], floor["peak"], None),
+    ]
+
+
 FIGURES: Figures = {
     "tasks": ("1,000 of 1,000 clients, softmax of 784 by 10, no training", tasks),
     "mlp": ("100 of 100 clients, PyTorch MLP 784-200-10, 600 images each", mlp),
     "start": ("from the start of the program to the first client, without torch", start),
     "worker": ("peak memory of a worker process", worker),
     "large": ("100 clients, a model of 100 MB, 2 processes; the floor is 10 clients", large),
+    "tensors": ("3 clients, 200,000 tensors of 3 numbers, inline", tensors),
     "million": ("100 of 1,000,000 clients; the floor is 100 of 1,000", million),
 }
 
