@@ -29,10 +29,11 @@ from umbel.params import gather, schema_of
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.rounds.messages import Dispatch, Initialize, Replied, Settle, Step, Task, Verdict
 from umbel.runtime.contents import MemoryContents, write_content
+from umbel.runtime.fingerprints import rules_of
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.owner import Owner
 from umbel.runtime.replay import Replayed, replay
-from umbel.runtime.runs import places, rules_of
+from umbel.runtime.runs import places
 from umbel.runtime.stores.audit import verify
 from umbel.runtime.stores.database import Database, Kept
 from umbel.runtime.transports.base import Proxy

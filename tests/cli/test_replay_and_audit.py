@@ -17,7 +17,7 @@ from umbel.rounds.events import CentrallyEvaluated
 from umbel.rounds.messages import Joined, Replied, Reply, Reported
 from umbel.runtime import run as loop
 from umbel.runtime.contents import FileContents
-from umbel.runtime.runs import fingerprint
+from umbel.runtime.fingerprints import fingerprint
 from umbel.runtime.stores.base import Entry, Keeping
 from umbel.runtime.stores.codec import encode, encode_events
 from umbel.runtime.stores.database import Database

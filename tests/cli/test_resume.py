@@ -8,7 +8,8 @@ import sys
 
 PROGRAM = """
 import os, sys
-from umbel.runtime.runs import fingerprint, open_run
+from umbel.runtime.fingerprints import fingerprint
+from umbel.runtime.runs import open_run
 from umbel.server.strategy import FedAvg
 from .settings import ROUNDS
 

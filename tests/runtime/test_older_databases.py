@@ -15,9 +15,9 @@ from umbel.common import ndarrays_to_parameters
 from umbel.errors import RunMismatch, StoreError
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.runtime.contents import FileContents
+from umbel.runtime.fingerprints import rules_of
 from umbel.runtime.replay import replay
 from umbel.runtime.resume import restored
-from umbel.runtime.runs import rules_of
 from umbel.runtime.stores import tables
 from umbel.runtime.stores.base import Snapshot
 from umbel.runtime.stores.database import Database

@@ -19,7 +19,8 @@ from umbel.rounds.coordinator import Rules
 from umbel.rounds.exchanges import FIT
 from umbel.rounds.messages import Joined, Replied, Reply, Started
 from umbel.runtime import runs
-from umbel.runtime.runs import fingerprint, open_run
+from umbel.runtime.fingerprints import differences, fingerprint
+from umbel.runtime.runs import open_run
 from umbel.runtime.stores.base import Entry, Keeping
 from umbel.server.strategy import FedAvg, FedBuff, PowerOfChoice
 from umbel.strategies.base import round_of
@@ -426,5 +427,5 @@ def test_exchanges_of_a_strategy_that_are_no_round_are_refused_before_anything_s
 
 def test_a_run_of_other_exchanges_is_another_run():
     fit, asks = mine(), mine(PowerOfChoice(FedAvg(), candidates=3))
-    (difference,) = [text for text in runs._differences(fit, asks) if text.startswith("rules")]
+    (difference,) = [text for text in differences(fit, asks) if text.startswith("rules")]
     assert difference.endswith("candidates → fit → evaluate now")

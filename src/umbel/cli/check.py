@@ -12,10 +12,11 @@ from umbel.cli.store import opened, row_of, store_option
 from umbel.errors import UmbelError
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.rounds.messages import Publish, Replied, Reported
+from umbel.runtime.fingerprints import rules_of
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History
 from umbel.runtime.replay import Replayed, replay
-from umbel.runtime.runs import places, rules_of
+from umbel.runtime.runs import places
 from umbel.runtime.stores.audit import Line, digest_of_file, verify
 from umbel.runtime.stores.codec import encode
 

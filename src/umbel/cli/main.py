@@ -14,8 +14,9 @@ from umbel.cli.data import data
 from umbel.cli.server import server
 from umbel.cli.store import opened, row_of, store_option
 from umbel.exchange import as_text
+from umbel.runtime.fingerprints import as_path
 from umbel.runtime.observers.table import aligned
-from umbel.runtime.runs import RESUME, as_path
+from umbel.runtime.runs import RESUME
 
 __all__ = ["main"]
 

@@ -9,65 +9,34 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import os
-import re
 import secrets
 import shlex
-import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from hashlib import blake2b
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import msgspec
-
 from umbel.errors import RunLocked, RunMismatch, StoreError
-from umbel.exchange import as_text
-from umbel.pace import Pace
-from umbel.rounds.coordinator import Rules
-from umbel.rounds.exchanges import ROUND, Exchange
 from umbel.runtime.contents import FileContents
 from umbel.runtime.failpoints import failpoint
+from umbel.runtime.fingerprints import ATTRIBUTES, MAY_CHANGE, Fingerprint, differences
 from umbel.runtime.interactive import in_notebook
 from umbel.runtime.log import logger
 from umbel.runtime.stores.base import Keeping, Store
 from umbel.runtime.stores.mark import IN_FOLDER
 from umbel.runtime.stores.memory import MemoryStore
-from umbel.strategies.base import Strategy, round_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from umbel.runtime.stores.database import Database, RunRow, Stored
 
-__all__ = [
-    "ATTRIBUTES",
-    "DEFAULT_STORE",
-    "RESUME",
-    "OpenedRun",
-    "as_path",
-    "fingerprint",
-    "how_to_go_on",
-    "make_folder",
-    "open_run",
-    "places",
-    "rules_of",
-]
+__all__ = ["DEFAULT_STORE", "RESUME", "OpenedRun", "how_to_go_on", "make_folder", "open_run", "places"]
 
 DEFAULT_STORE = "umbel-runs"
 RESUME = "UMBEL_RESUME"  # names the run that `umbel resume` wants to go on
-ATTRIBUTES = "changed attributes"  # in a fingerprint: names of those that the strategy has changed while the run was on
-
-_NO_MATTER = {"command", "folder", "start"}  # in a fingerprint: how, where and as which of its script the run was begun
-_MAY_CHANGE = {"script", "script hash", "strategy keywords", "port", "num_rounds"}  # in a run that is resumed by name
-_starts = itertools.count(1)  # of this process, so far
-
-Fingerprint = dict[str, object]
-
 
 @dataclass(slots=True)
 class OpenedRun:
@@ -88,79 +57,12 @@ class OpenedRun:
         self._closing.close()
 
 
-def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, port: int | None = None) -> Fingerprint:
-    """What makes two starts the same run, and how to start it again. Of the initial parameters, their schema counts."""
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    initial = getattr(strategy, "initial_parameters", None)
-    plain = {name: value for name, value in vars(strategy).items() if isinstance(value, (bool, int, float, str))}
-    made = {
-        "script": os.path.abspath(script) if script else "",
-        "script hash": _hash(script) if script and os.path.isfile(script) else "",
-        "strategy": f"{type(strategy).__module__}.{type(strategy).__qualname__}",
-        "strategy keywords": plain,
-        "model schema": None if initial is None else [[spec.dtype, list(spec.shape)] for spec in initial.stream()[0].specs],
-        "rules": _written(strategy.min_available_clients, pace, round_of(strategy)),
-        "seed": seed,
-        "port": port,
-        "num_rounds": num_rounds,
-        "command": sys.orig_argv[1:],
-        "folder": _working_folder(),
-        "start": next(_starts),
-    }
-    return {name: _as_text(value) for name, value in made.items()}
-
-
-def as_path(text: str) -> str:
-    """The path that a fingerprint shows: what is not Unicode in it, which stands there escaped, as the system has it.
-
-    >>> as_path("caf\\\\udce9/train.py") == os.fsdecode(b"caf\\xe9/train.py")
-    True
-    """
-    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), text)
-
-
-def _as_text(value: object) -> object:
-    """Texts as a database takes them: what is not Unicode, in names of files, is escaped."""
-    match value:
-        case str():
-            return as_text(value)
-        case list():
-            return [_as_text(each) for each in value]
-        case dict():
-            return {name: _as_text(each) for name, each in value.items()}
-        case _:
-            return value
-
-
-def _working_folder() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:  # it has been removed
-        return ""
-
-
 def how_to_go_on(opened: OpenedRun | None) -> str:
     """What to do where the owner's code has raised: a question that was not answered is asked again."""
     if opened is None or opened.where is None:
         return "Nothing of this run is kept (store=None); mend the script and start it again"
     option = "" if opened.where == DEFAULT_STORE else f" --store {shlex.quote(opened.where)}"
     return f"The run is kept as it was before: mend the script, then go on with: umbel resume {opened.run}{option}"
-
-
-def _written(min_available: int, pace: Pace, exchanges: tuple[Exchange, ...]) -> dict[str, object]:
-    """Rules as values; those of a classic round as ever."""
-    classic = {"min_available": min_available, "pace": asdict(pace)}
-    return classic if exchanges == ROUND else {**classic, "exchanges": msgspec.to_builtins(exchanges)}
-
-
-def rules_of(run: str, stored: Mapping[str, object]) -> Rules:
-    """The rules that a run was made under. Raises `RunMismatch` for rules that this Umbel does not know."""
-    rules = stored.get("rules")
-    if isinstance(rules, dict):
-        with contextlib.suppress(TypeError, ValueError, KeyError):
-            exchanges = msgspec.convert(rules["exchanges"], tuple[Exchange, ...]) if "exchanges" in rules else ROUND
-            return Rules(run=run, min_available=int(rules["min_available"]), pace=Pace(**rules["pace"]), exchanges=exchanges)
-    raise RunMismatch(f"run {run} was made under rules that this Umbel does not know: {rules}; use the Umbel that wrote it")
 
 
 def open_run(
@@ -241,14 +143,14 @@ def _wanted(
         raise RunMismatch(f"there is no run {wanted!r} in {database.name}; `umbel runs` lists them")
     if row.status != "running":
         raise RunMismatch(f"run {wanted} has {row.status}; only an unfinished run can go on")
-    differences = _differences(row.fingerprint, mine)
-    if differences and row.fingerprint.get("start", mine["start"]) != mine["start"]:
-        logger.info("Run %s is left to another start of this script (%s)", wanted, "; ".join(differences))
+    found = differences(row.fingerprint, mine)
+    if found and row.fingerprint.get("start", mine["start"]) != mine["start"]:
+        logger.info("Run %s is left to another start of this script (%s)", wanted, "; ".join(found))
         atexit.unregister(_say_left)  # once is enough
         atexit.register(_say_left)
         return None
-    changed = {name: mine[name] for name in _MAY_CHANGE if row.fingerprint.get(name) is not None}
-    wrong = _differences(row.fingerprint | changed, mine)
+    changed = {name: mine[name] for name in MAY_CHANGE if row.fingerprint.get(name) is not None}
+    wrong = differences(row.fingerprint | changed, mine)
     if wrong:  # its journal would not mean what it meant
         raise RunMismatch(f"run {wanted} cannot go on with other settings ({'; '.join(wrong)})")
     return _resumed(database, folder, row, keeping)
@@ -270,9 +172,9 @@ def _continued(
         if row.fingerprint.get("script") != mine["script"]:
             _say_moved(row)
             continue
-        differences = _differences(row.fingerprint, mine)
-        if differences:
-            others.append((row.run, differences))
+        found = differences(row.fingerprint, mine)
+        if found:
+            others.append((row.run, found))
             continue
         try:
             if fresh:
@@ -287,8 +189,8 @@ def _continued(
         logger.info("Resuming run %s; start afresh with fresh=True", row.run)
         return opened
     if others and not fresh:
-        run, differences = others[0]
-        logger.info("Run %s is unfinished, but this is another one (%s)", run, "; ".join(differences))
+        run, found = others[0]
+        logger.info("Run %s is unfinished, but this is another one (%s)", run, "; ".join(found))
         logger.info("Go on with it by: umbel resume %s", run)
     return None
 
@@ -399,44 +301,6 @@ def _lock(file: IO[str], run: str) -> None:
     except OSError:
         file.close()
         raise RunLocked(f"another process coordinates run {run}") from None
-
-
-def _differences(stored: Fingerprint, mine: Fingerprint) -> list[str]:
-    found = []
-    for name, value in mine.items():
-        before = stored.get(name)
-        if name in _NO_MATTER or before == value:
-            continue
-        if name == "num_rounds":
-            if isinstance(before, int) and isinstance(value, int) and value >= before:
-                continue
-            found.append(f"num_rounds has shrunk from {before} to {value}")
-        elif name == "rules":
-            theirs, ours = _rules(stored), _rules(mine)
-            if theirs != ours:
-                found.append(f"rules: {theirs} then, {ours} now")
-        elif name == "script hash":
-            found.append("the script has changed")
-        elif name == "strategy keywords" and isinstance(before, dict) and isinstance(value, dict):
-            changed = [k for k in {**before, **value} if before.get(k) != value.get(k)]
-            found += [f"{key}: {before.get(key)!r} then, {value.get(key)!r} now" for key in sorted(changed)]
-        else:
-            found.append(f"{name}: {before!r} then, {value!r} now")
-    return found
-
-
-def _rules(stored: Fingerprint) -> str:
-    """Rules as they are said; what an older Umbel did not know has its default."""
-    try:
-        rules = rules_of("", stored)
-    except RunMismatch:
-        return str(stored.get("rules"))
-    exchanges = " → ".join(exchange.name for exchange in rules.exchanges)
-    return f"{rules.min_available} clients, {rules.pace}{'' if len(rules.exchanges) == len(ROUND) else f', {exchanges}'}"
-
-
-def _hash(path: str) -> str:
-    return blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
 
 
 def _new_name() -> str:

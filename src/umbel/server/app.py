@@ -22,6 +22,7 @@ from umbel.rounds.messages import Input, Resumed, Started, Stopped
 from umbel.runtime.attributes import Attributes
 from umbel.runtime.damage import find_damage
 from umbel.runtime.failpoints import failpoint
+from umbel.runtime.fingerprints import ATTRIBUTES, fingerprint
 from umbel.runtime.interactive import exit_code, is_script, one_line
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel, kept_best
@@ -36,7 +37,7 @@ from umbel.runtime.owner import Owner
 from umbel.runtime.process import need_files, prepare, spare_files
 from umbel.runtime.resume import restored
 from umbel.runtime.run import Clock, run
-from umbel.runtime.runs import ATTRIBUTES, DEFAULT_STORE, OpenedRun, fingerprint, how_to_go_on, open_run, places
+from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, how_to_go_on, open_run, places
 from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Durability, Keeping, Unit

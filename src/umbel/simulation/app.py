@@ -28,6 +28,7 @@ from umbel.rounds.messages import FailureKind, Input, Lost, Populated, Resumed, 
 from umbel.runtime.attributes import Attributes
 from umbel.runtime.contents import Contents
 from umbel.runtime.damage import find_damage
+from umbel.runtime.fingerprints import ATTRIBUTES, fingerprint
 from umbel.runtime.interactive import is_script, one_line
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel, kept_best
@@ -43,7 +44,7 @@ from umbel.runtime.owner import Owner
 from umbel.runtime.process import prepare
 from umbel.runtime.resume import restored
 from umbel.runtime.run import NAG_EVERY, Clock, run
-from umbel.runtime.runs import ATTRIBUTES, OpenedRun, fingerprint, how_to_go_on, open_run
+from umbel.runtime.runs import OpenedRun, how_to_go_on, open_run
 from umbel.runtime.seeding import kept_generators
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Store
