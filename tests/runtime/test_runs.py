@@ -19,7 +19,7 @@ from umbel.rounds.coordinator import Rules
 from umbel.rounds.exchanges import FIT
 from umbel.rounds.messages import Joined, Replied, Reply, Started
 from umbel.runtime import runs
-from umbel.runtime.fingerprints import differences, fingerprint
+from umbel.runtime.fingerprints import ATTRIBUTES, differences, fingerprint, rules_of
 from umbel.runtime.runs import open_run
 from umbel.runtime.stores.base import Entry, Keeping
 from umbel.server.strategy import FedAvg, FedBuff, PowerOfChoice
@@ -39,7 +39,7 @@ def folder(tmp_path):
 @pytest.fixture
 def again(monkeypatch):
     """Called, what follows happens in a new process of the same script: its starts are counted anew."""
-    return lambda: monkeypatch.setattr(runs, "_starts", itertools.count(1))
+    return lambda: monkeypatch.setattr("umbel.runtime.fingerprints._starts", itertools.count(1))
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_a_script_that_was_moved_or_renamed_is_told_of_the_run_that_it_may_have_
 def test_attributes_that_a_strategy_had_changed_are_named_when_its_run_goes_on(folder, script, caplog):
     opened = open_run(folder, mine(), fresh=False)
     opened.store.write([Entry(Started(), 0.0)])
-    opened.store.note(runs.ATTRIBUTES, ["best", "seen"])
+    opened.store.note(ATTRIBUTES, ["best", "seen"])
     opened.close()
     again = open_run(folder, mine(), fresh=False)
     assert again.run == opened.run
@@ -413,7 +413,7 @@ def test_the_rules_that_are_written_are_those_of_the_run(strategy):
     written = json.loads(json.dumps(mine(strategy)))
     least = strategy.min_available_clients
     rules = Rules(run="run", min_available=least, pace=strategy.pace, exchanges=round_of(strategy))
-    assert runs.rules_of("run", written) == rules
+    assert rules_of("run", written) == rules
     assert ("exchanges" in written["rules"]) is (type(strategy).__name__ == "PowerOfChoice")
 
 
