@@ -11,7 +11,7 @@ import operator
 import os
 from bdb import BdbQuit
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import NoneType
 from typing import NamedTuple
 
@@ -310,8 +310,14 @@ def _encoded(answer: Answer, encoding: Encoding) -> Answer:
         for applied in encoding.transforms
     }
     update = Update({MODEL: answer.arrays}, answer.num_examples, answer.metrics)
-    arrays, names = chain.encode(update, encoding.base, lambda link: sites[link.name])
-    return replace(answer, arrays=arrays, names=names, memory={name: kept for name, kept in memory.items() if kept})
+    travelling, layout = chain.encode(update, encoding.base, lambda link: sites[link.name])
+    return Answer(
+        layout.joined(travelling),
+        _count("encode", travelling.num_examples),
+        metrics=_scalars("encode", travelling.metrics),
+        names=layout.names,
+        memory={name: kept for name, kept in memory.items() if kept},
+    )
 
 
 class _NoParameters(ClientFailed):

@@ -89,6 +89,11 @@ class Layout:
             at += 0 if schema is None else len(schema)
         return begins
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the tensors of all parts, as one content has them."""
+        return [] if self.schema is None else [*self.schema.names]
+
     def joined(self, update: Update) -> NDArrays:
         """The arrays of all parts, in the order of `schema`."""
         return [array for part, _ in self.parts for array in update.parts.get(part, [])]

@@ -84,7 +84,7 @@ def raises(reader, arrival):
 MISTAKES = {
     "read-only": Transform("wrong_in_place", encode=in_place),
     "gave other bits the second time; draw from site.rng() alone": Transform("wrong_unsteady", encode=unsteady),
-    "wrong_longer made an update of": Transform("wrong_longer", encode=longer),
+    "encode() of wrong_longer made": Transform("wrong_longer", encode=longer),
     "what wrong_code remembers cannot be kept": Transform("wrong_code", encode=remembers_code),
     "changed what it remembers in place; assign new arrays": Transform("wrong_memory", encode=remembers_in_place),
     "gave other values where they were read 1 at a time": Transform("wrong_cut", decode=by_cut),

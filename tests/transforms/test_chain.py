@@ -105,8 +105,8 @@ def test_settings_and_facts_are_plain():
 def test_a_transform_whose_layout_is_not_what_it_makes_is_named():
     wrong = chain(Transform("wrong", encode=lambda update, base, site: update._replace(parts={**update.parts, "more": []})))
     base = Params.of([np.zeros(2)])
-    assert refusal(wrong.encode, Update({MODEL: [np.ones(2)]}, 1, {}), base, lambda link: Site(link.name)).startswith(
-        "wrong made an update of"
+    assert refusal(wrong.encode, Update({MODEL: [np.ones(2)]}, 1, {}), base, lambda link: Site(link.name)) == (
+        "encode() of wrong made difference: float64[2]; more: , and its layout says difference: float64[2]"
     )
 
 

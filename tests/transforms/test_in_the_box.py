@@ -28,8 +28,8 @@ def encoded(transforms, before, after, *, memory=None, **place):
     """What travels, as arrays by name, and what the client remembers."""
     memory = {} if memory is None else memory
     site = lambda link: Site(link.name, link.facts, memory.setdefault(link.name, {}), **{**ONE_PLACE, **place})  # noqa: E731
-    arrays, names = transforms.encode(Update({MODEL: after}, 1, {}), Params.of(before), site)
-    return dict(zip(names, arrays, strict=True))
+    update, layout = transforms.encode(Update({MODEL: after}, 1, {}), Params.of(before), site)
+    return dict(zip(layout.names, layout.joined(update), strict=True))
 
 
 def decoded(transforms, before, arrays):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from umbel.params import Params
 from umbel.rounds.coordinator import Coordinator, Phase
 from umbel.rounds.events import TaskFailed
 from umbel.rounds.messages import Failure, FailureKind, Kind
-from umbel.runtime.contents import MemoryContents
+from umbel.runtime.contents import FileContents, MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import Pace
 from umbel.server.strategy import FedAdam, FedAvg, FedAvgM, FedBuff, Krum, QFedAvg
@@ -107,6 +108,42 @@ def test_clip_is_what_its_docstring_says(transform):
     whole = locally(strategy(), rounds=1)
     assert moved(whole.arrays[:3], started()) > 50
     assert moved(locally(strategy(transform), rounds=1).arrays[:3], started()) <= 0.5 * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("transform", [chain(clip(0.5), int8()), chain(clip(0.5), top_k(0.05))], ids=["int8", "top_k"])
+def test_the_servers_memory_does_not_grow_with_the_cohort(transform, tmp_path, monkeypatch):
+    """Of updates in files; what a client's own memory needs is not the server's, and left out."""
+    size = 2**21
+
+    class Large(fl.client.NumPyClient):
+        def fit(self, parameters, config):
+            return [parameters[0] + np.float32(1)], 1, {}
+
+    def peak(clients, transform):
+        made = FedAvg(
+            fraction_evaluate=0.0,
+            transform=transform,
+            initial_parameters=ndarrays_to_parameters([np.zeros(size // 4, "float32")]),
+        )
+        store = MemoryStore(FileContents(tmp_path / f"{clients}{transform}"))
+        tracemalloc.start()
+        run_locally(made, {str(i): Large() for i in range(clients)}, store=store)
+        tracemalloc.stop()
+        return peaks.pop()
+
+    def measured(self, number, results, failures):
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        made, metrics = aggregate_fit(self, number, results, failures)
+        for _ in made.stream()[1]:
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1] - before)
+        return made, metrics
+
+    aggregate_fit, peaks = FedAvg.aggregate_fit, []
+    monkeypatch.setattr(FedAvg, "aggregate_fit", measured)
+    monkeypatch.setattr(FedAvg, "aggregate_fit", measured)
+    assert peak(24, transform) < 24 * size / 4  # blocks of two threads; all 24 updates are 50 MB
 
 
 def test_error_feedback_comes_to_where_plain_averaging_comes():
@@ -306,3 +343,15 @@ def test_a_round_that_does_not_wait_keeps_no_memory_of_what_did_not_count():
     there, _ = simulated(lambda **more: strategy(top_k(0.05), pace=pace, **more), rounds=3, durations=seconds)
     alone = locally(strategy(top_k(0.05)), clients=2)
     assert bits(there) == bits(alone.arrays)
+
+
+def test_a_transform_may_say_more_and_count_less():
+    @register
+    def one_each() -> Transform:
+        def encode(update, base, site):
+            return update._replace(num_examples=1, metrics={**update.metrics, "examples": update.num_examples})
+
+        return Transform("one_each", encode=encode)
+
+    run = locally(strategy(one_each()), rounds=1)
+    assert run.history.metrics_distributed_fit["examples"] == [(1, (1 + 2 + 3 + 4) / 4)]

@@ -143,7 +143,8 @@ class GlobalModel:
         if self._facts is None or self._facts[0] != version:
             content = self._slot(version, FACTS) if self._transforms.facts else None
             written = None if content is None else content.read(content.data_begin, content.schema.nbytes)
-            self._facts = version, self._transforms.facts if written is None else json.loads(written)
+            found = {} if written is None else json.loads(written)
+            self._facts = version, {name: {**first, **found.get(name, {})} for name, first in self._transforms.facts.items()}
         return self._facts[1]
 
     def advance(self, version: int, following: int, totals: Totals) -> None:

@@ -90,10 +90,10 @@ def _encoded(
         return Site(link.name, link.facts, remembered if link.name == last else {}, 7, "a", number)
 
     try:
-        travelling, _ = links.encode(update, base, site)
+        travelling, layout = links.encode(update, base, site)
     except Exception as error:
         raise AssertionError(f"{last} cannot encode an update: {type(error).__name__}: {error}") from None
-    return travelling, remembered
+    return layout.joined(travelling), remembered
 
 
 def _decoded(links: Chain, base: Params, arrays: NDArrays, of: str) -> NDArrays:

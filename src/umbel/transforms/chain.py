@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from umbel.params import NDArray, NDArrays, Params, schema_of
+from umbel.params import DType, NDArray, Params, schema_of
 from umbel.transforms.base import Applied, Arrival, Facts, Reader, Site, Totals, Transform, find, make
 from umbel.transforms.differences import differences
 from umbel.update import MODEL, Layout, Update
@@ -58,10 +58,8 @@ class Chain:
         """The chain as a task names it."""
         return tuple(Applied(each.name, dict(each.settings), dict(facts.get(each.name, {}))) for each in self.links)
 
-    def encode(
-        self, update: Update, base: Params, site: Callable[[Transform], Site]
-    ) -> tuple[NDArrays, list[str]]:
-        """What travels: the arrays of all parts, and their names. `base` is what the client was given, unchanged.
+    def encode(self, update: Update, base: Params, site: Callable[[Transform], Site]) -> tuple[Update, Layout]:
+        """What travels, and its layout. `base` is what the client was given, unchanged.
 
         Raises `Rejected` where what `fit` returned does not fit it, and `ValueError` where a link breaks its promise.
         """
@@ -69,12 +67,11 @@ class Chain:
         layout.admit("fit()", schema_of(update.parts[MODEL]))
         for link in self.links:
             update, layout = link.encode(update, given, site(link)), link.layout(layout)
-        arrays, schema = layout.joined(update), layout.schema
-        assert schema is not None
-        made = [(array.dtype, array.shape) for array in arrays]
-        if made != schema.forms or set(update.parts) != {part for part, _ in layout.parts}:
-            raise ValueError(f"{self.links[-1].name} made an update of {made[:4]}, its layout says {schema.forms[:4]}")
-        return arrays, list(schema.names)
+            made = {part: [(array.dtype, array.shape) for array in arrays] for part, arrays in update.parts.items()}
+            wanted = {part: layout[part].forms for part, _ in layout.parts}
+            if made != wanted:
+                raise ValueError(f"encode() of {link.name} made {_shown(made)}, and its layout says {_shown(wanted)}")
+        return update, layout
 
     def decode(self, reader: Reader, base: Reader, facts: Mapping[str, Facts]) -> Reader:
         """Reads the values of an update that has travelled, block by block; `base` reads what its client was given."""
@@ -105,6 +102,16 @@ class Chain:
                 made = link.advance(facts.get(link.name, {}), totals)
                 after[link.name] = {name: _number(link, name, value) for name, value in made.items()}
         return after
+
+
+def _shown(parts: Mapping[str, list[tuple[DType, tuple[int, ...]]]]) -> str:
+    """The parts of an update, each with its first arrays."""
+    texts = []
+    for part, forms in parts.items():
+        first = ", ".join(f"{dtype}{list(shape)}" for dtype, shape in forms[:3])
+        texts.append(f"{part}: {first}{', …' if len(forms) > 3 else ''}")
+    text = "; ".join(texts)
+    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def _number(link: Transform, name: str, value: object) -> float:

@@ -174,7 +174,7 @@ class Workbench:
 
 def _schema(answer: Answer, wanted: Schema | None) -> Schema:
     """The schema of an answer; the wanted one itself where it is the same, which saves 10 µs a task."""
-    if wanted is None or wanted.blobs or answer.names not in (None, [*wanted.names]):
+    if wanted is None or wanted.blobs or (answer.names is not None and answer.names != [*wanted.names]):
         return answer.schema
     return wanted if [(array.dtype, array.shape) for array in answer.arrays] == wanted.forms else answer.schema
 
