@@ -271,7 +271,7 @@ def halving(norm: float) -> Transform:
 def between_rounds(done, rounds):
     """The coordinator of a run that has ended, as one that waits for its next round."""
     state = copy.deepcopy(done.coordinator.state)
-    state.num_rounds, state.phase, state.kind = rounds, Phase.WAITING, Kind.FIT
+    state.num_rounds, state.phase, state.exchange = rounds, Phase.WAITING, done.coordinator.rules.exchanges[0].name
     state.round, state.attempt, state.needed = state.completed + 1, 0, 1
     return Coordinator(done.coordinator.rules, state)
 

@@ -130,8 +130,8 @@ class Transform:
 
     - `name`, `settings`: what a task carries; `register` says what the other side makes of them.
     - `layout(layout)` → the layout of what `encode` makes of an update with that layout.
-    - `encode(update, base, site)` → what travels, its number of examples and metrics included; `base` are the arrays that the
-      client was given, read-only.
+    - `encode(update, base, site)` → what travels, its metrics and number of examples too; `base` are the arrays that
+      the client was given, read-only.
     - `decode(reader, arrival)` → a reader with `arrival.layout`, of what has travelled. It must not raise for any values.
     - `finish(block, start, totals, facts)` → the round's mean difference, float64, shape `(n,)`, from floating coordinate
       `start` on (in layout order), as the optimizer steps it. The result must not depend on where blocks are cut.
