@@ -7,9 +7,9 @@
     fl.server.start_server(observers=[watch])
 
 `at` is run time in seconds: it stands still while no server runs, and is simulated time where a simulation has `durations=`.
-`round` is 0 before the first one. `kind` is "fit", "evaluate", or "parameters" where a client is asked for those that the
-run begins with. Sizes are in bytes. docs/observers.md says what is told again after a resume, and what a slow observer
-costs.
+`round` is 0 before the first one. `kind` is "fit", "evaluate", "parameters" where a client is asked for those that the run
+begins with, or the name of an exchange of the strategy's own ("candidates"). Sizes are in bytes. docs/observers.md says what
+is told again after a resume, and what a slow observer costs.
 """
 
 from __future__ import annotations

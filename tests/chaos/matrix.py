@@ -183,6 +183,7 @@ class Setting:
     keywords: dict[str, object] = field(default_factory=dict)
     arrival: bool = False
     script: str = ""
+    exchanges: tuple[str, ...] = ("fit", "evaluate")
 
     @property
     def held(self) -> list[str]:
@@ -199,6 +200,7 @@ STRATEGIES = {
     "FedAvg": Setting(),
     "FedAdam": Setting(strategy="adam"),
     "FedMedian": Setting(strategy="median"),
+    "three exchanges": Setting("abc", "masked", exchanges=("keys", "fit", "unmask", "evaluate")),
     "over-selection": Setting("abc", "first two", arrival=True),
     "FedBuff": Setting("abc", "buffered", _BUFFER, arrival=True),
     "over-selection by script": Setting("abc", "first two", arrival=True, script="c1 a1 b1? b2 c2 a2? a3 b3 c3?"),
@@ -374,10 +376,10 @@ def _judge(
     if whole:
         for name, programs in clients.items():
             text = "".join(program.text for program in programs)
-            for kind, number in re.findall(r"Sent (\w+) of round (\d+), which took [\d.]+ s: (?:already )?accepted", text):
-                result.lost += not counted[name, int(number), kind]
+            sent = re.findall(r"Sent (\w+) of round (\d+), which took [\d.]+ s: (?:already )?accepted", text)
+            result.lost += sum(not counted[name, int(number), exchange] for exchange, number in sent)
         if not setting.arrival:
-            everything = [(name, n + 1, kind) for name in clients for n in range(ROUNDS) for kind in ("fit", "evaluate")]
+            everything = [(name, n + 1, each) for name in clients for n in range(ROUNDS) for each in setting.exchanges]
             result.lost += sum(not counted[one] for one in everything)
     expected = []
     if setting.script or not setting.arrival:
@@ -388,7 +390,7 @@ def _judge(
 
 
 def accepted(coordinator: Coordinator, entries: list[Kept]) -> Counter[tuple[str, int, str]]:
-    """How often an answer was counted, by client, round and kind, when the journal is replayed."""
+    """How often an answer was counted, by client, round and exchange, when the journal is replayed."""
     s = coordinator.state
     tasks = {task.id: task for task in (*s.tasks, *s.carried, *(task for task, _ in s.ahead))}
     counted: Counter[tuple[str, int, str]] = Counter()
@@ -396,7 +398,7 @@ def accepted(coordinator: Coordinator, entries: list[Kept]) -> Counter[tuple[str
         tasks |= {c.task.id: c.task for c in entry.commands if isinstance(c, Dispatch)}
         if isinstance(entry.event, Replied) and _counts(entry):
             task = tasks[entry.event.task]
-            counted[task.client, task.round, str(task.kind)] += 1
+            counted[task.client, task.round, task.name] += 1
     return counted
 
 

@@ -38,7 +38,12 @@ def test_a_process_killed_at_one_of_a_few_failpoints_changes_nothing(tmp_path, s
 @pytest.mark.system
 @pytest.mark.parametrize(
     ("database", "strategy"),
-    [("SQLite", "FedAvg"), ("PostgreSQL", "FedBuff by script"), ("SQLite", "over-selection by script")],
+    [
+        ("SQLite", "FedAvg"),
+        ("SQLite", "three exchanges"),
+        ("PostgreSQL", "FedBuff by script"),
+        ("SQLite", "over-selection by script"),
+    ],
 )
 def test_a_process_killed_at_any_failpoint_changes_nothing(tmp_path, request, start, database, strategy):
     url = request.getfixturevalue("postgres").database() if database == "PostgreSQL" else None

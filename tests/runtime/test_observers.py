@@ -34,7 +34,7 @@ from umbel.events import (
 from umbel.runtime.observers import audience
 from umbel.runtime.observers.audience import Audience
 from umbel.server import Pace, Until
-from umbel.server.strategy import FedAvg, FedAvgM, FedBuff
+from umbel.server.strategy import FedAvg, FedAvgM, FedBuff, PowerOfChoice
 from umbel.simulation import start_simulation
 
 MODEL = 64 + 16  # bytes of a content: the header and its length, four float32
@@ -149,6 +149,18 @@ def test_what_came_of_the_history_can_be_added_up_from_the_events():
     assert [(event.round, event.loss) for event in closed] == history.losses_distributed
     assert {"error": [(event.round, event.fit_metrics["error"]) for event in closed]} == history.metrics_distributed_fit
     assert [e.client for e in seen if isinstance(e, TaskFailed)] == [note.client for note in history.failures]
+
+
+def test_an_exchange_of_the_strategy_s_own_is_told_under_its_name():
+    few = FedAvg(fraction_fit=0.1, min_fit_clients=1, fraction_evaluate=0.0, min_evaluate_clients=0)
+    seen, _ = told(strategy=PowerOfChoice(few, candidates=2), rounds=1)
+    asked = [e for e in seen if isinstance(e, TaskSent) and e.kind == "candidates"]
+    answered = [e for e in seen if isinstance(e, TaskAnswered) and e.kind == "candidates"]
+    assert [e.task for e in asked] == [e.task for e in answered]
+    assert len(asked) == 2
+    assert all(e.loss is not None for e in answered)
+    closed = [(e.kind, e.results) for e in seen if isinstance(e, ExchangeClosed)]
+    assert [kind for kind, _ in closed] == ["candidates", "fit"]
 
 
 def test_a_void_round_says_why_and_makes_no_version():

@@ -56,6 +56,10 @@ class Exchange(Struct, frozen=True):
     contributes: Contribution = Contribution.ANSWERS
     pace: Pace | None = None
 
+    def among(self, to: To) -> Exchange:
+        """The same, which chooses among others: `FIT.among(To.SURVIVORS)`."""
+        return replace(self, to=to)
+
     def under(self, pace: Pace) -> Exchange:
         """The same in a run of this pace: with a pace of its own in any case."""
         if self.pace is not None:

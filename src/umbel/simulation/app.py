@@ -150,7 +150,8 @@ def start_simulation(
     prepare()
     aggregator = summing(chosen, pace) if durations is None else None
     makers = transforms_of(chosen).makers
-    singly = _closes_early(pace) or durations is not None
+    paces = [pace, *(exchange.pace for exchange in round_of(chosen) if exchange.pace is not None)]
+    singly = any(map(_closes_early, paces)) or durations is not None
     wishes = Wishes(
         backend=backend,
         workers=workers,

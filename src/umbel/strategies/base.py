@@ -105,10 +105,7 @@ class Strategy(metaclass=Spelled):
 
     # ---- rounds of several exchanges
 
-    @property
-    def exchanges(self) -> Sequence[Exchange]:
-        """What a round asks of clients before its step, in order. One of them is `FIT`."""
-        return (FIT,)
+    exchanges: Sequence[Exchange] = (FIT,)  # what a round asks of clients before its step, in order; one of them is `FIT`
 
     def configure_exchange(
         self,

@@ -37,10 +37,7 @@ class PowerOfChoice(Around):
     @checked
     def __init__(self, strategy: FedAvg, *, candidates: int) -> None:
         self.candidates = candidates
-
-    @property
-    def exchanges(self) -> Sequence[Exchange]:
-        return (CANDIDATES, *super().exchanges)
+        self.exchanges = (CANDIDATES, *strategy.exchanges)
 
     def configure_exchange(
         self,

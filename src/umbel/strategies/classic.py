@@ -74,6 +74,8 @@ def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
     """
     if not isinstance(strategy, FedAvg) or type(strategy).aggregate_fit is not FedAvg.aggregate_fit:
         return None
+    if type(strategy).aggregate_exchanges is not FedAvg.aggregate_exchanges:
+        return None
     aggregator = strategy.parts.aggregator
     whole_cohort = pace.goal is None and pace.deadline is None
     plain = type(strategy)._weights is FedAvg._weights

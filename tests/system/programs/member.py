@@ -8,6 +8,7 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
+from masked import key_of, masked, seeds_of
 
 import umbel as fl
 
@@ -59,6 +60,9 @@ class Member(fl.client.NumPyClient):
         self.examples = 10 + crc32(name.encode()) % 90
 
     def get_properties(self, config):
+        if "round" in config:  # the exchange "keys" of a masked sum
+            self._step(f"keys.{config['round']}")
+            return {"key": key_of(self.name, config["round"])}
         return {"name": self.name, "examples": self.examples}
 
     def get_parameters(self, config):
@@ -68,6 +72,7 @@ class Member(fl.client.NumPyClient):
     def fit(self, parameters, config):
         number = int(config["round"])
         self._step(f"fit.{number}")
+        keys = parameters.pop() if "place" in config else None
         rng = np.random.RandomState(crc32(self.name.encode()) + number)
         trained = []
         for array in parameters:
@@ -78,9 +83,14 @@ class Member(fl.client.NumPyClient):
             trained.append(np.asarray(moved).astype(array.dtype))
         if f"fit.{number}" in self.spoils:
             trained[0][-1] = np.nan
-        return trained, self.examples, {"first": float(trained[0][0])}
+        sent = trained if keys is None else masked(trained, keys, config["place"])
+        return sent, self.examples, {"first": float(trained[0][0])}
 
     def evaluate(self, parameters, config):
+        if "place" in config:  # the exchange "unmask" of a masked sum
+            self._step(f"unmask.{config['round']}")
+            keys, gone = parameters
+            return 0.0, 0, {"seeds": seeds_of(keys, config["place"], gone)}
         self._step(f"evaluate.{int(config['round'])}")
         return float(np.abs(parameters[0]).mean()), self.examples, {"examples": self.examples}
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from masked import Masked
 from member import Gates, initial
 
 import umbel as fl
@@ -130,6 +131,7 @@ STRATEGIES = {
     "own": OwnMean,
     "keeps": Keeps,
     "ours": Ours,
+    "masked": Masked,
 }
 
 if __name__ == "__main__":

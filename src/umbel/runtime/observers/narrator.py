@@ -16,7 +16,7 @@ from umbel.accidents import message_of
 from umbel.errors import StoreError
 from umbel.rounds import events
 from umbel.rounds.coordinator import Coordinator
-from umbel.rounds.messages import Cancel, Command, Dispatch, Input, Publish, Replied, Reply, Reported, Stepped, Task
+from umbel.rounds.messages import Cancel, Command, Dispatch, Input, Kind, Publish, Replied, Reply, Reported, Stepped, Task
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History, Series
 from umbel.runtime.observers.outcome import status_of
@@ -178,7 +178,7 @@ class Narrator:
                 seconds=event.at - task.at,
                 bytes=self._travelling(task) if reply.partial is not None else self._size(reply.content),
                 num_examples=reply.num_examples,
-                loss=reply.loss if event.kind == "evaluate" else None,
+                loss=reply.loss if task.kind is Kind.EVALUATE else None,
                 metrics={**reply.metrics},
             )
         )
@@ -250,7 +250,7 @@ class Narrator:
             told.TaskSent(
                 at=self._at,
                 round=task.round,
-                kind=str(task.kind),
+                kind=task.name,
                 client=task.client,
                 task=task.id,
                 version=task.version,
@@ -310,7 +310,7 @@ def _replies(event: Input) -> dict[str, Reply]:
 
 
 def _asked(task: Task) -> _Asked:
-    return task.round, task.kind, task.client
+    return task.round, task.name, task.client
 
 
 def _number(value: object) -> float | None:
