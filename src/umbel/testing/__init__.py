@@ -1,10 +1,21 @@
-"""For tests of programs that use Umbel: whole runs without sockets and threads, checks of aggregators, strategies and
-transforms, and a network with faults.
+"""For tests of programs that use Umbel: whole runs without sockets and threads, a network with faults, and checks of
+aggregators, strategies, transforms, stores and transports.
 """
 
 from umbel.testing.checks import check_aggregator, check_strategy
 from umbel.testing.local import LocalRun, run_locally
 from umbel.testing.proxy import ChaosProxy
+from umbel.testing.stores import check_store
 from umbel.testing.transforms import check_transform
+from umbel.testing.transports import check_transport
 
-__all__ = ["ChaosProxy", "LocalRun", "check_aggregator", "check_strategy", "check_transform", "run_locally"]
+__all__ = [
+    "ChaosProxy",
+    "LocalRun",
+    "check_aggregator",
+    "check_store",
+    "check_strategy",
+    "check_transform",
+    "check_transport",
+    "run_locally",
+]
