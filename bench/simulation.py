@@ -110,8 +110,8 @@ def large(settings: Settings) -> list[Row]:
     few, many = 10, settings.scaled(100)
     taken = alternating(
         1,
-        umbel_few=lambda: _tree(settings.python, few),
-        umbel_many=lambda: _tree(settings.python, max(many, 2 * few)),
+        umbel_few=lambda: _tree(settings.python, few, "large", 1, PROCESSES),
+        umbel_many=lambda: _tree(settings.python, max(many, 2 * few), "large", 1, PROCESSES),
     )
 
     def row(what: str, unit: str, key: str, times: float, *targets: Target) -> Row:
@@ -121,6 +121,27 @@ def large(settings: Settings) -> list[Row]:
         row("all processes and shared memory", "MB", "peak", 1, at_most_floors(1.1)),
         row("a task", "ms", "seconds", 1000),
     ]
+
+
+def saves(settings: Settings) -> list[Row]:
+    """What it costs that a strategy of one's own calls `super().aggregate_fit()` and saves the model: time and memory."""
+    clients = settings.scaled(200)
+    rows = []
+    for where, more in (("inline", INLINE), ("2 processes", PROCESSES)):
+        for name in ("FedAvg", "FaultTolerantFedAvg"):
+            taken = alternating(
+                settings.repeats,
+                floor=lambda more=more: _tree(settings.python, clients, "medium", 3, more),
+                umbel=lambda more=more, name=name: _tree(
+                    settings.python, clients, "medium", 3, {**more, "strategy": name, "saves": True}
+                ),
+            )
+            ours, floor = taken["umbel"], taken["floor"]
+            rows += [
+                Row(f"{name}, {where}: a round", "s", ours["round"], floor["round"], None, (at_most_floors(1.5),)),
+                Row(f"{name}, {where}: memory", "MB", ours["peak"], floor["peak"], None, (at_most_floors(1.3),)),
+            ]
+    return rows
 
 
 def million(settings: Settings) -> list[Row]:
@@ -161,6 +182,7 @@ FIGURES: Figures = {
     "worker": ("peak memory of a worker process", worker),
     "large": ("100 clients, a model of 100 MB, 2 processes; the floor is 10 clients", large),
     "tensors": ("3 clients, 200,000 tensors of 3 numbers, inline", tensors),
+    "saves": ("200 clients, a model of 4 MB that the strategy saves each round; the floor is FedAvg, which does not", saves),
     "million": ("100 of 1,000,000 clients; the floor is 100 of 1,000", million),
 }
 
@@ -197,10 +219,10 @@ def _peak(python: str, how: str, task: str, more: dict[str, object]) -> Sample:
     return {"peak": max(noted["peak"] for noted in report["taken"]) / 1e6}
 
 
-def _tree(python: str, clients: int) -> Sample:
+def _tree(python: str, clients: int, task: str, rounds: int, more: dict[str, object]) -> Sample:
     with workshop() as shop:
-        options = {"sampled": clients, "clients": clients, "rounds": 1, "notes": False, "workers": WORKERS}
-        program = shop.start(python, "simulation.py", "umbel", "large", name="large", more=PROCESSES, **options)
+        options = {"sampled": clients, "clients": clients, "rounds": rounds, "notes": False, "workers": WORKERS}
+        program = shop.start(python, "simulation.py", "umbel", task, name=task, more=more, **options)
         with peak_of_tree(program.process.pid) as most:
             report = program.result(time.monotonic() + DEADLINE)
     if not most[0]:

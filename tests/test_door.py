@@ -107,6 +107,32 @@ def test_a_strategy_that_combines_by_itself_gets_any_shapes_within_the_limit():
     assert "the limit is 100" in refusal(free.admit, Reply(1), schema_of([np.zeros(1000)]))
 
 
+def test_where_nothing_is_said_of_updates_what_is_not_like_the_model_is_taken_and_noted():
+    lenient = door(max_bytes=100)
+    lenient = msgspec.structs.replace(lenient, refuses=False)
+    assert lenient.admit(Reply(10), MODEL) == Reply(10)
+    fewer = schema_of(arrays()[:2])
+    noted = lenient.admit(Reply(10), fewer)
+    assert noted == Reply(10, unfit=refusal(door().admit, Reply(10), fewer))
+    assert lenient.value_check(fewer) is None
+    assert "the limit is 100 (the server's max_bytes=" in refusal(lenient.admit, Reply(1), schema_of([np.zeros(1000)]))
+    assert "num_examples=-1" in refusal(lenient.admit, Reply(-1), fewer)
+
+
+def test_values_that_do_not_travel_are_noted_where_they_are_not_refused():
+    params = Params.of([np.zeros((4, 3), "float32"), np.array([0, np.nan, np.inf], "float32"), np.zeros((), "int64")])
+    check = msgspec.structs.replace(door(), refuses=False).value_check(params.schema)
+    check.feed(0, params.buffer.data)
+    assert check.note(Reply(10)) == Reply(10, unfit=refusal(feed_all, params))
+    sound = msgspec.structs.replace(door(), refuses=False).value_check(MODEL)
+    sound.feed(0, bytes(MODEL.nbytes))
+    assert sound.note(Reply(10)) == Reply(10)
+
+
+def feed_all(params):
+    door().value_check(params.schema).feed(0, params.buffer.data)
+
+
 def test_a_name_of_a_megabyte_does_not_come_back_in_the_refusal():
     long = schema_of(arrays(), ["w" * 2**20, "1", "2"])
     assert len(refusal(door().admit, Reply(10), long)) < 400

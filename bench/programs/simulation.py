@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import importlib
 import sys
+import tempfile
 from types import ModuleType
 
 import by_hand
+import numpy as np
 from reporting import Report, run
 
 
-def timed(fl: ModuleType, report: Report) -> type:
-    """FedAvg that marks the moments at which it is asked; all else is the framework's."""
+def timed(fl: ModuleType, report: Report, base: type) -> type:
+    """The strategy, which marks the moments at which it is asked; all else is the framework's."""
 
-    class Timed(fl.server.strategy.FedAvg):
+    class Timed(base):
         def configure_fit(self, *arguments, **named):
             chosen = super().configure_fit(*arguments, **named)
             report.mark("round")
@@ -28,6 +30,20 @@ def timed(fl: ModuleType, report: Report) -> type:
             return super().configure_evaluate(*arguments, **named)
 
     return Timed
+
+
+def saving(fl: ModuleType, base: type) -> type:
+    """The strategy, which saves the model of each round as programs written for Flower do."""
+
+    class Saving(base):
+        def aggregate_fit(self, server_round, results, failures):
+            parameters, metrics = super().aggregate_fit(server_round, results, failures)
+            if parameters is not None:
+                with tempfile.TemporaryFile() as file:
+                    np.savez(file, *fl.common.parameters_to_ndarrays(parameters))
+            return parameters, metrics
+
+    return Saving
 
 
 def maker(fl: ModuleType, task: ModuleType):
@@ -52,7 +68,9 @@ def simulate(fl: ModuleType, task: ModuleType, options: dict, report: Report) ->
     more = dict(options["more"])
     if more.pop("compiled", False):  # what a long run comes to by itself, at once
         assert importlib.import_module("umbel.aggregators.compiled").gate.open()
-    strategy = timed(fl, report)(
+    base = getattr(fl.server.strategy, more.pop("strategy", "FedAvg"))
+    base = saving(fl, base) if more.pop("saves", False) else base
+    strategy = timed(fl, report, base)(
         fraction_fit=options["sampled"] / options["clients"],
         fraction_evaluate=0.0,
         min_fit_clients=options["sampled"],

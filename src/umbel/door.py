@@ -12,6 +12,7 @@ from functools import lru_cache
 import ml_dtypes
 import numpy as np
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from umbel.distance import Distance, differs
 from umbel.errors import Rejected, WireError
@@ -34,11 +35,11 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 class Door(Struct, frozen=True):
     """What a reply to one task must be.
 
-    `schema` None admits any names and shapes, and any values: a strategy that combines updates by its own
-    `aggregate_fit` gets what its clients sent. `max_bytes` bounds the data of one reply, and `room` is how much of its
-    metrics is taken. `max_norm` bounds how far an update may be from what its client was given; None does not work that out,
-    and infinity works it out without a bound. `transforms` are what the task names for its update, and `wire` is the layout
-    that they make of the schema's; None where there are none.
+    `schema` None admits any names and shapes, and any values. Where the door does not `refuse` what is not like the schema,
+    it admits that, too, and the reply says why it is `unfit`. `max_bytes` bounds the data of one reply, and `room` is how
+    much of its metrics is taken. `max_norm` bounds how far an update may be from what its client was given; None does not
+    work that out, and infinity works it out without a bound. `transforms` are what the task names for its update, and `wire`
+    is the layout that they make of the schema's; None where there are none.
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Door(Struct, frozen=True):
     max_norm: float | None = None
     transforms: tuple[Applied, ...] = ()
     wire: Layout | None = None
+    refuses: bool = True
 
     @property
     def layout(self) -> Layout:
@@ -60,8 +62,8 @@ class Door(Struct, frozen=True):
         """The schema of the content that carries an update; None where any may."""
         return self.schema if self.wire is None else self.wire.schema
 
-    def admit(self, reply: Reply, schema: Schema) -> None:
-        """Checks everything but the values. Raises `Rejected`."""
+    def admit(self, reply: Reply, schema: Schema) -> Reply:
+        """Checks everything but the values. Returns the reply as it is taken, and raises `Rejected`."""
         if not 0 <= reply.num_examples <= self.max_examples:
             raise Rejected(
                 f"{self.kind}() returned num_examples={reply.num_examples}; it must be from 0 to {self.max_examples:,} "
@@ -70,9 +72,11 @@ class Door(Struct, frozen=True):
         if reply.metrics:
             _admit_metrics(self.kind, reply.metrics)
         if self.kind in (Kind.FIT, Kind.PARAMETERS):
-            self._admit_schema(schema)
-        elif len(schema):
+            unlike = self._admit_schema(schema)
+            return replace(reply, unfit=unlike) if unlike else reply
+        if len(schema):
             raise Rejected(f"{self.kind}() does not take parameters, got {len(schema)} arrays")
+        return reply
 
     def metrics(self, given: Mapping[str, object]) -> dict[str, Scalar]:
         """As many of a reply's metrics as there is room for. Raises `Rejected` where one cannot travel at all.
@@ -87,17 +91,21 @@ class Door(Struct, frozen=True):
         `given` reads what the client was given. An update of other shapes than that has no norm.
         """
         model = schema if self.kind is Kind.PARAMETERS else self.travels
+        if model is not None and not self.refuses and self._unlike(schema):
+            model = None
         measured = self.max_norm is not None and given is not None and _shapes(schema) == _shapes(given[0])
         if model is None and not measured:
             return None
-        return ValueCheck(schema, model, given if measured else None, self.max_norm)
+        return ValueCheck(schema, model, given if measured else None, self.max_norm, refuses=self.refuses)
 
-    def _admit_schema(self, schema: Schema) -> None:
+    def _admit_schema(self, schema: Schema) -> str:
+        """Why the schema is not like the model, where that is no reason to refuse it."""
         if schema is self.travels and schema.nbytes <= self.max_bytes and len(schema):  # nearly always
-            return
+            return ""
         method = f"{self.kind}()"
         if schema.nbytes > self.max_bytes:
-            why = "" if self.schema is not None else " (the server's max_bytes=, or half of what is free on its disk)"
+            fits = self.schema is not None and self.refuses
+            why = "" if fits else " (the server's max_bytes=, or half of what is free on its disk)"
             raise Rejected(
                 f"{method} returned {schema.nbytes:,} bytes of parameters; the limit is {self.max_bytes:,}{why}"
             )
@@ -105,7 +113,18 @@ class Door(Struct, frozen=True):
             raise Rejected(
                 "get_parameters() returned no arrays; implement it, or give the strategy initial_parameters="
             )
-        self.layout.admit(method, schema)
+        unlike = self._unlike(schema)
+        if unlike and self.refuses:
+            raise Rejected(unlike)
+        return unlike
+
+    def _unlike(self, schema: Schema) -> str:
+        """What is not as the layout has it, in a sentence; "" where all is."""
+        try:
+            self.layout.admit(f"{self.kind}()", schema)
+        except Rejected as error:
+            return str(error)
+        return ""
 
 
 def _admit_metrics(kind: Kind, given: Mapping[str, object]) -> dict[str, Scalar]:
@@ -117,7 +136,7 @@ def _admit_metrics(kind: Kind, given: Mapping[str, object]) -> dict[str, Scalar]
 
 class ValueCheck:
     """Checks values block by block, as they arrive: finite, within the dtype of `model` (None admits any), and together not
-    further than `limit` from `given`, where that is there.
+    further than `limit` from `given`, where that is there. Values that are not are noted where the check does not `refuse`.
     """
 
     def __init__(
@@ -126,6 +145,8 @@ class ValueCheck:
         model: Schema | None,
         given: tuple[Schema, Source] | None = None,
         limit: float | None = None,
+        *,
+        refuses: bool = True,
     ) -> None:
         self._tensors = [
             (i, schema.specs[i], *schema.places[i][:3], None if model is None else _bounds(schema.specs[i], model.specs[i]))
@@ -134,6 +155,8 @@ class ValueCheck:
         self._schema = schema
         self._given = given
         self._limit = limit
+        self._refuses = refuses
+        self._unfit = ""
         self._distance = None if given is None else Distance()
         self._next = 0  # first tensor that is not yet checked to its end
 
@@ -145,12 +168,19 @@ class ValueCheck:
             low, high = max(begin, offset), min(finish, end)
             if low < high and (bounds is not None or self._distance is not None):
                 block = np.frombuffer(data[low - offset : high - offset], dtype)
-                if bounds is not None:
-                    _check_block(spec, bounds, block)
+                if bounds is not None and not self._unfit:
+                    self._look(spec, bounds, block)
                 self._measure(position, (low - begin) // block.dtype.itemsize, block)
             if finish > end:
                 return
             self._next += 1
+
+    def note(self, reply: Reply) -> Reply:
+        """The reply with what the check has found; asked once, at the end. Raises `Rejected` as `norm` does."""
+        norm = self.norm()
+        if self._unfit:
+            return replace(reply, norm=norm, unfit=self._unfit)
+        return reply if norm is UNSET else replace(reply, norm=norm)
 
     def norm(self) -> float | UnsetType:
         """How far the whole update is from what its client was given, where that is worked out; asked once, at the end.
@@ -166,6 +196,14 @@ class ValueCheck:
                 "max_update_norm). Check the data and the learning rate."
             )
         return norm
+
+    def _look(self, spec: TensorSpec, bounds: tuple[float, float], block: NDArray) -> None:
+        try:
+            _check_block(spec, bounds, block)
+        except Rejected as error:
+            if self._refuses:
+                raise
+            self._unfit = str(error)
 
     def _measure(self, position: int, start: int, block: NDArray) -> None:
         if self._distance is None or self._given is None or not differs(self._schema, self._given[0], position):

@@ -32,6 +32,7 @@ __all__ = [
     "GetParametersRes",
     "GetPropertiesIns",
     "GetPropertiesRes",
+    "InSum",
     "Metrics",
     "MetricsAggregationFn",
     "Parameters",
@@ -117,6 +118,14 @@ def plain_scalar(value: object) -> object:
     return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
 
 
+class InSum(NamedTuple):
+    """Where an update is in a sum that workers have made: `weights` of all that are in it, by the numbers of their tasks."""
+
+    total: PartialSum
+    weights: Mapping[int, float]
+    task: int
+
+
 class Parameters:
     """A list of tensors.
 
@@ -125,13 +134,14 @@ class Parameters:
     from a file or from a combination of files; the bytes, and the arrays, are made only when somebody asks for them.
     """
 
-    __slots__ = ("_arrays", "_lazy", "_tensors", "summed", "tensor_type")
+    __slots__ = ("_arrays", "_in_sum", "_lazy", "_tensors", "tensor_type", "unfit")
 
     def __init__(self, tensors: Sequence[bytes], tensor_type: str = "numpy.ndarray") -> None:
         self._tensors: list[bytes] | None = list(tensors)
         self._arrays: NDArrays | None = None
         self._lazy: tuple[Schema, Callable[[], Iterator[memoryview]], Source | None] | None = None
-        self.summed: PartialSum | None = None
+        self._in_sum: InSum | None = None
+        self.unfit = ""  # why they cannot be combined with others, where that is known
         self.tensor_type = tensor_type
 
     @classmethod
@@ -155,13 +165,23 @@ class Parameters:
         return parameters
 
     @classmethod
-    def part_of(cls, total: PartialSum) -> Parameters:
-        """An update that is not there by itself any more: its worker has folded it into `total` with others."""
-        parameters = cls([])
-        parameters._tensors, parameters.summed = None, total
+    def added_up(cls, in_sum: InSum, alone: Parameters | None) -> Parameters:
+        """An update that its worker has added up with others; None where it is not to be had `alone` any more."""
+        parameters = alone or cls([])
+        parameters._tensors, parameters._in_sum = None, in_sum
         return parameters
 
-    def settle(self, written: Parameters) -> None:
+    @property
+    def in_sum(self) -> InSum | None:
+        """The sum that has them as they are. None once their arrays, or bytes, are there: those may be changed in place."""
+        return self._in_sum if self._arrays is None and self._tensors is None else None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether they can be read by themselves."""
+        return self._in_sum is None or self._lazy is not None
+
+    def read_from(self, written: Parameters) -> None:
         """A recipe has been followed: from now on it is to read what it has made, which `written` reads."""
         if self._lazy is not None:
             self._lazy = written._lazy
@@ -180,18 +200,30 @@ class Parameters:
 
     def arrays(self) -> NDArrays:
         """One array per tensor. Raises `WireError` where `tensors` are not what `numpy.save` writes."""
-        if self.summed is not None:
-            raise StrategyError("this update was folded into a sum by the worker that made it; it cannot be read by itself")
+        if not self.is_alone:
+            raise StrategyError(
+                "this update was added up with others by the worker that made it: it cannot be read by itself, left out or "
+                'weighed otherwise. A strategy that does so says receives = "updates" in its class'
+            )
         if self._arrays is None and self._lazy is not None:
-            params, begin = Params.empty(self._lazy[0]), 0
-            for block in self._lazy[1]():
-                params.buffer[begin : begin + len(block)] = np.frombuffer(block, np.uint8)
-                begin += len(block)
-            self._arrays = params.arrays()
+            self._arrays = self._read()
         elif self._arrays is None:
             numbers = self.tensor_type == "numpy.ndarray"
             self._arrays = [bytes_to_ndarray(t) for t in self._tensors or []] if numbers else as_arrays(self._tensors)
         return list(self._arrays)
+
+    def copies(self) -> NDArrays:
+        """The same arrays, in memory of their own. What can be read again from a file is not kept here."""
+        again = self._arrays is None and self._lazy is not None and self._lazy[2] is not None
+        return self._read() if again else [array.copy() for array in self.arrays()]
+
+    def _read(self) -> NDArrays:
+        assert self._lazy is not None
+        params, begin = Params.empty(self._lazy[0]), 0
+        for block in self._lazy[1]():
+            params.buffer[begin : begin + len(block)] = np.frombuffer(block, np.uint8)
+            begin += len(block)
+        return params.arrays()
 
     def stream(self) -> tuple[Schema, Iterator[memoryview]]:
         """The schema, and the data bytes in layout order. Raises `WireError` for what cannot travel."""
@@ -250,7 +282,7 @@ def ndarrays_to_parameters(ndarrays: NDArrays) -> Parameters:
 
 def parameters_to_ndarrays(parameters: Parameters) -> NDArrays:
     """The arrays of `parameters`, in order: copies, which may be changed in place."""
-    return [array.copy() for array in parameters.arrays()]
+    return parameters.copies()
 
 
 class Code(IntEnum):

@@ -110,7 +110,7 @@ class PartialSum:
 
     def __init__(self, aggregator: Aggregator, plan: Plan) -> None:
         self.updates = 0
-        self._aggregator = aggregator
+        self.aggregator = aggregator
         self._plan = plan
         self._accs: list[Any] = []
         self._floats: list[Any] = []  # of the plan's integers once more, as the float64 that they may become
@@ -146,10 +146,10 @@ class PartialSum:
 
     def add(self, blocks: list[NDArray], weight: float, *, alike: bool = False) -> None:
         """Folds one update in, in place; `alike` says that it has the model's dtypes."""
-        add, planned = self._aggregator.add, self._plan.blocks
+        add, planned = self.aggregator.add, self._plan.blocks
         if not self._accs:
-            self._accs = [self._aggregator.init(block.dtype) for block in planned]
-            self._floats = [self._aggregator.init(_FLOAT64) for _ in self._plan.integers]
+            self._accs = [self.aggregator.init(block.dtype) for block in planned]
+            self._floats = [self.aggregator.init(_FLOAT64) for _ in self._plan.integers]
         self._accs = [add(acc, block, weight) for acc, block in zip(self._accs, blocks, strict=True)]
         for i, spot in enumerate(self._plan.integers):
             self._floats[i] = add(self._floats[i], blocks[spot], weight)
@@ -170,7 +170,7 @@ class PartialSum:
         if not self._accs:
             self._accs, self._floats = other._accs, other._floats
         elif other._accs:
-            merge = self._aggregator.merge
+            merge = self.aggregator.merge
             self._accs = [merge(mine, theirs) for mine, theirs in zip(self._accs, other._accs, strict=True)]
             self._floats = [merge(mine, theirs) for mine, theirs in zip(self._floats, other._floats, strict=True)]
         self._wider |= other._wider
@@ -227,7 +227,7 @@ class PartialSum:
             dtype = dtype_of(schema.specs[block.pieces[0].position].dtype)
 
             with np.errstate(over="ignore", invalid="ignore"):
-                combined = self._aggregator.finish(self._accumulated(i), dtype)
+                combined = self.aggregator.finish(self._accumulated(i), dtype)
             if finish is not None and base is not None and dtype.kind in "fV":
                 combined = finished(finish, _old(base, block, slice(0, block.size)), combined, at)
                 at += block.size

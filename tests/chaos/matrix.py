@@ -414,7 +414,7 @@ def recomputed(coordinator: Coordinator, entries: list[Kept], result: Result, fe
     size = LARGE if point.large else 1000
     contents = MemoryContents()
     members = {name: Member(name, Gates(federation.gates, name, []), size=size).to_client() for name in setting.clients}
-    model = GlobalModel(contents, free_form=False, max_examples=10**9, max_bytes=2**40)
+    model = GlobalModel(contents, receives="sum", max_examples=10**9, max_bytes=2**40)
     strategy = strategy_of(setting.strategy, len(setting.clients), size=size, given=point.given, **setting.keywords)
     owner = Owner(strategy, SimpleClientManager(), model, seed=0, proxy=lambda name: Proxy(name, None))
     tasks: dict[str, Task] = {}

@@ -161,10 +161,10 @@ def test_what_no_model_says_the_size_of_has_half_of_the_disk(tmp_path):
 def test_a_limit_by_the_disk_is_for_what_has_no_schema(tmp_path, max_bytes, limits):
     """An update that fits the model is as large as the model, however full the disk is."""
     doors = []
-    for free_form in (False, True):
-        model = GlobalModel(FileContents(tmp_path), free_form=free_form, max_examples=1, max_bytes=max_bytes)
+    for receives in ("sum", "anything"):
+        model = GlobalModel(FileContents(tmp_path), receives=receives, max_examples=1, max_bytes=max_bytes)
         model.write(0, START)
-        if not free_form:
+        if receives == "sum":
             doors.append(model.door(Task("t", 0, Kind.PARAMETERS, 0, 1, "a", None, {})))
         doors.append(model.door(Task("t", 1, Kind.FIT, 0, 1, "a", 0, {})))
     parameters, fits, own = doors

@@ -290,7 +290,7 @@ def test_what_was_neither_read_nor_returned_in_its_round_says_so_and_changes_not
 
 def test_a_strategy_that_combines_by_itself_gets_what_its_clients_sent():
     class Longest(FedAvg):
-        free_form = True  # what it makes need not be like the model either
+        receives = "anything"  # what it makes need not be like the model either
 
         def aggregate_fit(self, server_round, results, failures):
             sent = [parameters_to_ndarrays(res.parameters) for _, res in results]

@@ -55,7 +55,7 @@ P = ndarrays_to_parameters
         (P([]), r"aggregate_fit\(\) returned no arrays, the model has 2; missing '0'.*None to keep the model"),
         (P([*START, START[0]]), r"returned 3 arrays, the model has 2; array 2 of shape \(3,\) is one too many"),
         (P([START[1], START[0]]), r"returned array 0 with shape \(2, 2\), the model has \(3,\) there"),
-        (P([START[0].reshape(1, 3), START[1]]), r"returned array 0 with shape \(1, 3\).*free_form = True"),
+        (P([START[0].reshape(1, 3), START[1]]), r"returned array 0 with shape \(1, 3\).*receives = \"anything\""),
         (START, r"aggregate_fit\(\) returned a list for parameters; return Parameters"),
         (Parameters([b"no numbers"]), r"aggregate_fit\(\) returned parameters that cannot travel: .*what numpy.save writes"),
         (Parameters([b"trees", b"more"], ""), r"aggregate_fit\(\) returned array 0 with shape \(5,\)"),
@@ -98,7 +98,7 @@ def test_what_programs_rightly_return_is_taken(value):
 
 
 def test_a_strategy_that_says_so_may_change_the_form_of_its_model():
-    grown = returns(lambda mine: P([np.zeros(7), *START]), free_form=True)
+    grown = returns(lambda mine: P([np.zeros(7), *START]), receives="anything")
     assert [a.shape for a in run(grown, rounds=1).arrays] == [(7,), (3,), (2, 2)]
 
 

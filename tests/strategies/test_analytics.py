@@ -23,7 +23,7 @@ TAKES = {
 CLASSES = [
     cls
     for name, cls in sorted(inspect.getmembers(strategies, inspect.isclass))
-    if issubclass(cls, strategies.FedAvg) and not cls.free_form
+    if issubclass(cls, strategies.FedAvg) and cls.receives != "anything"
 ]
 
 

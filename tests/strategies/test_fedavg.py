@@ -12,13 +12,14 @@ import pytest
 from umbel.common import EvaluateRes, FitRes, Parameters, Status, ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.common.typing import Code, GetPropertiesRes
 from umbel.errors import StrategyError
+from umbel.pace import Pace
 from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.selectors import sample, uniform
 from umbel.server import ClientProxy, Criterion, SimpleClientManager
-from umbel.server.strategy import FedAvg, FedAvgM, FedXgbBagging
+from umbel.server.strategy import FaultTolerantFedAvg, FedAvg, FedAvgM, FedMedian, FedXgbBagging, QFedAvg
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import combines_by_itself, slots_of
+from umbel.strategies.classic import received, slots_of, summing
 from umbel.strategies.clients import NotEnoughClients
 from umbel.strategies.fedavg import average_metrics
 from umbel.testing import check_strategy, run_locally
@@ -360,25 +361,70 @@ class Holding(Strategy):
         return self.strategy.evaluate(server_round, parameters)
 
 
+class Says(FedAvg):
+    receives = "updates"
+
+    def aggregate_fit(self, server_round, results, failures):
+        return results[0][1].parameters, {}
+
+
+class Silent(Says):
+    def aggregate_fit(self, server_round, results, failures):
+        return super().aggregate_fit(server_round, results, failures)
+
+
+class SaysLater(Silent):
+    receives = "sum"
+
+
+def of_its_own():
+    strategy = FedAvg()
+    strategy.aggregate_fit = lambda *round_: (None, {})
+    return strategy
+
+
+def saying():
+    strategy = Saving()
+    strategy.receives = "updates"
+    return strategy
+
+
 @pytest.mark.parametrize(
-    ("strategy", "own"),
+    ("strategy", "receives", "adds_up"),
     [
-        (FedAvg, False),
-        (Saving, False),
-        (Decorated, False),
-        (Nested, False),
-        (Helped, False),
-        (Patched, False),
-        (lambda: Holding(Saving()), False),
-        (Own, True),
-        (SavingOwn, True),
-        (DecoratedOwn, True),
-        (lambda: Holding(Own()), True),
-        (lambda: Holding(FedXgbBagging()), True),
+        (FedAvg, "sum", True),
+        (FedMedian, "sum", False),
+        (QFedAvg, "updates", False),
+        (FedXgbBagging, "anything", False),
+        (FaultTolerantFedAvg, "sum", True),
+        (type("Plain", (FedAvg,), {"configure_fit": None}), "sum", True),
+        (Saving, None, True),
+        (Decorated, None, True),
+        (Nested, None, True),
+        (Helped, None, True),
+        (Patched, None, True),
+        (Own, None, True),
+        (SavingOwn, None, True),
+        (of_its_own, None, True),
+        (saying, "updates", False),
+        (Says, "updates", False),
+        (Silent, None, True),
+        (SaysLater, "sum", True),
+        (lambda: Holding(Saving()), None, True),
+        (lambda: Holding(QFedAvg()), None, False),
+        (lambda: Holding(FedXgbBagging()), None, False),
+        (lambda: Holding(3), None, False),
     ],
 )
-def test_only_a_strategy_that_combines_by_itself_gets_any_shapes(strategy, own):
-    assert combines_by_itself(strategy()) is own
+def test_what_a_class_says_it_receives_holds_for_the_method_that_it_has(strategy, receives, adds_up):
+    made = strategy()
+    assert received(made) == receives
+    assert (summing(made, Pace(quorum=0)) is not None) is adds_up
+
+
+def test_a_strategy_that_says_what_nobody_knows_is_told_what_there_is():
+    with pytest.raises(StrategyError, match=r"Own\.receives is 'sums'; it is one of 'sum', 'updates', 'anything'"):
+        received(type("Own", (FedAvg,), {"receives": "sums"})())
 
 
 def test_what_a_strategy_within_another_remembers_survives_and_leaves_no_file_behind(tmp_path):

@@ -133,13 +133,24 @@ def test_transform_takes_a_transform_or_a_chain_and_nothing_else():
             FedAvg(transform=wrong)
 
 
-def test_a_strategy_that_combines_by_itself_is_refused_before_the_first_round():
-    class Own(FedAvg):
-        def aggregate_fit(self, server_round, results, failures):
-            return None, {}
+class Own(FedAvg):
+    def aggregate_fit(self, server_round, results, failures):
+        return None, {}
 
-    with pytest.raises(ValueError, match="Own takes updates of any form"):
-        run_locally(Own(transform=clip(1.0)), {})
+
+def test_a_strategy_that_takes_updates_of_any_form_is_refused_before_the_first_round():
+    Own.receives = "anything"
+    try:
+        with pytest.raises(ValueError, match="Own takes updates of any form"):
+            run_locally(Own(transform=clip(1.0)), {})
+    finally:
+        del Own.receives
+
+
+def test_a_step_on_the_sum_needs_to_know_that_umbel_combines():
+    noisy = Transform("noisy", finish=lambda block, start, totals, facts: block)
+    with pytest.raises(ValueError, match=r"Own has an aggregate_fit of its own, and noisy.*receives = \"sum\" in its class"):
+        run_locally(Own(transform=noisy), {})
 
 
 class Holding(Strategy):

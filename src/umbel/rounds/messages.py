@@ -122,9 +122,10 @@ class Task(Struct, frozen=True):
 
 class Reply(Struct, frozen=True):
     """What a client answered, without its arrays: they are in the content named `content`, or added up with others' in the
-    partial sum named `partial`.
+    partial sum named `partial`, or both.
 
-    `norm` is how far its update is from what it was given, where that was worked out.
+    `norm` is how far its update is from what it was given, where that was worked out. `unfit` says why an update that was
+    admitted is not like the model.
     """
 
     num_examples: int = 0
@@ -133,6 +134,7 @@ class Reply(Struct, frozen=True):
     content: str | None = None
     partial: str | None = None
     norm: float | UnsetType = UNSET
+    unfit: str | UnsetType = UNSET
 
 
 class Member(Struct, frozen=True):

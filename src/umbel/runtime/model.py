@@ -24,6 +24,7 @@ from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
 from umbel.runtime.largest import largest_update
 from umbel.stepping import FACTS, Memory, Sink, Source
+from umbel.strategies.base import Receives
 from umbel.transforms import Chain, Totals, identity, reader_of, source_of
 from umbel.update import Layout
 from umbel.wire import Schema, TensorSpec, encode_header, know
@@ -34,15 +35,16 @@ __all__ = ["GlobalModel", "kept_best"]
 class GlobalModel:
     """Versions 0, 1, … of the model. Version n is what round n made; a round that made nothing has none.
 
-    `slots` are the names of what the strategy remembers. Each version has its own, as contents beside it that no client is
-    ever sent. `transforms` are what updates go through on their way; their facts are such a slot.
+    `receives` is what the strategy has declared to receive. `slots` are the names of what it remembers: each version has its
+    own, as contents beside it that no client is ever sent. `transforms` are what updates go through; their facts are such a
+    slot.
     """
 
     def __init__(
         self,
         contents: Contents,
         *,
-        free_form: bool,
+        receives: Receives | None,
         max_examples: int,
         max_bytes: int | None,
         slots: Sequence[str] = (),
@@ -52,7 +54,7 @@ class GlobalModel:
         self.contents = contents
         self._transforms = transforms
         self._facts: tuple[int, dict[str, dict[str, float]]] | None = None
-        self._free_form = free_form
+        self._receives = receives
         self._door: tuple[tuple[str, int | None, float | None], Door] | None = None
         self._max_examples = max_examples
         self._max_bytes = max_bytes
@@ -176,11 +178,13 @@ class GlobalModel:
         limit = None if task.max_norm is UNSET else task.max_norm
         if self._door is None or self._door[0] != (task.name, task.version, limit):  # one for each exchange: 2 µs a task
             schema: Schema | None = None
-            if task.is_update and not self._free_form and task.version is not None:
+            if task.is_update and self._receives != "anything" and task.version is not None:
                 schema = know(self.at(task.version).schema)
             # what fits the model is as large as the model: only others have a limit of their own
-            largest = largest_update(self.contents, self._max_bytes) if schema is None else self._max_bytes or 2**62
-            door = Door(task.kind, schema, self._max_examples, largest, self._room, limit)
+            refuses = self._receives is not None or bool(self._transforms.links)
+            fits = schema is not None and refuses
+            largest = self._max_bytes or 2**62 if fits else largest_update(self.contents, self._max_bytes)
+            door = Door(task.kind, schema, self._max_examples, largest, self._room, limit, refuses=refuses)
             if schema is not None and task.version is not None and self._transforms.links:
                 applied, wire = self._transforms.applied(self.facts(task.version)), self._transforms.layouts(schema)[-1]
                 if wire.schema is not None:
@@ -198,7 +202,7 @@ class GlobalModel:
         insist(
             lambda: write_content(self.contents, self.name(version), *parameters.stream()), patience=self.contents.patience
         )
-        parameters.settle(self.parameters(version))
+        parameters.read_from(self.parameters(version))
         failpoint("model.after-write")
 
     def adopt(self, version: int, content: str) -> None:

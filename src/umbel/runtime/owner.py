@@ -21,6 +21,7 @@ from umbel.exchange import (
     FitIns,
     FitRes,
     GetPropertiesIns,
+    InSum,
     Parameters,
     Place,
     Status,
@@ -56,7 +57,6 @@ from umbel.rounds.messages import (
 from umbel.runtime.answered import answers_of, contents_of
 from umbel.runtime.bounds import keep_names
 from umbel.runtime.contents import write_content
-from umbel.runtime.kinds import remark_rounding, widened
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.notes import Notes
@@ -67,8 +67,9 @@ from umbel.runtime.stores.codec import writable
 from umbel.runtime.void import why_void
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.blame import blame
-from umbel.strategies.classic import check_model, combines_by_itself
+from umbel.strategies.classic import check_model, received
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
+from umbel.strategies.kinds import widened
 from umbel.strategies.returned import checked_parameters
 from umbel.transforms import Totals
 from umbel.wire import Schema, short
@@ -110,6 +111,7 @@ class Owner:
         self._available: Clients | None = None
         self._population = population
         self._summed = summed
+        self._receives = received(strategy)
         self._remedy = remedy
         self._history = History() if history is None else history
         self._room = room
@@ -184,7 +186,7 @@ class Owner:
         if parameters is None:
             return Initialized(False)
         given = checked_parameters("initialize_parameters", parameters)
-        if not len(given) and not combines_by_itself(self._strategy):
+        if not len(given) and self._receives in ("sum", "updates"):
             raise StrategyError(
                 "initialize_parameters() returned no arrays; return the model's, or None to ask a client for its own"
             )
@@ -268,8 +270,6 @@ class Owner:
         """What the strategy makes of the updates. Raises `NotFinite` where the round is void."""
         try:
             failures, results = _failed(self._not_recalled(question)), self._results(question)
-            if not combines_by_itself(self._strategy):
-                remark_rounding((res.parameters for _, res in results), self._model.at(version).schema)
             answers = answers_of(question.closed, self._client, self._model.contents)
             returned = self._strategy.aggregate_exchanges(question.round, results, failures, answers)
         except TooFewUpdates as error:
@@ -283,7 +283,7 @@ class Owner:
         if parameters is None:
             self._model.forget(question.round)
             return Stepped(version, self._kept(Kind.FIT, _named(metrics), question.results), _why_kept(question))
-        model = None if self._strategy.free_form else self._model.at(version).schema
+        model = None if self._receives == "anything" else self._model.at(version).schema
         self._write(question.round, "aggregate_fit", parameters, model)
         examples = sum(reply.num_examples for _, reply in question.results)
         self._model.advance(version, question.round, Totals(question.round, len(question.results), examples))
@@ -295,7 +295,7 @@ class Owner:
     def _write(self, version: int, method: str, given: Parameters, model: Schema | None) -> None:
         """Makes what the strategy's method returned the given version."""
         self._model.write(version, checked_parameters(method, given, model))
-        given.settle(self._model.parameters(version))
+        given.read_from(self._model.parameters(version))
 
     def _norms(self, question: Step) -> list[tuple[str, float]]:
         """How far each update is from what its client was given, where that can be told."""
@@ -319,17 +319,18 @@ class Owner:
     def _results(self, question: Step) -> list[tuple[ClientProxy, FitRes]]:
         assert question.version is not None
         place = self._place(question.version, question.round)
-        sums: dict[str, tuple[Parameters, Place]] = {}  # what workers have added up stands in one place, for all its tasks
+        in_sum = {task.index: reply.num_examples for task, reply in question.results if reply.partial is not None}
+        sums: dict[str, PartialSum] = {}
         results = []
         for task, reply in question.results:
-            if reply.partial is None:
-                assert reply.content is not None
-                parameters, at = self._model.update(task, reply.content), place(task)
-            elif reply.partial in sums:
-                parameters, at = sums[reply.partial]
-            else:
-                parameters, at = sums[reply.partial] = Parameters.part_of(self._sum(reply.partial)), place(task)
-            fitted = FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), at)
+            parameters = None if reply.content is None else self._model.update(task, reply.content)
+            if reply.partial is not None:
+                total = sums.get(reply.partial) or sums.setdefault(reply.partial, self._sum(reply.partial))
+                parameters = Parameters.added_up(InSum(total, in_sum, task.index), parameters)
+            assert parameters is not None
+            if reply.unfit is not UNSET:
+                parameters.unfit = reply.unfit
+            fitted = FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), place(task))
             results.append((self._client(task.client), fitted))
         return results
 

@@ -48,7 +48,7 @@ from umbel.runtime.transports.http.listener import AddressInUse, Listener
 from umbel.runtime.transports.http.proxy_header import read_header
 from umbel.runtime.transports.http.server import HttpTransport
 from umbel.strategies.base import Strategy, round_of
-from umbel.strategies.classic import combines_by_itself, slots_of, transforms_of
+from umbel.strategies.classic import received, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.server import Server, refuse_own_rounds
@@ -193,10 +193,9 @@ def _serve(
     coordinator, history, untold, at = restored(opened.stored, rules, settings.num_rounds)
     begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
     store = opened.store
-    by_itself = combines_by_itself(strategy)
     model = GlobalModel(
         store.contents,
-        free_form=by_itself,
+        receives=received(strategy),
         max_examples=max_examples,
         max_bytes=max_bytes,
         slots=slots_of(strategy),

@@ -59,7 +59,7 @@ from umbel.runtime.transports.simulated.virtual import Durations, VirtualTime
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
 from umbel.strategies.base import Strategy, round_of
-from umbel.strategies.classic import combines_by_itself, slots_of, summing, transforms_of
+from umbel.strategies.classic import received, slots_of, summing, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.server import refuse_own_rounds
@@ -235,7 +235,7 @@ class _Simulation:
         states, store, lost = _places(opened, contents, coordinator.state, slots)
         model = GlobalModel(
             contents,
-            free_form=combines_by_itself(self.strategy),
+            receives=received(self.strategy),
             max_examples=self.max_examples,
             max_bytes=self.max_bytes,
             slots=slots,
@@ -248,6 +248,7 @@ class _Simulation:
             contents,
             states=states,
             folds=self.folds,
+            keeps=received(self.strategy) != "sum",
             singly=self.singly,
             deadline=self.pace.deadline if self.durations is None else None,
             defers=self.durations is not None,
@@ -324,7 +325,7 @@ def _places(
 
     durable = opened.store
     assert isinstance(durable, SqlStore)
-    lost = find_damage(GlobalModel(durable.contents, free_form=True, max_examples=1, max_bytes=1, slots=slots), state)
+    lost = find_damage(GlobalModel(durable.contents, receives="anything", max_examples=1, max_bytes=1, slots=slots), state)
     with_state = durable.with_state()
     if lost is not None and state.version in lost.versions and with_state:
         raise StoreError(

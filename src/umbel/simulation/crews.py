@@ -9,10 +9,11 @@ from typing import Literal, get_args
 
 from umbel.accidents import is_an_end, message_of
 from umbel.errors import SimulationError
-from umbel.runtime.contents import Contents, MemoryContents
+from umbel.runtime.contents import Contents
 from umbel.runtime.transports.simulated.auto import AutoCrew
 from umbel.runtime.transports.simulated.inline import InlineCrew
 from umbel.runtime.transports.simulated.pieces import Crew, Work
+from umbel.runtime.transports.simulated.shared import SharedContents
 from umbel.simulation.resources import Places, gpus, places, processors
 
 __all__ = ["Backend", "Wishes", "crew_for"]
@@ -50,7 +51,7 @@ def crew_for(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
         available_gpus=gpus() if wishes.gpus else (),
     )
     if wishes.backend == "inline":
-        contents = MemoryContents()
+        contents = SharedContents()
         return _inline(wishes, work, contents), contents
     if wishes.backend == "auto" and found.devices is None:
         return _auto(wishes, work, found)
@@ -73,13 +74,10 @@ def _inline(wishes: Wishes, work: Work, contents: Contents) -> InlineCrew:
 
 
 def _auto(wishes: Wishes, work: Work, found: Places) -> tuple[Crew, Contents]:
-    from umbel.runtime.transports.simulated.shared import SharedContents
-
-    if found.slots == 1:
-        ours = MemoryContents()
-        return _inline(wishes, work, ours), ours
     contents = SharedContents()
     inline = _inline(wishes, work, contents)
+    if found.slots == 1:
+        return inline, contents
     crew: Crew = AutoCrew(inline, lambda: _processes(wishes, work, found, contents)[0])
     return crew, contents
 
@@ -88,7 +86,6 @@ def _processes(
     wishes: Wishes, work: Work, found: Places, contents: Contents | None = None
 ) -> tuple[Crew, Contents]:
     from umbel.runtime.transports.simulated.processes import ProcessCrew
-    from umbel.runtime.transports.simulated.shared import SharedContents
 
     shared = contents if isinstance(contents, SharedContents) else SharedContents()
     crew = ProcessCrew(
@@ -110,7 +107,6 @@ def _processes(
 
 def _ray(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
     from umbel.runtime.transports.simulated.ray import RayCrew
-    from umbel.runtime.transports.simulated.shared import SharedContents
 
     contents = SharedContents()
     crew = RayCrew(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from umbel.aggregators import Aggregator, Rule
 from umbel.errors import StrategyError
@@ -26,8 +27,9 @@ from umbel.statistics import Averaged
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.transforms import Chain, Transform
 
-__all__ = ["Answers", "FailedResult", "Parts", "Strategy", "round_of"]
+__all__ = ["Answers", "FailedResult", "Parts", "Receives", "Strategy", "round_of"]
 
+Receives = Literal["sum", "updates", "anything"]
 FailedResult = tuple[ClientProxy, FitRes] | tuple[ClientProxy, EvaluateRes] | BaseException
 # By name, what the exchanges of a round were answered that have closed, in task order.
 Answers = Mapping[str, Sequence[tuple[ClientProxy, FitRes | EvaluateRes | GetPropertiesRes]]]
@@ -55,10 +57,20 @@ class Strategy(metaclass=Spelled):
 
     An answer is journaled. A run that is resumed does not ask again, so keep what must survive in the parameters or the
     metrics, not in attributes.
+
+    `receives` says what its `aggregate_fit` needs, in the class that has the method or in one derived from it:
+
+    - "sum": no update by itself, only what Umbel's own strategies make of all of them. Simulation workers add updates up.
+    - "updates": each update. One that is not like the model, or not finite, is refused, and its client is told why.
+    - "anything": each update, as its client sent it; updates, and the model that they make, may change names, number and
+      shapes of their arrays, and their values may be whatever they are.
+    - None, which is what an `aggregate_fit` has whose class says nothing, such as one written for Flower: each update can
+      be read, as its client sent it, and may also have been added up. Umbel's own `aggregate_fit`, where it is called with
+      one that is not like the model, or not finite, takes it for a failure. The model keeps its form.
     """
 
     min_available_clients = 1
-    free_form = False  # whether updates, and the model that they make, may change names, number and shapes of their arrays
+    receives: Receives | None = None
 
     @property
     def pace(self) -> Pace:

@@ -38,7 +38,7 @@ class _Boosting(FedAvg):
     model stays; `StrategyError` where there is no booster yet.
     """
 
-    free_form = True
+    receives = "anything"
 
     def aggregate_fit(
         self, server_round: int, results: list[tuple[ClientProxy, FitRes]], failures: list[FailedResult]

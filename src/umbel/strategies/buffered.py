@@ -47,6 +47,8 @@ class FedBuff(FedAvg):
     - `averaged`: which arrays are averaged and not stepped by η, as in `FedAvgM`
     """
 
+    receives = "updates"
+
     @checked
     def __init__(
         self,

@@ -13,19 +13,22 @@ import numpy as np
 
 from umbel.aggregators import Rule, chunk_size
 from umbel.combine import Contribution, combine, in_memory, stepped_schema
-from umbel.errors import StrategyError, WireError
+from umbel.errors import ClientFailed, StrategyError, WireError
 from umbel.exchange import FitRes, Parameters, Place
 from umbel.finite import all_finite
+from umbel.folding import PartialSum
 from umbel.params import NDArrays, Params
+from umbel.remarks import Remark, remark
 from umbel.rng import frozen_stream
 from umbel.statistics import statistics_of
 from umbel.stepping import Memory, Source
-from umbel.strategies.base import Parts
+from umbel.strategies.base import FailedResult, Parts
 from umbel.strategies.clients import ClientProxy
+from umbel.strategies.kinds import remark_rounding, rounds
 from umbel.transforms import Finish, Totals, chain
 from umbel.wire import Schema
 
-__all__ = ["Alone", "combined", "started_from"]
+__all__ = ["Alone", "combined", "left_out", "started_from"]
 
 Results = list[tuple[ClientProxy, FitRes]]
 
@@ -92,15 +95,18 @@ def combined(
     A result that started from an older version counts as what it has changed there. `shares` says how much of its change
     each result counts (Contribution has the formula); `mixes` takes the change to be the one from the newest version.
 
-    Results that simulation workers have folded already are a sum, and only the step is left to make.
+    Where these are the results that workers have added up, all of them and as they are, only the step is left to make.
 
     Raises `TooFewUpdates` where the aggregator needs more of them, and `StrategyError` where names or shapes differ.
     """
     if isinstance(parts.aggregator, Rule):
         parts.aggregator.check(len(results))
-    total, inside = results[0][1].parameters.summed, results[0][1].place
+    inside = results[0][1].place
+    total = _sum_of(results, weights, parts) if guide is None and shares is None and not mixes else None
     finish = _finish(parts, results, number)
-    if total is not None and inside is not None:  # the workers have added them up: all of them, or none
+    if total is not None and inside is not None:
+        if total.rounds:
+            remark_rounding()
         step = partial(
             total.blocks,
             inside.base,
@@ -117,6 +123,8 @@ def combined(
     place = places[0]
     for (client, _), (schema, _) in zip(results, readers, strict=True):
         _same_shapes(f"client {client.cid} returned", schema, place.model)
+    if inside is not None and rounds((schema for schema, _ in readers), place.model):
+        remark_rounding()
     contributions = [
         Contribution(at.task, *reader, weight, share, None if mixes else _origin(at))
         for at, reader, weight, share in zip(places, readers, weights, shares or [1.0] * len(readers), strict=True)
@@ -154,6 +162,35 @@ def _finish(parts: Parts, results: Results, number: int) -> Finish | None:
         return None
     totals = Totals(number, len(results), sum(res.num_examples for _, res in results))
     return chain(parts.transform).finish(totals, place.facts)
+def left_out(results: Results, failures: list[FailedResult]) -> tuple[Results, list[FailedResult]]:
+    """The results without those of which it is known that they cannot be combined, and the failures with them."""
+    unfit = [(client.cid, res.parameters.unfit) for client, res in results if res.parameters.unfit]
+    if not unfit:
+        return results, failures
+    (cid, why), more = unfit[0], len(unfit) - 1
+    others = f" So are those of {more} others." if more else ""
+    remark(
+        Remark(
+            (),
+            f"the update of client {cid} is left out: {why}{others} Where the strategy's class says receives = "
+            '"updates", its client is told',
+        )
+    )
+    fit = [(client, res) for client, res in results if not res.parameters.unfit]
+    return fit, [*failures, *(ClientFailed(f"client {cid}: {why}") for cid, why in unfit)]
+
+
+def _sum_of(results: Results, weights: Sequence[float], parts: Parts) -> PartialSum | None:
+    """The sum that workers have made of exactly these results; None where there is none, or the parts want another one."""
+    found = [res.parameters.in_sum for _, res in results]
+    first = found[0]
+    if first is None or any(each is None or each.total is not first.total for each in found):
+        return None
+    inside = [(each.task, weight) for each, weight in zip(found, weights, strict=True) if each is not None]
+    other = results[0][1].parameters.is_alone and first.total.aggregator != parts.aggregator
+    if other or inside != list(first.weights.items()):
+        return None
+    return first.total
 
 
 def started_from(results: Results, alone: Alone) -> NDArrays | None:

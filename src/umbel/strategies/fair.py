@@ -30,6 +30,8 @@ class QFedAvg(FedAvg):
     - `qffl_learning_rate`: the clients' learning rate, 1/L
     """
 
+    receives = "updates"
+
     @checked
     def __init__(
         self,

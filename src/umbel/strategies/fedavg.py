@@ -28,10 +28,10 @@ from umbel.params import NDArrays
 from umbel.population import Clients
 from umbel.selectors import Selector, uniform
 from umbel.strategies.averages import average_metrics
-from umbel.strategies.base import FailedResult, Parts, Strategy
+from umbel.strategies.base import FailedResult, Parts, Receives, Strategy
 from umbel.strategies.blame import by_function
 from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
-from umbel.strategies.combining import Alone, Results, combined
+from umbel.strategies.combining import Alone, Results, combined, left_out
 from umbel.strategies.sound import check_sound
 from umbel.transforms import Chain, Transform, chain
 from umbel.until import Until
@@ -104,6 +104,8 @@ class FedAvg(Strategy):
     - `max_update_norm`: an update that changes more than this is refused, and its client told so: a number, or "auto", ten
       times the median of the norms that were accepted in earlier rounds. A norm is the L2 norm of the whole difference.
     """
+
+    receives: Receives | None = "sum"
 
     @checked
     def __init__(
@@ -180,7 +182,7 @@ class FedAvg(Strategy):
         """Raises `ValueError` where `transform` does not go with what the strategy is otherwise."""
         if getattr(self, "_transform", None) is not None:
             limit = self.pace.max_update_norm
-            check_sound(type(self).__name__, self.parts, free_form=self.free_form, max_update_norm=limit)
+            check_sound(type(self).__name__, self.parts, receives=self.receives, max_update_norm=limit)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(accept_failures={self.accept_failures})"
@@ -260,8 +262,11 @@ class FedAvg(Strategy):
     ) -> tuple[Parameters | None, dict[str, object]]:
         """The combined update as parameters that are read block by block: nothing is in memory until somebody asks.
 
+        A result of which its server knows that it is not like the model, or not finite, is a failure.
+
         Raises `TooFewUpdates` where the aggregator needs more, and `StrategyError` where the results' shapes differ.
         """
+        results, failures = left_out(results, failures)
         if not results or (failures and not self.accept_failures):
             return None, {}
         made, weights = None, self._weights(server_round, results)

@@ -52,7 +52,7 @@ def _like(method: str, schema: Schema, model: Schema) -> Schema:
         raise StrategyError(
             f"{method}() returned {len(schema) or 'no'} arrays, the model has {len(model)}{_first_odd(schema, model)}. "
             "Return every array, or None to keep the model; a strategy whose model changes its form says so by "
-            "free_form = True"
+            'receives = "anything"'
         )
     for position, (got, want) in enumerate(zip(schema.specs, model.specs, strict=True)):
         bytes_too = position in schema.blobs and position in model.blobs  # a booster is as long as it is
@@ -60,7 +60,7 @@ def _like(method: str, schema: Schema, model: Schema) -> Schema:
             raise StrategyError(
                 f"{method}() returned array {position} with shape {short(got.shape)}, the model has {short(want.shape)} "
                 f"there ({short(want.name)}). Return every array, in its place and with its own shape; a strategy whose "
-                "model changes its form says so by free_form = True"
+                'model changes its form says so by receives = "anything"'
             )
         if got.name not in (want.name, str(position)) and not bytes_too:
             raise StrategyError(

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from umbel.aggregators import Rule
-from umbel.strategies.base import Parts
+from umbel.strategies.base import Parts, Receives
 from umbel.transforms import chain
 
 __all__ = ["check_sound"]
 
 
-def check_sound(name: str, parts: Parts, *, free_form: bool, max_update_norm: object) -> None:
+def check_sound(name: str, parts: Parts, *, receives: Receives | None, max_update_norm: object) -> None:
     """Raises `ValueError` where the transforms of the strategy called `name` cannot work there, with the way out."""
     links = chain(parts.transform).links
     if not links:
         return
-    if free_form:
+    if receives == "anything":
         raise ValueError(f"{name} takes updates of any form, and transforms need the model's; leave out transform=")
+    last = next((link for link in links if link.finish is not None), None)
+    if last is not None and receives is None:
+        raise ValueError(
+            f"{name} has an aggregate_fit of its own, and {last.name} has a step that only Umbel's takes, on the sum of all "
+            'updates. Where yours passes every result on to super().aggregate_fit(), say receives = "sum" in its class'
+        )
     if max_update_norm is not None:
         raise ValueError(
             "max_update_norm= measures what a client sends, and with transform= that is differences or codes; bound every "

@@ -24,7 +24,7 @@ from umbel.runtime.transports.simulated.pieces import Work
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.strategies.base import Strategy, round_of
-from umbel.strategies.classic import combines_by_itself, slots_of, transforms_of
+from umbel.strategies.classic import received, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.training import Client, ClientFn, NumPyClient, make_client
 
@@ -70,7 +70,7 @@ def run_locally(
     coordinator = coordinator or Coordinator(rules, State(num_rounds=num_rounds))
     model = GlobalModel(
         kept.contents,
-        free_form=combines_by_itself(strategy),
+        receives=received(strategy),
         max_examples=max_examples,
         max_bytes=max_bytes,
         slots=slots_of(strategy),

@@ -80,8 +80,7 @@ class Replies:
         task = owed.task
         carries = task.kind in (Kind.FIT, Kind.PARAMETERS)
         content = f"{task.id}-{secrets.token_hex(4)}" if carries else None
-        reply = self._reply(owed, offer, metrics, content)
-        owed.door.admit(reply, schema)
+        reply = owed.door.admit(self._reply(owed, offer, metrics, content), schema)
         if content is None:
             return Replied(task.id, reply)
         upload = owed.upload

@@ -6,8 +6,6 @@ import hmac
 import zlib
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from umbel.door import ValueCheck
 from umbel.errors import Rejected
 from umbel.rounds.messages import Reply
@@ -73,7 +71,7 @@ class Upload:
         self._rest += view[whole:]
 
     def commit(self, crc32: int, digest: bytes = b"") -> bool:
-        """Makes the content complete, and puts the norm of the update into the reply, where that is worked out.
+        """Makes the content complete, and puts into the reply what the check has found.
 
         False, and nothing kept, where the data was damaged, or changed, on its way. Raises `Rejected` as `feed` does, and
         for a norm that is too large.
@@ -85,7 +83,7 @@ class Upload:
             return False
         self._write(memoryview(bytes(self._rest)))  # a last number may be shorter
         if self._check is not None:
-            self.reply = replace(self.reply, norm=self._check.norm())
+            self.reply = self._check.note(self.reply)
         self._writer.commit()
         return True
 

@@ -14,8 +14,9 @@ from umbel.accidents import Interruption
 from umbel.params import NDArrays, Params, gather
 from umbel.runtime.contents import Contents, write_content
 from umbel.runtime.transports.simulated.pieces import Done, Lost, Piece, Work
+from umbel.runtime.transports.simulated.shared import SharedContents
 from umbel.runtime.transports.simulated.workbench import Workbench
-from umbel.wire import Schema
+from umbel.wire import Schema, encode_header
 
 __all__ = ["InlineCrew"]
 
@@ -80,7 +81,11 @@ class InlineCrew:
         return self._model[1]
 
     def _keep(self, name: str, schema: Schema, arrays: NDArrays) -> None:
-        write_content(self._contents, name, schema, gather(schema, arrays, 0, schema.nbytes))
+        blocks = gather(schema, arrays, 0, schema.nbytes)
+        if isinstance(self._contents, SharedContents):
+            self._contents.keep_update(name, [encode_header(schema), *blocks])
+        else:
+            write_content(self._contents, name, schema, blocks)
 
 
 @contextmanager

@@ -211,7 +211,7 @@ class ProcessCrew:
             done.total = PartialSum.restored(self._aggregator, plan(piece.door.schema), load_shared(file))
             os.close(file)
         for name, file in zip(result.updates, files, strict=True):
-            self._contents.adopt(name, file)
+            self._contents.keep_update(name, file)
         self._outcomes.append(done)
 
     def _deal(self) -> None:
@@ -227,10 +227,15 @@ class ProcessCrew:
     def _order(self, worker: _Worker, piece: Piece) -> None:
         given = piece.content is not None and piece.content != worker.content
         files = [self._contents.file(piece.content)] if given and piece.content is not None else []
+        wanted = (self._contents.spare() for asked in piece.tasks if asked.into is not None)
+        spare = [file for file in wanted if file is not None]
         try:
-            worker.channel.send(Order(piece, given), files)
+            worker.channel.send(Order(piece, given), [*files, *spare])
         except Closed:
             return  # the selector tells, too
+        finally:
+            for file in spare:
+                os.close(file)
         if given:
             worker.content = piece.content
 

@@ -33,7 +33,7 @@ from umbel.runtime.transports.simulated.actor import Result, Worker
 from umbel.runtime.transports.simulated.complaints import Broken, sendable, unusable
 from umbel.runtime.transports.simulated.importable import by_value, dump_code
 from umbel.runtime.transports.simulated.pieces import Done, Lost, Piece, Work
-from umbel.runtime.transports.simulated.shared import SharedContents, anonymous_file, map_file, write_all
+from umbel.runtime.transports.simulated.shared import SharedContents, map_file
 
 try:
     import ray
@@ -271,9 +271,7 @@ class RayCrew:
                 assert piece.door.schema is not None
                 done.total = PartialSum.restored(self._aggregator, plan(piece.door.schema), result.total.load())
             for name, update in result.updates.items():
-                file = anonymous_file()
-                write_all(file, [update.data])
-                self._contents.adopt(name, file)
+                self._contents.keep_update(name, [update.data])
             self._outcomes.append(done)
         self._hurry(actor)
         self._send(actor)

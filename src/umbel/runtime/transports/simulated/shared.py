@@ -1,7 +1,7 @@
 """Bytes that several processes read without copying them: files without a name, which are gone with the last process.
 
-In memory (`memfd`) where the system has that, otherwise in the folder for temporary files. Nothing has to be cleaned up, not
-even after SIGKILL.
+In memory (`memfd`) where the system has that, otherwise in the folder for temporary files; single updates, of which a round
+may have more than memory holds, on a disk. Nothing has to be cleaned up, not even after SIGKILL.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 from umbel.errors import StoreError
 from umbel.runtime.contents import Content, Writer
 
-__all__ = ["SharedContents", "anonymous_file", "dump_shared", "load_shared", "map_file", "write_all"]
+__all__ = ["SharedContents", "anonymous_file", "dump_shared", "load_shared", "map_file", "update_file", "write_all"]
 
+DISK = "/var/tmp"  # where /tmp is in memory, this is not; TMPDIR says otherwise
 
 
 def anonymous_file() -> int:
@@ -25,6 +26,32 @@ def anonymous_file() -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create("umbel", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile(prefix="umbel-") as file:
+        return os.dup(file.fileno())
+
+
+def update_file(views: Iterable[memoryview | bytes], spare: int | None = None) -> int:
+    """A file with one update, on a disk; in memory where the disk refuses. Raises `StoreError` where that refuses, too.
+
+    A `spare` file is written over: of 4 MB that takes 0.4 ms instead of 1.5 ms.
+    """
+    views = list(views)
+    with contextlib.suppress(OSError):
+        fd = _disk_file() if spare is None else spare
+        try:
+            os.lseek(fd, 0, os.SEEK_SET)
+            write_all(fd, views)
+            os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
+            return fd
+        except StoreError:
+            os.close(fd)
+    fd = anonymous_file()
+    write_all(fd, views)
+    return fd
+
+
+def _disk_file() -> int:
+    folder = None if os.environ.get("TMPDIR") or not os.access(DISK, os.W_OK) else DISK
+    with tempfile.TemporaryFile(prefix="umbel-", dir=folder, buffering=0) as file:
         return os.dup(file.fileno())
 
 
@@ -77,22 +104,63 @@ def _next_page(offset: int) -> int:
     return -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
+class _Spare:
+    """Files of updates that nobody reads any more, to be written over."""
+
+    def __init__(self) -> None:
+        self._fds: list[int] | None = []
+
+    def take(self) -> int | None:
+        return self._fds.pop() if self._fds else None
+
+    def give(self, fd: int) -> None:
+        if self._fds is None:
+            os.close(fd)
+        else:
+            self._fds.append(fd)
+
+    def close(self) -> None:
+        fds, self._fds = self._fds or [], None
+        for fd in fds:
+            os.close(fd)
+
+    __del__ = close
+
+
+class _File:
+    """An open file. With its last reader it is given to the spare ones, or closed."""
+
+    def __init__(self, fd: int, spare: _Spare | None = None) -> None:
+        self.fd, self._spare = fd, spare
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._spare is None:
+                os.close(self.fd)
+            else:
+                self._spare.give(self.fd)
+
+
 class SharedContents:
     """Contents that other processes can be handed as open files."""
 
     patience = 0.0
 
     def __init__(self) -> None:
-        self._files: dict[str, int] = {}
+        self._files: dict[str, _File] = {}
+        self._spare = _Spare()
 
     def create(self, name: str) -> Writer:
         return _SharedWriter(self, name)
 
     def open(self, name: str) -> Content:
-        return _SharedContent(os.dup(self.file(name)))
+        return _SharedContent(self._file(name))
 
     def file(self, name: str) -> int:
         """The open file with this content; it stays the contents' own."""
+        return self._file(name).fd
+
+    def _file(self, name: str) -> _File:
         try:
             return self._files[name]
         except KeyError:
@@ -100,16 +168,22 @@ class SharedContents:
 
     def adopt(self, name: str, fd: int) -> None:
         """Takes a complete file over."""
-        self.remove(name)
-        self._files[name] = fd
+        self._files[name] = _File(fd)
+
+    def keep_update(self, name: str, update: int | Iterable[memoryview | bytes]) -> None:
+        """Takes the file of an update over, or writes one; when nobody reads it any more, it is spare."""
+        fd = update if isinstance(update, int) else update_file(update, self.spare())
+        self._files[name] = _File(fd, self._spare)
+
+    def spare(self) -> int | None:
+        """A file that `update_file` may write over, if there is one; it is the caller's from now on."""
+        return self._spare.take()
 
     def remove(self, name: str) -> None:
-        fd = self._files.pop(name, None)
-        if fd is not None:
-            os.close(fd)
+        self._files.pop(name, None)
 
     def link(self, old: str, new: str) -> None:
-        self.adopt(new, os.dup(self.file(old)))
+        self._files[new] = self._file(old)
 
     def digest(self, name: str) -> bytes | None:
         return None
@@ -121,6 +195,7 @@ class SharedContents:
 
     def close(self) -> None:
         self.keep_only(())
+        self._spare.close()
 
 
 class _SharedWriter:
@@ -138,21 +213,18 @@ class _SharedWriter:
 
 
 class _SharedContent(Content):
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.size = os.fstat(fd).st_size
+    def __init__(self, file: _File) -> None:
+        self._file: _File | None = file
+        self.size = os.fstat(file.fd).st_size
 
     def read_into(self, offset: int, out: memoryview) -> None:
+        if self._file is None:
+            raise StoreError("a shared content is read that was closed")
         while out:
-            got = os.preadv(self._fd, [out], offset)
+            got = os.preadv(self._file.fd, [out], offset)
             if not got:
                 raise StoreError(f"a shared content ends at byte {offset}")
             out, offset = out[got:], offset + got
 
     def close(self) -> None:
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
-            self._fd = -1
-
-    __del__ = close
+        self._file = None

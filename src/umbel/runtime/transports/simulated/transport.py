@@ -89,7 +89,7 @@ class _Job:
 
 
 class SimulatedTransport:
-    """`folds` tells whether the strategy takes sums instead of updates.
+    """`folds` tells whether updates are added up where they are made, and `keeps` whether each is kept by itself even then.
 
     `singly` sends every task by itself, for a pace that may close an exchange before all have answered; `deadline` is after
     how many seconds it does. `defers` has the states of clients wait for `keep`.
@@ -104,6 +104,7 @@ class SimulatedTransport:
         states: States,
         folds: bool,
         singly: bool,
+        keeps: bool = True,
         deadline: float | None = None,
         defers: bool = False,
         room: Room = Room(),  # noqa: B008  # a value
@@ -113,6 +114,7 @@ class SimulatedTransport:
         self._contents = contents
         self._states = states
         self._folds = folds
+        self._keeps = keeps
         self._singly = singly
         self._deadline = deadline
         self._defers = defers
@@ -241,7 +243,7 @@ class SimulatedTransport:
 
     def _job(self, run: list[tuple[Task, str | None, Door]], folds: bool, chunk: int) -> _Job:
         first, content, door = run[0]
-        carries = first.kind in (Kind.FIT, Kind.PARAMETERS) and not folds
+        carries = first.kind in (Kind.FIT, Kind.PARAMETERS) and (self._keeps or not folds)
         asked = tuple(
             Asked(
                 task.index,

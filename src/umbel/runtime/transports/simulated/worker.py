@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from io import TextIOWrapper
+from itertools import chain
 from mmap import mmap
 
 from msgspec import Struct
@@ -24,7 +25,7 @@ from umbel.runtime.transports.simulated.channel import Channel, Closed
 from umbel.runtime.transports.simulated.complaints import Broken
 from umbel.runtime.transports.simulated.importable import dump_code
 from umbel.runtime.transports.simulated.pieces import Done, Piece, Work
-from umbel.runtime.transports.simulated.shared import anonymous_file, dump_shared, load_shared, map_file, write_all
+from umbel.runtime.transports.simulated.shared import dump_shared, load_shared, map_file, update_file
 from umbel.runtime.transports.simulated.workbench import Workbench
 from umbel.wire import Schema, encode_header
 
@@ -52,7 +53,7 @@ class Ready(Struct, frozen=True):
 
 
 class Order(Struct, frozen=True):
-    """A piece; with a file, its content, where the worker does not have it."""
+    """A piece; with a file, its content, where the worker does not have it, and files that updates may be written over."""
 
     piece: Piece
     given: bool
@@ -101,8 +102,8 @@ def main(fd: int) -> None:
         try:
             work = load_shared(work_file)
             assert isinstance(work, Work)
-            kept: list[tuple[str, int]] = []
-            bench = Workbench(work, lambda name, schema, arrays: kept.append((name, _file_of(schema, arrays))))
+            updates = _Updates()
+            bench = Workbench(work, updates.keep)
             with capped_threads(begin.threads):  # after the user's imports: what they loaded is capped, too
                 if begin.tries is not None:
                     bench.try_client(begin.tries)
@@ -113,10 +114,10 @@ def main(fd: int) -> None:
             return
         channel.send(Ready())
         with capped_threads(begin.threads):
-            _work(channel, inbox, bench, kept, place)
+            _work(channel, inbox, bench, updates, place)
 
 
-def _work(channel: Channel, inbox: Inbox, bench: Workbench, kept: list[tuple[str, int]], place: mmap) -> None:
+def _work(channel: Channel, inbox: Inbox, bench: Workbench, updates: _Updates, place: mmap) -> None:
     name, model = None, None
 
     def at(index: int) -> None:
@@ -126,20 +127,21 @@ def _work(channel: Channel, inbox: Inbox, bench: Workbench, kept: list[tuple[str
         order, files = message
         assert isinstance(order, Order)
         if order.given:
-            (file,) = files
+            file = files.pop(0)
             name, model = order.piece.content, Params.from_bytes(map_file(file))
             os.close(file)
+        updates.spare = files
         assert order.piece.content in (None, name)
         done = bench.do(order.piece, None if order.piece.content is None else model, at)
         at(NOWHERE)
         total, done.total = done.total, None
-        sent = [file for _, file in kept]
+        sent = [*updates.kept.values()]
         if total is not None:
             sent.append(dump(total.state()))
-        channel.send(Result(done, tuple(name for name, _ in kept), total is not None), sent)
-        for file in sent:
+        channel.send(Result(done, tuple(updates.kept), total is not None), sent)
+        for file in [*sent, *updates.spare]:
             os.close(file)
-        kept.clear()
+        updates.kept.clear()
         del message, order, done, total  # not while the next sum grows: of a 100 MB model each is 200 MB
 
 
@@ -160,10 +162,16 @@ def _listen(channel: Channel, inbox: Inbox) -> None:
         os._exit(1)
 
 
-def _file_of(schema: Schema, arrays: NDArrays) -> int:
-    file = anonymous_file()
-    write_all(file, [encode_header(schema), *gather(schema, arrays, 0, schema.nbytes)])
-    return file
+class _Updates:
+    """The files of a piece's updates by name, and those that may be written over."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, int] = {}
+        self.spare: list[int] = []
+
+    def keep(self, name: str, schema: Schema, arrays: NDArrays) -> None:
+        views = gather(schema, arrays, 0, schema.nbytes)
+        self.kept[name] = update_file(chain([encode_header(schema)], views), self.spare.pop() if self.spare else None)
 
 
 def _die_with(parent: int) -> None:

@@ -1,15 +1,14 @@
-"""What is said about the dtypes of a model and of its answers, in words. Reads schemas, no values."""
+"""What is said about the dtypes of a model and of its answers, in words. Knows schemas, no values and no run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from umbel.combine import is_wider
-from umbel.exchange import Parameters
 from umbel.remarks import Remark, remark
 from umbel.wire import Schema, dtype_of, shorten
 
-__all__ = ["remark_rounding", "widened"]
+__all__ = ["remark_rounding", "rounds", "widened"]
 
 _ROUNDED = Remark(
     ("float64 is rounded",),
@@ -28,16 +27,16 @@ def widened(before: Schema, after: Schema) -> str:
     return "; ".join(f"{text}: {shorten([*map(repr, names)])}" for text, names in named.items())
 
 
-def remark_rounding(updates: Iterable[Parameters], model: Schema) -> None:
-    """Remarks that answers of float64 are rounded to the float32 of the model, where some are."""
-    if any(spec.dtype == "F32" for spec in model.specs) and any(_rounds(update, model) for update in updates):
-        remark(_ROUNDED)
+def remark_rounding() -> None:
+    """Remarks that answers of float64 are rounded to the float32 of the model."""
+    remark(_ROUNDED)
 
 
-def _rounds(update: Parameters, model: Schema) -> bool:
-    if update.summed is not None:
-        return update.summed.rounds
-    answers = update.reader()[0].specs
-    if answers == model.specs:  # nearly always
-        return False
-    return any(ours.dtype == "F64" and theirs.dtype == "F32" for ours, theirs in zip(answers, model.specs, strict=False))
+def rounds(answers: Iterable[Schema], model: Schema) -> bool:
+    """Whether one of these answers is rounded to the float32 of the model."""
+    return any(_rounds(answer, model) for answer in answers if answer.specs != model.specs)  # they are alike, nearly always
+
+
+def _rounds(answer: Schema, model: Schema) -> bool:
+    pairs = zip(answer.specs, model.specs, strict=False)
+    return any(ours.dtype == "F64" and theirs.dtype == "F32" for ours, theirs in pairs)
