@@ -24,6 +24,7 @@ from umbel.runtime.runs import open_run
 from umbel.runtime.stores.base import Entry, Keeping
 from umbel.server.strategy import FedAvg, FedBuff, PowerOfChoice
 from umbel.strategies.base import round_of
+from umbel.transforms import clip
 
 
 def mine(strategy=None, *, seed=0, port=8080, num_rounds=3, timeout=None):
@@ -112,6 +113,10 @@ DIFFERENCES = {
     "another keyword": (
         lambda script: mine(FedAvg(fraction_fit=0.5, min_fit_clients=3)),
         "fraction_fit: 1.0 then, 0.5 now; min_fit_clients: 2 then, 3 now",
+    ),
+    "another transform": (
+        lambda script: mine(FedAvg(transform=clip(2.0))),
+        "transform: None then, 'chain(differences(), clip(norm=2.0))' now",
     ),
     "another strategy": (
         lambda script: mine(type("Mine", (FedAvg,), {"__module__": "__main__"})()),

@@ -23,6 +23,7 @@ from umbel.pace import Pace
 from umbel.rounds.coordinator import Rules
 from umbel.rounds.exchanges import ROUND, Exchange
 from umbel.strategies.base import Strategy, round_of
+from umbel.strategies.classic import transforms_of
 
 __all__ = ["ATTRIBUTES", "MAY_CHANGE", "Fingerprint", "as_path", "differences", "fingerprint", "rules_of"]
 
@@ -40,6 +41,9 @@ def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, p
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     initial = getattr(strategy, "initial_parameters", None)
     plain = {name: value for name, value in vars(strategy).items() if isinstance(value, (bool, int, float, str))}
+    transforms = transforms_of(strategy)
+    if transforms.links:
+        plain["transform"] = repr(transforms)
     made = {
         "script": os.path.abspath(script) if script else "",
         "script hash": _hash(script) if script and os.path.isfile(script) else "",
