@@ -77,7 +77,7 @@ class Prompt:
 
 
 def federated(strategy, store, transport, rounds=3, clients=("a", "b")):
-    model = GlobalModel(store.contents, free_form=False, max_examples=10**7, max_bytes=None)
+    model = GlobalModel(store.contents, receives="sum", max_examples=10**7, max_bytes=None)
     for name in clients:
         transport.put(Joined(name))
     rules = Rules(run="run", min_available=len(clients), pace=strategy.pace)

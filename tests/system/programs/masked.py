@@ -62,7 +62,7 @@ class Masked(fl.server.strategy.FedAvg):
         FIT.among(To.SURVIVORS),
         Exchange("unmask", Kind.EVALUATE, To.SURVIVORS),
     )
-    free_form = True
+    receives = "anything"
 
     def configure_exchange(self, exchange, server_round, parameters, client_manager, answers):
         if exchange == "keys":
