@@ -28,9 +28,11 @@ def form(run: Run, question: Question) -> Command:
         case Question.CHOOSE:
             return _choose(run)
         case Question.STEP:
-            updates = run.updates
-            others = tuple(closed for closed in (*s.closed, s.open) if closed.exchange != updates.exchange)
-            return Step(s.round, s.version, updates.results, updates.failures, others or UNSET)
+            updates = run.earlier_updates
+            if updates is None:
+                return Step(s.round, s.version, s.answered, s.failed, tuple(s.closed) or UNSET)
+            others = (*(closed for closed in s.closed if closed is not updates), s.open)
+            return Step(s.round, s.version, updates.results, updates.failures, others)
         case Question.EVALUATE:
             assert s.version is not None
             return Evaluate(s.round, s.version)

@@ -110,7 +110,7 @@ def _close(run: Run, at: float, why: FailureKind) -> list[Command]:
         got = f"{len(s.results)} of {pace.quorum} {run.exchange.contributes}"
         return commands + finish(run, at, f"round {s.round} got {got} in {s.attempt + 1} attempts", error="QuorumNotMet")
     if run.exchange.contributes is Contribution.ANSWERS:
-        commands.append(publish_closed(s.round, s.open, at))
+        commands.append(publish_closed(s, at))
     return commands + move_on(run, at)
 
 
@@ -124,12 +124,20 @@ def move_on(run: Run, at: float) -> list[Command]:
 
 
 def publish_closed(
-    number: int, closed: Closed, at: float, *, loss: object = None, metrics: Mapping[str, object] = _NONE, note: str = ""
+    s: State,
+    at: float,
+    closed: Closed | None = None,
+    *,
+    loss: object = None,
+    metrics: Mapping[str, object] = _NONE,
+    note: str = "",
 ) -> Publish:
-    """An exchange of this round, as it is told of when its answers have become something."""
-    counts = len(closed.results), len(closed.failures)
-    seconds = at - closed.opened_at
-    return Publish(events.ExchangeClosed(at, number, closed.exchange, *counts, seconds, loss, {**metrics}, note))
+    """An exchange of this round, as it is told of when its answers have become something; None is the open one."""
+    if closed is None:
+        name, counts, seconds = s.exchange, (len(s.results), len(s.failures)), at - s.opened_at
+    else:
+        name, counts, seconds = closed.exchange, (len(closed.results), len(closed.failures)), at - closed.opened_at
+    return Publish(events.ExchangeClosed(at, s.round, name, *counts, seconds, loss, {**metrics}, note))
 
 
 def discard_closed(s: State) -> list[Command]:

@@ -130,6 +130,7 @@ class Coordinator:
     def __init__(self, rules: Rules, state: State) -> None:
         self.rules = rules
         self.state = state
+        self._run = Run(rules, state)
 
     @property
     def done(self) -> bool:
@@ -176,13 +177,13 @@ class Coordinator:
         """Takes one input and answers with what should happen now, in order."""
         s, kind = self.state, type(event)
         handler = TRANSITIONS[s.phase].get(kind)
-        if handler is None or (kind in ANSWERS and ANSWERS[kind] is not s.question):
+        if handler is None or ANSWERS.get(kind, s.question) is not s.question:
             asked = "" if s.question is None else f" {s.question}"
             raise RuntimeError(f"{kind.__name__} cannot happen in phase {s.phase}{asked}")
-        return handler(Run(self.rules, s), event, at)
+        return handler(self._run, event, at)
 
     def owed(self) -> list[Command]:
         """What a new process has to do before it goes on: the open question, every answer still wanted, or the last word."""
         s = self.state
-        question = [] if s.question is None else [form(Run(self.rules, s), s.question)]
+        question = [] if s.question is None else [form(self._run, s.question)]
         return [*map(Dispatch, self.pending), *question, *([] if s.ended is None else [Publish(s.ended)])]

@@ -51,7 +51,7 @@ def chosen(run: Run, event: Chosen, at: float) -> list[Command]:
 
 
 def stepped(run: Run, event: Stepped, at: float) -> list[Command]:
-    s, updates = run.state, run.updates
+    s, updates = run.state, run.earlier_updates
     if event.version != s.version:
         s.before = s.here
     s.version = event.version
@@ -60,10 +60,11 @@ def stepped(run: Run, event: Stepped, at: float) -> list[Command]:
         return [Publish(events.ModelInitialized(at, source)), *_ask_evaluate(run)]
     s.void_rounds = s.void_rounds + 1 if event.void else 0
     if run.rules.pace.max_update_norm == "auto" and not event.void:
-        norms = [reply.norm for _, reply in updates.results if reply.norm is not UNSET and reply.norm > 0]
+        results = s.answered if updates is None else updates.results
+        norms = [reply.norm for _, reply in results if reply.norm is not UNSET and reply.norm > 0]
         s.norms = [*s.norms, *norms][-NORMS:]
     note = "\n".join(text for text in (event.void, event.note) if text)
-    closed = publish_closed(s.round, updates, at, metrics=event.metrics, note=note)
+    closed = publish_closed(s, at, updates, metrics=event.metrics, note=note)
     if s.void_rounds < MAX_VOID:
         return [closed, *_ask_evaluate(run)]
     why = f"{MAX_VOID} rounds in a row were void, round {s.round} the last of them: {event.void}"
@@ -95,7 +96,7 @@ def summarized(run: Run, event: Summarized, at: float) -> list[Command]:
     s.measured = {**find_watched(pace, event.loss, event.metrics), **central}
     notes = (event.note, s.standing.name_unseen(pace, s.measured, event.loss, event.metrics))
     note = "\n".join(text for text in notes if text)
-    closed = publish_closed(s.round, s.open, at, loss=event.loss, metrics=event.metrics, note=note)
+    closed = publish_closed(s, at, loss=event.loss, metrics=event.metrics, note=note)
     return [closed, *_end_round(run, at)]
 
 

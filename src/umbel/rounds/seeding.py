@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from umbel.rounds import events
 from umbel.rounds.asking import ask
+from umbel.rounds.exchanges import FIRST_PARAMETERS
 from umbel.rounds.messages import Command, FailureKind, Member, Publish
 from umbel.rounds.opening import open_exchange
 from umbel.rounds.state import Phase, Question, Run, State
@@ -29,7 +30,7 @@ MOST_EMPTY = 100  # clients that say so speak for all the others
 
 
 def begin_seeding(run: Run, at: float) -> list[Command]:
-    run.state.exchange, run.state.needed = run.rules.first.name, run.rules.min_available
+    run.state.exchange, run.state.needed = FIRST_PARAMETERS.name, run.rules.min_available
     return ask_next(run, at)
 
 

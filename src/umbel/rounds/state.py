@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -42,12 +43,13 @@ class Rules:
     min_available: int
     pace: Pace
     exchanges: tuple[Exchange, ...] = ROUND
-    first: Exchange = FIRST_PARAMETERS
+    named: Mapping[str, Exchange] = field(init=False, repr=False, compare=False)  # these, and that of the first parameters
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "exchanges", tuple(exchange.under(self.pace) for exchange in self.exchanges))
-        object.__setattr__(self, "first", self.first.under(self.pace))
-        check_round(self.exchanges)
+        exchanges = tuple(exchange.under(self.pace) for exchange in self.exchanges)
+        check_round(exchanges)
+        object.__setattr__(self, "exchanges", exchanges)
+        object.__setattr__(self, "named", {each.name: each for each in (FIRST_PARAMETERS.under(self.pace), *exchanges)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,7 @@ class Run(NamedTuple):
     @property
     def exchange(self) -> Exchange:
         """The exchange that is waited for, asked about or open, or was it last."""
-        named = (exchange for exchange in self.rules.exchanges if exchange.name == self.state.exchange)
-        return next(named, self.rules.first)
+        return self.rules.named[self.state.exchange]
 
     @property
     def pace(self) -> Pace:
@@ -188,10 +189,8 @@ class Run(NamedTuple):
         return None if following.contributes is Contribution.METRICS else following
 
     @property
-    def updates(self) -> Closed:
-        """The exchange of this round that contributes the updates, or the first parameters."""
-        s = self.state
-        if self.exchange.contributes is not Contribution.ANSWERS:
-            return s.open
-        named = {exchange.name for exchange in self.rules.exchanges if exchange.contributes is Contribution.UPDATES}
-        return next(closed for closed in s.closed if closed.exchange in named)
+    def earlier_updates(self) -> Closed | None:
+        """The exchange before the open one that contributes the updates; None where that is the open one itself."""
+        named = self.rules.named
+        closed = (closed for closed in self.state.closed if named[closed.exchange].contributes is Contribution.UPDATES)
+        return next(closed, None)
