@@ -1,6 +1,7 @@
 """Answers the coordinator's questions by asking the owner's code: the strategy and whatever functions it was given.
 
-The only place of the server that calls user code. Every answer is an input, so a resumed run does not ask twice.
+The only place of the server that calls user code, with `choosing.py`, which asks who takes part. Every answer is an input,
+so a resumed run does not ask twice.
 """
 
 from __future__ import annotations
@@ -13,14 +14,11 @@ from msgspec import UNSET
 
 from umbel.accidents import ends_the_run, is_an_end
 from umbel.distance import distance
-from umbel.errors import ClientFailed, NotFinite, StoreError, StrategyError, TooFewUpdates, WireError
+from umbel.errors import ClientFailed, NotFinite, StoreError, StrategyError, TooFewUpdates
 from umbel.exchange import (
     Code,
-    EvaluateIns,
     EvaluateRes,
-    FitIns,
     FitRes,
-    GetPropertiesIns,
     InSum,
     Parameters,
     Place,
@@ -30,14 +28,10 @@ from umbel.exchange import (
     scalars,
 )
 from umbel.folding import PartialSum
-from umbel.population import Clients
 from umbel.remarks import listening, remark
 from umbel.reports import Room
-from umbel.rng import frozen_stream
-from umbel.rounds.exchanges import EVALUATE, FIT
 from umbel.rounds.messages import (
     Choose,
-    Chosen,
     Evaluate,
     Evaluated,
     Failure,
@@ -46,7 +40,6 @@ from umbel.rounds.messages import (
     Initialized,
     Input,
     Kind,
-    Member,
     Reply,
     Step,
     Stepped,
@@ -56,7 +49,7 @@ from umbel.rounds.messages import (
 )
 from umbel.runtime.answered import answers_of, contents_of
 from umbel.runtime.bounds import keep_names
-from umbel.runtime.contents import write_content
+from umbel.runtime.choosing import Chooser, method_of
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.notes import Notes
@@ -68,15 +61,13 @@ from umbel.runtime.void import why_void
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.blame import blame
 from umbel.strategies.classic import check_model, received
-from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
+from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients
 from umbel.strategies.kinds import widened
 from umbel.strategies.returned import checked_parameters
 from umbel.transforms import Totals
 from umbel.wire import Schema, short
 
 __all__ = ["Owner", "Question"]
-
-MAX_PROXIES = 100_000  # more than that are not kept from round to round
 
 Question = Initialize | Choose | Step | Evaluate | Summarize
 
@@ -106,10 +97,7 @@ class Owner:
         self._manager = manager
         self._model = model
         self._seed = seed
-        self._proxy = proxy
-        self._proxies: dict[str, ClientProxy] = {}
-        self._available: Clients | None = None
-        self._population = population
+        self._chooser = Chooser(strategy, manager, model, seed=seed, proxy=proxy, population=population)
         self._summed = summed
         self._receives = received(strategy)
         self._remedy = remedy
@@ -140,7 +128,7 @@ class Owner:
             case Initialize():
                 return self._initialize()
             case Choose():
-                return self._choose(question)
+                return self._chooser.choose(question)
             case Step():
                 try:
                     return self._step(question)
@@ -157,7 +145,7 @@ class Owner:
     def _summarize(self, question: Summarize) -> object:
         """What the clients' evaluations say together; nothing where the strategy's method raises: they may be why."""
         self._notes.not_finite(Kind.EVALUATE, question.results)
-        results = [(self._client(task.client), _evaluate_res(reply)) for task, reply in question.results]
+        results = [(self._chooser.client(task.client), _evaluate_res(reply)) for task, reply in question.results]
         try:
             return self._strategy.aggregate_evaluate(question.round, results, _failed(question.failures))
         except BaseException as error:
@@ -194,59 +182,6 @@ class Owner:
         self._write(0, "initialize_parameters", parameters, None)
         return Initialized(True)
 
-    def _choose(self, question: Choose) -> Chosen:
-        self._present(question.available)
-        if isinstance(self._manager, SimpleClientManager):
-            self._manager.busy = question.busy
-            drawn = EVALUATE.name if question.name == EVALUATE.name else FIT.name  # one address for all that lead to a step
-            place = "select", drawn, question.round, question.attempt
-            self._manager.rng = lambda: frozen_stream(self._seed, *place)  # 60 µs, where anyone draws at all
-        parameters = self._model.parameters(question.version)
-        try:
-            return Chosen(self._members(question, parameters, self._configure(question, parameters) or ()))  # None skips
-        except NotEnoughClients as wish:
-            if self._population is not None and wish.needed > self._population:
-                raise StrategyError(
-                    f"{type(self._strategy).__name__}: {_configures(question)}() asks for {wish.needed} clients, there "
-                    f"are {self._population}; have more of them, or a strategy that needs fewer"
-                ) from None
-            return Chosen(needs=wish.needed)
-
-    def _configure(self, question: Choose, parameters: Parameters) -> Sequence[tuple[ClientProxy, _Ins]] | None:
-        if question.name == EVALUATE.name:
-            return self._strategy.configure_evaluate(question.round, parameters, self._manager)
-        answers = answers_of(question.closed, self._client, self._model.contents)
-        return self._strategy.configure_exchange(question.name, question.round, parameters, self._manager, answers)
-
-    def _members(
-        self, question: Choose, parameters: Parameters, chosen: Sequence[tuple[ClientProxy, _Ins]]
-    ) -> tuple[Member, ...]:
-        own: dict[int, str] = {id(parameters): ""}  # what travels besides the model, each written once
-        members = []
-        for proxy, ins in list(chosen):  # all of them alive: `own` knows parameters by their id
-            if proxy.cid not in question.available:
-                raise StrategyError(f"{_configures(question)}() chose client {proxy.cid!r}, which is not present")
-            if isinstance(ins, GetPropertiesIns) != (question.kind is Kind.PROPERTIES):
-                wanted = "GetPropertiesIns" if question.kind is Kind.PROPERTIES else "FitIns or EvaluateIns"
-                raise StrategyError(
-                    f"{_configures(question)}() made a {type(ins).__name__} for the exchange {question.name!r}; clients are "
-                    f"asked for {question.kind} with {wanted}"
-                )
-            try:
-                config = scalars(ins.config)
-            except WireError as error:
-                raise StrategyError(f"{_configures(question)}() made a config that cannot travel: {error}") from None
-            content = None
-            if not isinstance(ins, GetPropertiesIns):
-                if id(ins.parameters) not in own:
-                    name = f"own-{question.round}-{question.name}-{question.attempt}-{len(own)}"
-                    given = checked_parameters(_configures(question), ins.parameters)
-                    write_content(self._model.contents, name, *given.stream())
-                    own[id(ins.parameters)] = name
-                content = own[id(ins.parameters)] or None
-            members.append(Member(proxy.cid, config, content))  # type: ignore[arg-type]  # scalars
-        return tuple(members)
-
     def _step(self, question: Step) -> Stepped:
         if question.version is None:  # a client's parameters are the first version
             if not question.results:  # nobody has any
@@ -270,7 +205,7 @@ class Owner:
         """What the strategy makes of the updates. Raises `NotFinite` where the round is void."""
         try:
             failures, results = _failed(self._not_recalled(question)), self._results(question)
-            answers = answers_of(question.closed, self._client, self._model.contents)
+            answers = answers_of(question.closed, self._chooser.client, self._model.contents)
             returned = self._strategy.aggregate_exchanges(question.round, results, failures, answers)
         except TooFewUpdates as error:
             self._model.spend(*_used(question))
@@ -331,7 +266,7 @@ class Owner:
             if reply.unfit is not UNSET:
                 parameters.unfit = reply.unfit
             fitted = FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), place(task))
-            results.append((self._client(task.client), fitted))
+            results.append((self._chooser.client(task.client), fitted))
         return results
 
     def _place(self, version: int, number: int) -> Callable[[Task], Place]:
@@ -355,35 +290,8 @@ class Owner:
         assert self._summed is not None
         return self._summed(exchange)
 
-    def _client(self, name: str) -> ClientProxy:
-        if name not in self._proxies:
-            self._proxies[name] = self._proxy(name)
-        return self._proxies[name]
-
-    def _present(self, available: Clients) -> None:
-        """Brings the client manager up to who is there now."""
-        if available == self._available and len(self._proxies) <= MAX_PROXIES:
-            return
-        self._available = available
-        if len(self._proxies) > MAX_PROXIES:
-            self._proxies = {}
-        gone = [self._proxies.pop(name) for name in list(self._proxies) if name not in available]
-        if isinstance(self._manager, SimpleClientManager) and _registers_plainly(self._manager):
-            self._manager.clients = Proxies(available, self._client)  # nothing is made for who is not sampled
-            return
-        for proxy in gone:
-            self._manager.unregister(proxy)
-        for name in available:
-            self._manager.register(self._client(name))
-
 
 _OK = Status(Code.OK, "Success")
-_Ins = FitIns | EvaluateIns | GetPropertiesIns
-
-
-def _registers_plainly(manager: SimpleClientManager) -> bool:
-    mine, plain = type(manager), SimpleClientManager
-    return mine.register is plain.register and mine.unregister is plain.unregister
 
 
 def _evaluate_res(reply: Reply) -> EvaluateRes:
@@ -400,18 +308,13 @@ def _asked(question: Question) -> str:
         case Initialize():
             return "initialize_parameters()"
         case Choose(round=number):
-            return f"{_configures(question)}() of round {number}"
+            return f"{method_of(question)}() of round {number}"
         case Step(round=number):
             return f"aggregate_fit() of round {number}"
         case Evaluate(round=number):
             return f"evaluate() after round {number}"
         case Summarize(round=number):
             return f"aggregate_evaluate() of round {number}"
-
-
-def _configures(question: Choose) -> str:
-    """What a strategy's method is called that chooses for this exchange."""
-    return f"configure_{question.name if question.name in (FIT.name, EVALUATE.name) else 'exchange'}"
 
 
 def _loss_and_metrics(method: str, returned: object) -> tuple[object, dict[str, object]]:
