@@ -965,6 +965,14 @@ def test_parameters_of_a_client_that_are_lost_are_asked_for_again():
     assert isinstance(step, Step)
 
 
+def test_parameters_that_are_lost_while_their_client_is_away_are_asked_of_the_next():
+    story = seeding(min_available=1)
+    story.say(Joined("a"), seed_reply(), Left("a"), Joined("b"))
+    commands = story.say(Lost(("seed 1",)))
+    assert [type(command) for command in commands] == [Cancel, Publish, Publish]  # what is sent is owed
+    assert [command.task.client for command in story.coordinator.owed()] == ["b"]
+
+
 def test_a_task_whose_own_parameters_are_lost_has_failed():
     story = Story().to(Moment.CHOOSING)
     story.say(Chosen((Member("a", {}, "own"), Member("b"))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from umbel.runtime.contents import FileContents
 from umbel.runtime.resume import restored
 from umbel.runtime.stores.database import Database
 from umbel.runtime.stores.sql import SqlStore
+from umbel.server import ServerConfig
 from umbel.server.exchanges import FIT, Exchange, Kind
 from umbel.server.strategy import FedAvg
+from umbel.simulation import start_simulation
 from umbel.strategies.base import round_of
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
@@ -167,3 +170,28 @@ def test_a_run_that_dies_after_any_input_goes_on_in_the_middle_of_its_round(tmp_
         else:
             break
     assert after > 30
+
+
+def simulated(folder, backend, **options):
+    (folder / "gates").mkdir(exist_ok=True)
+    client_fn = partial(_of_the_population, str(folder / "gates"))
+    config = ServerConfig(num_rounds=2)
+    return start_simulation(
+        client_fn=client_fn, num_clients=3, config=config, strategy=masked(), backend=backend, progress=False, **options
+    )
+
+
+def _of_the_population(gates, context):
+    return Member(context.node_id, Gates(gates, context.node_id, []), size=50)
+
+
+def test_a_simulation_asks_its_clients_in_every_exchange(tmp_path):
+    history = simulated(tmp_path, "inline")
+    assert history.metrics_distributed_fit == {"gone": [(1, 0), (2, 0)], "unmasked": [(1, 3), (2, 3)]}
+    assert simulated(tmp_path, "inline", store=tmp_path / "kept") == history
+    assert simulated(tmp_path, "inline", durations=lambda client, number: 1.0 + int(client)) == history
+
+
+@pytest.mark.system
+def test_in_worker_processes_the_exchanges_end_in_the_same_numbers(tmp_path):
+    assert simulated(tmp_path, "processes", workers=2) == simulated(tmp_path, "inline")
