@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import traceback
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from umbel.rng import key
 from umbel.runtime.seeding import kept_generators, seed_generators
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
+from umbel.transforms import chain, clip, top_k
 
 pytestmark = pytest.mark.system
 
@@ -59,6 +61,17 @@ def test_every_backend_gives_the_same_history(inline, backend, cls):
 
 def test_a_sum_by_workers_and_single_updates_give_the_same_model(inline):
     assert inline[FedAvg].metrics_centralized == inline[Looking].metrics_centralized
+
+
+@pytest.mark.parametrize("cls", [FedAvg, Looking])
+def test_transforms_are_the_same_in_processes(cls):
+    transform = chain(clip(0.5), top_k(0.25))
+    here, there = (
+        simulate(partial(cls, transform=transform), clients=20, **backend)
+        for backend in ({}, {"backend": "processes", "workers": 2})
+    )
+    assert there == here
+    assert len({value for _, value in here.metrics_centralized["digest"]}) == 4
 
 
 def test_the_history_shows_failures_and_states(inline):

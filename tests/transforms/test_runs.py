@@ -163,7 +163,9 @@ def test_strategies_of_ones_own_see_updates_of_the_models_form():
     seen = []
     looked = locally(strategy(BOX["int8"], Looks))
     assert seen == 3 * [[("float32", (300, 40)), ("float32", (40,)), ("float32", ()), ("int64", (1,))]]
+    assert not [event for event in looked.events if isinstance(event, TaskFailed)]
     assert bits(looked.arrays) == bits(locally(strategy(BOX["int8"])).arrays)
+    assert bits(simulated(lambda **more: strategy(BOX["int8"], Looks, **more))[0]) == bits(looked.arrays)
 
 
 @pytest.mark.parametrize("cls", [FedAdam, FedAvgM, QFedAvg, Krum])

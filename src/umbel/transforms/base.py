@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -121,7 +122,7 @@ def _same_reader(reader: Reader, _: Arrival) -> Reader:
     return reader
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Transform:
     """What happens to an update between `fit` and the fold.
 
@@ -186,12 +187,17 @@ def make(applied: Applied) -> Transform:
             "registers it before the client starts, or update umbel here"
         )
     try:
-        return maker(**applied.settings)
+        return _made(maker, tuple(sorted(applied.settings.items())))
     except (TypeError, ValueError) as error:
         raise Rejected(
             f"the server asks for the transform {applied.name!r} with settings that it does not take here ({error}). "
             "Have the same version of it on both sides"
         ) from None
+
+
+@lru_cache(maxsize=64)
+def _made(maker: Callable[..., Transform], settings: tuple[tuple[str, object], ...]) -> Transform:
+    return maker(**dict(settings))
 
 
 def reader_of(layout: Layout, schema: Schema, source: Source) -> Reader:
@@ -222,15 +228,15 @@ def source_of(reader: Reader) -> Source:
 
     def source(start: int, out: memoryview) -> None:
         end = start + len(out)
-        for position in order[max(bisect_right(begins, start) - 1, 0) :]:
-            begin, finish, dtype, _ = schema.places[position]
-            if begin >= end:
-                return
-            low, high = max(begin, start), min(finish, end)
-            if low < high:
-                size = dtype.itemsize
-                with np.errstate(over="ignore", invalid="ignore"):  # whatever a client has sent
+        with np.errstate(over="ignore", invalid="ignore"):  # whatever a client has sent
+            for position in order[max(bisect_right(begins, start) - 1, 0) :]:
+                begin, finish, dtype, _ = schema.places[position]
+                if begin >= end:
+                    return
+                low, high = max(begin, start), min(finish, end)
+                if low < high:
+                    size = dtype.itemsize
                     values = reader.read(MODEL, position, (low - begin) // size, (high - low) // size)
-                out[low - start : high - start] = np.ascontiguousarray(values, dtype).view(np.uint8).data
+                    out[low - start : high - start] = np.ascontiguousarray(values, dtype).view(np.uint8).data
 
     return source

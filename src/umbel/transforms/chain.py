@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -28,12 +29,9 @@ class Chain:
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, self.links))})"
 
-    def layouts(self, model: Schema | None) -> list[Layout]:
+    def layouts(self, model: Schema | None) -> tuple[Layout, ...]:
         """The layout before each link, and what travels in the end."""
-        layouts = [Layout.of(model)]
-        for link in self.links:
-            layouts.append(link.layout(layouts[-1]))
-        return layouts
+        return _layouts(self.links, model)
 
     @property
     def facts(self) -> dict[str, dict[str, float]]:
@@ -63,15 +61,15 @@ class Chain:
 
         Raises `Rejected` where what `fit` returned does not fit it, and `ValueError` where a link breaks its promise.
         """
-        layout, given = Layout.of(base.schema), base.arrays()
-        layout.admit("fit()", schema_of(update.parts[MODEL]))
-        for link in self.links:
-            update, layout = link.encode(update, given, site(link)), link.layout(layout)
+        layouts, given = self.layouts(base.schema), base.arrays()
+        layouts[0].admit("fit()", schema_of(update.parts[MODEL]))
+        for link, layout in zip(self.links, layouts[1:], strict=True):
+            update = link.encode(update, given, site(link))
             made = {part: [(array.dtype, array.shape) for array in arrays] for part, arrays in update.parts.items()}
             wanted = {part: layout[part].forms for part, _ in layout.parts}
             if made != wanted:
                 raise ValueError(f"encode() of {link.name} made {_shown(made)}, and its layout says {_shown(wanted)}")
-        return update, layout
+        return update, layouts[-1]
 
     def decode(self, reader: Reader, base: Reader, facts: Mapping[str, Facts]) -> Reader:
         """Reads the values of an update that has travelled, block by block; `base` reads what its client was given."""
@@ -119,6 +117,14 @@ def _number(link: Transform, name: str, value: object) -> float:
     if isinstance(plain, (int, float)) and math.isfinite(plain):
         return plain
     raise ValueError(f"advance() of {link.name} made the fact {name}={value!r}; facts are finite numbers")
+
+
+@lru_cache(maxsize=16)
+def _layouts(links: tuple[Transform, ...], model: Schema | None) -> tuple[Layout, ...]:
+    layouts = [Layout.of(model)]
+    for link in links:
+        layouts.append(link.layout(layouts[-1]))
+    return tuple(layouts)
 
 
 def chain(*transforms: Transform | Chain | None) -> Chain:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import ml_dtypes
 import numpy as np
 
@@ -36,7 +38,8 @@ def _layout(layout: Layout) -> Layout:
 
 def _encode(update: Update, base: NDArrays, site: Site) -> Update:
     arrays = update.parts[MODEL]
-    made = [_difference(i, array, old) for i, (array, old) in enumerate(zip(arrays, base, strict=True))]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is noticed as such
+        made = [_difference(i, array, old) for i, (array, old) in enumerate(zip(arrays, base, strict=True))]
     others = {part: found for part, found in update.parts.items() if part != MODEL}
     return update._replace(parts={DIFFERENCE: made, **others})
 
@@ -57,12 +60,11 @@ def _difference(position: int, array: NDArray, old: NDArray) -> NDArray:
     ours, theirs, flat = array.reshape(-1), old.reshape(-1), made.reshape(-1)
     for start in range(0, flat.size, BLOCK):
         block = slice(start, start + BLOCK)
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = ours[block].astype(np.float64)
-            flat[block] = values - theirs[block].astype(np.float64)
-        moved = flat[block].astype(np.float64)
-        if not np.isfinite(moved).all():
-            odd = values[~np.isfinite(moved)][0]
+        values = ours[block].astype(np.float64)
+        flat[block] = values - theirs[block].astype(np.float64)
+        finite = np.isfinite(flat[block])
+        if not finite.all():
+            odd = values[~finite][0]
             raise Rejected(
                 f"array {position} contains {odd:g}; only finite values, whose differences {old.dtype} can hold, travel. "
                 "Check the data and the learning rate."
@@ -89,12 +91,15 @@ def restored(reader: Reader, layout: Layout, base: Reader) -> Reader:
             raise ValueError(f"a transform's decode() read the shape {difference.shape} where {size} coordinates are")
         old = base.read(MODEL, position, start, size).astype(np.float64)
         values = old + difference.astype(np.float64)
-        values = np.where(np.isnan(values), old, values)
-        return np.clip(values, -_largest(dtype), _largest(dtype), out=values).astype(dtype)
+        largest = _largest(dtype)
+        if not np.isfinite(np.add.reduce(values)):  # nearly never
+            values = np.where(np.isnan(values), old, values)
+        return values.clip(-largest, largest, out=values).astype(dtype)
 
     return Reader(layout, read)
 
 
+@lru_cache(maxsize=64)
 def _largest(dtype: DType) -> float:
     return LARGEST if dtype.itemsize == 8 else float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]  # its stub
 

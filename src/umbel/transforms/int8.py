@@ -46,12 +46,12 @@ def int8(block: int = 4096) -> Transform:
         return before.replaced(DIFFERENCE, {DIFFERENCE: codes, SCALES: scales})
 
     def encode(update: Update, base: NDArrays, site: Site) -> Update:
-        arrays, scales = [], [np.empty(0)]
-        for position, array in enumerate(update.parts[DIFFERENCE]):
+        arrays, scales, rng = [], [np.empty(0)], site.rng()
+        for array in update.parts[DIFFERENCE]:
             if array.dtype.kind not in "fV":
                 arrays.append(array)
                 continue
-            codes, found = _rounded(array.reshape(-1), block, site.rng(position))
+            codes, found = _rounded(array.reshape(-1), block, rng)
             arrays.append(codes.reshape(array.shape))
             scales.append(found)
         return update._replace(parts={**update.parts, DIFFERENCE: arrays, SCALES: [np.concatenate(scales)]})
@@ -77,6 +77,7 @@ def int8(block: int = 4096) -> Transform:
 
 def _rounded(values: NDArray, block: int, rng: np.random.RandomState) -> tuple[NDArray, NDArray]:
     """The codes of a tensor, and its blocks' scales."""
+    block = min(block, max(values.size, 1))
     codes, scales = np.empty(values.size, np.int8), np.empty(-(-values.size // block))
     for start in range(0, values.size, MANY * block):
         some = values[start : start + MANY * block].astype(np.float64)
