@@ -184,7 +184,8 @@ class TaskAnswered:
     """A client's answer counts, `seconds` after the task was sent.
 
     `version` is the one that it started from, `bytes` the size of the parameters that came with it: 0 for none. An update
-    that a simulation's worker adds up where it was made counts with the size of the model. `loss` is there for "evaluate".
+    that a simulation's worker adds up where it was made counts with the size of the model. `loss` is there where the client
+    has evaluated.
     """
 
     at: float

@@ -17,6 +17,7 @@ from umbel.folding import PartialSum
 from umbel.params import Blob, NDArray, NDArrays, Params, as_arrays, gather, schema_of
 from umbel.private import PrivateGenerator
 from umbel.rng import stream
+from umbel.secret import Secret
 from umbel.stepping import Memory, forgetful
 from umbel.wire import Schema, short
 
@@ -344,6 +345,7 @@ class Place(NamedTuple):
     staleness: int = 0  # rounds that have passed since the version from which the client started
     origin: tuple[Schema, Source] | None = None  # that version, where it is not the base
     facts: Mapping[str, Mapping[str, float]] = {}  # what the base's transforms go by
+    secret: Callable[[], Secret] = Secret.new  # for noise on the sum of exactly these answers
 
 
 @dataclass
@@ -403,6 +405,7 @@ class Context:
     state: dict[str, object] = field(default_factory=dict)
     seed: int | None = field(default=None, compare=False)
     round: int = field(default=0, compare=False)
+    make_secret: Callable[[], Secret] | None = field(default=None, repr=False, compare=False)
 
     def rng(self) -> np.random.Generator:
         """A generator for this task: the same draws whenever the same client does the same round of the same run.
@@ -420,6 +423,23 @@ class Context:
         3
         """
         return PrivateGenerator()
+
+    @property
+    def secret(self) -> Secret:
+        """This client's secret for this task: nobody else can compute a byte of `secret.stream("noise", round, "model")`.
+        All are the same again where a client with an identity does the same task again.
+
+        Where nothing needs them again, `private_rng` is the better choice: a server that gives one task's name to two
+        different models would get the same noise twice. In a simulation it follows from the seed, and protects nothing.
+        """
+        if self.make_secret is None:
+            own = Secret.new()
+            self.make_secret = lambda: own
+        return self.make_secret()
+
+    def __getstate__(self) -> dict[str, object]:
+        """A pickle, or a copy, is without the secret."""
+        return {**vars(self), "make_secret": None}
 
     def jax_key(self) -> object:
         """A JAX random key for this task, as `jax.random.key` makes it."""

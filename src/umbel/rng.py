@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-__all__ = ["frozen_stream", "key", "stream"]
+__all__ = ["address", "frozen_stream", "key", "stream"]
 
 
 def stream(seed: int, *path: int | str) -> np.random.Generator:
@@ -42,8 +42,16 @@ def key(seed: int, *path: int | str) -> int:
     >>> key(7, "client", "a", 3) == key(7, "client", "a", 3) != key(7, "client", "a", 4)
     True
     """
-    address = b"".join([_part(part) for part in (seed, *path)])
-    return int.from_bytes(blake2b(address, digest_size=16, person=b"umbel.rng.1").digest(), "little")
+    return int.from_bytes(blake2b(address(seed, *path), digest_size=16, person=b"umbel.rng.1").digest(), "little")
+
+
+def address(*path: int | str) -> bytes:
+    """A place in a run as bytes: no two places have the same.
+
+    >>> address("ab", "c"), address("a", "bc")
+    (b's2:abs1:c', b's1:as2:bc')
+    """
+    return b"".join([_part(part) for part in path])
 
 
 @lru_cache(maxsize=4096)  # thousands of places share their seed, their purpose, their round or their client

@@ -39,6 +39,7 @@ from umbel.exchange import (
 )
 from umbel.params import NDArrays, Params, as_arrays, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind
+from umbel.secret import Secret
 from umbel.transforms import Applied, Site, chain_of
 from umbel.update import MODEL, Update
 from umbel.wire import Schema, short
@@ -225,6 +226,7 @@ class Encoding(NamedTuple):
     seed: int | None
     client: str
     round: int
+    secret: Callable[[], Secret] = Secret.new
 
 
 def run_task(
@@ -306,6 +308,7 @@ def _encoded(answer: Answer, encoding: Encoding) -> Answer:
             encoding.seed,
             encoding.client,
             encoding.round,
+            encoding.secret,
         )
         for applied in encoding.transforms
     }

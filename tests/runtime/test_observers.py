@@ -200,6 +200,18 @@ def test_an_asynchronous_run_tells_from_which_version_each_answer_is():
     assert {e.task for e in answers} <= {e.task for e in seen if isinstance(e, TaskSent)}
 
 
+def test_exchanges_of_a_strategy_s_own_are_told_under_their_names():
+    seen, _ = told(strategy=PowerOfChoice(FedAvg(min_fit_clients=1), candidates=3), rounds=1)
+    asked = [(e.client, e.loss, e.num_examples) for e in seen if isinstance(e, TaskAnswered) and e.kind == "candidates"]
+    assert [(client, examples) for client, _, examples in asked] == [("0", 10), ("1", 10), ("2", 10)]
+    assert [loss for _, loss, _ in asked][::2] == [0.0, 0.0]
+    kinds = [e.kind for e in seen if isinstance(e, TaskSent)]
+    assert kinds[1:4] == ["candidates"] * 3
+    assert len([e for e in seen if isinstance(e, RoundClosed)]) == 1
+    tasks = {e.task for e in seen if isinstance(e, TaskSent)}
+    assert tasks == {e.task for e in seen if isinstance(e, (TaskAnswered, TaskFailed))}
+
+
 @pytest.mark.parametrize("error", [KeyError("rows"), SystemExit(3), KeyboardInterrupt()])
 def test_an_observer_that_raises_is_named_once_and_dropped_and_the_run_goes_on(error, caplog):
     class Rows:

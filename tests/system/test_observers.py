@@ -1,4 +1,4 @@
-"""What observers are told over the network, also by a server that was killed, and of clients in processes of their own."""
+"""What observers are told over the network, also by servers that end or are killed, and of clients in processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from umbel.simulation import start_simulation
 pytestmark = pytest.mark.system
 
 
-def test_a_server_that_was_killed_tells_nothing_twice_but_what_it_sends_twice(federation):
+def test_servers_that_go_on_tell_nothing_twice_but_what_they_send_twice(federation):
     file = federation.folder / "events.jsonl"
     file.touch()
 
@@ -36,16 +36,17 @@ def test_a_server_that_was_killed_tells_nothing_twice_but_what_it_sends_twice(fe
     first = federation.server(**options)
     clients = federation.clients("a", "b", hold=["evaluate.2"])
     federation.reached("server", "central.2")
-    has_told(6, "TaskAnswered")
-    first.kill()
+    first.terminate()
+    assert first.ends() == 143
     before = told()
     assert (before[0]["event"], before[0]["num_rounds"]) == ("RunStarted", 3)
+    assert (before[-1]["event"], before[-1]["why"]) == ("RunInterrupted", "SIGTERM")
     federation.open("server", "central.2")
 
     second = federation.server(**options)
     federation.reached("a", "evaluate.2")
     has_told(2, "TaskSent", kind="evaluate", round=2)
-    second.kill()  # while both evaluate
+    second.kill()  # while both evaluate, and nothing else happens
     between = told()[len(before) :]
     for name in "ab":
         federation.open(name, "evaluate.2")

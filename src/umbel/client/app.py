@@ -17,6 +17,7 @@ from umbel.runtime.log import configure, logger
 from umbel.runtime.named_once import named_once
 from umbel.runtime.process import keep_standard_files
 from umbel.runtime.security.identity import FOLDER, TOKEN, Identity
+from umbel.runtime.security.kept_secret import FILE, kept_secret
 from umbel.runtime.security.tls import Pem, client_context
 from umbel.runtime.transports.http.address import parse_target
 from umbel.runtime.transports.http.client import Patience, serve
@@ -109,6 +110,7 @@ def start_client(
         if key is not None:
             cleanup.callback(key.close)
         named_by_key = f"client-{secrets.token_hex(6)}" if key is None else f"client-{key.fingerprint[:12]}"
+        secret = None if key is None else kept_secret(key.path.with_name(f"{key.path.name}.{FILE}"))
         name = client_id if client_id is not None else named_by_key
         context = Context(node_id=name)
         instance = make_client(source, context)
@@ -118,7 +120,7 @@ def start_client(
         link = Link(target.url, name, tls=tls, identity=key, patience=patience.left)
         logger.info("Client %s, server %s%s", name, target.authority, target.path)
         with exit_code("Stopped by Ctrl-C"):
-            why = serve(link, instance, patience, repeats=client_id is not None)
+            why = serve(link, instance, patience, repeats=client_id is not None, secret=secret)
             logger.info("The run is over: %s", why)
 
 

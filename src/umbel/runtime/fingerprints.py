@@ -25,12 +25,13 @@ from umbel.rounds.exchanges import ROUND, Exchange
 from umbel.strategies.base import Strategy, round_of
 from umbel.strategies.classic import transforms_of
 
-__all__ = ["ATTRIBUTES", "MAY_CHANGE", "Fingerprint", "as_path", "differences", "fingerprint", "rules_of"]
+__all__ = ["ATTRIBUTES", "MAY_CHANGE", "SECRET", "Fingerprint", "as_path", "differences", "fingerprint", "rules_of"]
 
+SECRET = "secret"  # in a fingerprint: the run has one, for noise, and which cipher makes it; never the secret itself
 ATTRIBUTES = "changed attributes"  # in a fingerprint: names of those that the strategy has changed while the run was on
 MAY_CHANGE = {"script", "script hash", "strategy keywords", "port", "num_rounds"}  # in a run that is resumed by name
 
-_NO_MATTER = {"command", "folder", "start"}  # in a fingerprint: how, where and as which of its script the run was begun
+_NO_MATTER = {"command", "folder", "start", SECRET}  # in a fingerprint: how, where, as which of its script a run began
 _starts = itertools.count(1)  # of this process, so far
 
 Fingerprint = dict[str, object]

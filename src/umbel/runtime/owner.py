@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 from msgspec import UNSET
@@ -58,6 +59,7 @@ from umbel.runtime.seeding import seed_generators
 from umbel.runtime.spread import spread
 from umbel.runtime.stores.codec import writable
 from umbel.runtime.void import why_void
+from umbel.secret import Secret
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.blame import blame
 from umbel.strategies.classic import check_model, received
@@ -88,10 +90,11 @@ class Owner:
         remedy: str = "",
         history: History | None = None,
         room: Room = Room(),  # noqa: B008  # a value
+        secret: Callable[[], Secret] = Secret.new,
     ) -> None:
         """`summed` gives the sum of an exchange, where workers fold updates. `population` is how many clients there can ever
         be, where that is known. `remedy` says how a run goes on whose owner's code has raised. Metrics whose names `history`
-        does not have are kept as far as there is `room`.
+        does not have are kept as far as there is `room`. `secret` gives the run's, from which noise comes.
         """
         self._strategy = strategy
         self._manager = manager
@@ -103,6 +106,7 @@ class Owner:
         self._remedy = remedy
         self._history = History() if history is None else history
         self._room = room
+        self._secret = secret
         self._notes = Notes()
         self.busy = False  # user code may be running
 
@@ -253,7 +257,7 @@ class Owner:
 
     def _results(self, question: Step) -> list[tuple[ClientProxy, FitRes]]:
         assert question.version is not None
-        place = self._place(question.version, question.round)
+        place = self._place(question.version, question.round, [task.id for task, _ in question.results])
         in_sum = {task.index: reply.num_examples for task, reply in question.results if reply.partial is not None}
         sums: dict[str, PartialSum] = {}
         results = []
@@ -269,10 +273,14 @@ class Owner:
             results.append((self._chooser.client(task.client), fitted))
         return results
 
-    def _place(self, version: int, number: int) -> Callable[[Task], Place]:
+    def _place(self, version: int, number: int, tasks: Sequence[str]) -> Callable[[Task], Place]:
         """Where results of this round stand, but for what their task says."""
         base, memory = self._model.at(version), self._model.memory(version, number)
         schema, source, facts = base.schema, base.source, self._model.facts(version)
+
+        @cache
+        def secret() -> Secret:
+            return self._secret().derive("step", number, *tasks)  # other answers are another sum: never the same noise
 
         def place(task: Task) -> Place:
             start = version if task.version is None else task.version
@@ -281,7 +289,7 @@ class Owner:
                 content = self._model.at(start)
                 origin = content.schema, content.source
             return Place(
-                task.index, task.cohort, schema, source, self._seed, memory, spread, version - start, origin, facts
+                task.index, task.cohort, schema, source, self._seed, memory, spread, version - start, origin, facts, secret
             )
 
         return place

@@ -21,9 +21,10 @@ from typing import IO, TYPE_CHECKING
 from umbel.errors import RunLocked, RunMismatch, StoreError
 from umbel.runtime.contents import FileContents
 from umbel.runtime.failpoints import failpoint
-from umbel.runtime.fingerprints import ATTRIBUTES, MAY_CHANGE, Fingerprint, differences
+from umbel.runtime.fingerprints import ATTRIBUTES, MAY_CHANGE, SECRET, Fingerprint, differences
 from umbel.runtime.interactive import in_notebook
 from umbel.runtime.log import logger
+from umbel.runtime.security.kept_secret import FILE, kept_secret
 from umbel.runtime.stores.base import Keeping, Store
 from umbel.runtime.stores.mark import IN_FOLDER
 from umbel.runtime.stores.memory import MemoryStore
@@ -107,6 +108,9 @@ def _opened(database: Database, folder: Path, mine: Fingerprint, *, fresh: bool,
         if opened is not None:
             return opened
     name = _new_name()
+    if SECRET in mine:  # first: a run that has said that it has one has one
+        make_folder(folder / name)
+        kept_secret(folder / name / FILE)
     database.add(name, mine)
     failpoint("run.added")
     return _locked(database, folder, name, keeping)
@@ -180,6 +184,7 @@ def _continued(
             if fresh:
                 given_up = _locked(database, folder, row.run, keeping)
                 given_up.store.finish("abandoned")
+                (folder / row.run / FILE).unlink(missing_ok=True)
                 given_up.close()
                 continue
             opened = _resumed(database, folder, row, keeping)
@@ -270,6 +275,11 @@ def _resumed(database: Database, folder: Path, row: RunRow, keeping: Keeping) ->
             raise StoreError(
                 f"run {row.run} has no folder {(folder / row.run).absolute()}, in which its model was. It was begun in "
                 f"{row.fingerprint.get('folder')}: put the folder back and start again, or begin anew with fresh=True"
+            )
+        if SECRET in row.fingerprint and not (folder / row.run / FILE).exists():
+            raise StoreError(
+                f"the secret of run {row.run} is gone, {(folder / row.run / FILE).absolute()}, and without it the noise of "
+                "the run cannot be made again: put the file back and start again, or begin anew with fresh=True"
             )
     except BaseException:
         opened.close()

@@ -22,7 +22,7 @@ from umbel.rounds.messages import Input, Resumed, Started, Stopped
 from umbel.runtime.attributes import Attributes
 from umbel.runtime.damage import find_damage
 from umbel.runtime.failpoints import failpoint
-from umbel.runtime.fingerprints import ATTRIBUTES, fingerprint
+from umbel.runtime.fingerprints import ATTRIBUTES, SECRET, fingerprint
 from umbel.runtime.interactive import exit_code, is_script, one_line
 from umbel.runtime.log import configure, logger
 from umbel.runtime.model import GlobalModel, kept_best
@@ -38,6 +38,7 @@ from umbel.runtime.process import need_files, prepare, spare_files
 from umbel.runtime.resume import restored
 from umbel.runtime.run import Clock, run
 from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, how_to_go_on, open_run, places
+from umbel.runtime.security.kept_secret import FILE, kept_secret
 from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Durability, Keeping, Unit
@@ -47,6 +48,7 @@ from umbel.runtime.transports.http.forwarded import TrustedProxies
 from umbel.runtime.transports.http.listener import AddressInUse, Listener
 from umbel.runtime.transports.http.proxy_header import read_header
 from umbel.runtime.transports.http.server import HttpTransport
+from umbel.secret import Secret, usual_cipher
 from umbel.strategies.base import Strategy, round_of
 from umbel.strategies.classic import received, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
@@ -156,6 +158,7 @@ def start_server(
             )
         pace = chosen.pace.within(settings.round_timeout)
         mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
+        mine[SECRET] = usual_cipher()
         with one_line(), exit_code("Stopped by Ctrl-C, before the run was opened"):
             opened = open_run(store, mine, fresh=fresh, keeping=keeping)
             gate = None if store is None or not require_identity else _gate(store)
@@ -193,6 +196,7 @@ def _serve(
     coordinator, history, untold, at = restored(opened.stored, rules, settings.num_rounds)
     begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
     store = opened.store
+    secret = Secret.new() if opened.folder is None else kept_secret(opened.folder / FILE)
     model = GlobalModel(
         store.contents,
         receives=received(strategy),
@@ -227,6 +231,7 @@ def _serve(
         remedy=how_to_go_on(opened),
         history=history,
         room=room,
+        secret=lambda: secret,
     )
     outcome = Outcome()
     holds = store.unit is Unit.INPUT
@@ -278,6 +283,8 @@ def _serve(
                 state = coordinator.state
                 model.keep_only(state, state.versions)  # answers may have come that nobody took up any more
                 store.finish(outcome.status)
+                if opened.folder is not None:
+                    (opened.folder / FILE).unlink(missing_ok=True)  # nobody can take its noise off any more
     for line in table(history):
         logger.info("%s", line)
     if opened.folder is not None and coordinator.state.version is not None:

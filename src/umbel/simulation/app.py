@@ -56,6 +56,7 @@ from umbel.runtime.transports.simulated.pieces import Crew, Work
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.runtime.transports.simulated.virtual import Durations, VirtualTime
+from umbel.secret import Simulated
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
 from umbel.strategies.base import Strategy, round_of
@@ -258,6 +259,7 @@ class _Simulation:
         clock: Callable[[], float] = Clock(at)
         if self.durations is not None:
             transport = clock = VirtualTime(inside, self.durations, start=at)
+        secret = Simulated(self.seed, "server")
         owner = Owner(
             self.strategy,
             self.manager,
@@ -269,6 +271,7 @@ class _Simulation:
             remedy=how_to_go_on(opened),
             history=history,
             room=self.room,
+            secret=secret,
         )
         outcome = Outcome()
         tell = self.audience.tell  # a round that is lost is done again, and told again: nothing is held back for the store
@@ -307,6 +310,8 @@ class _Simulation:
         ended()
         for line in table(history):
             logger.info("%s", line)
+        if secret.used or inside.noise:
+            logger.warning("Simulated noise, no protection: it follows from the seed, and whoever knows that subtracts it")
         if opened is not None and opened.folder is not None and coordinator.state.version is not None:
             logger.info("Model: %s", opened.folder / f"{model.name(coordinator.state.version)}.safetensors")
             for text in kept_best(coordinator.state, opened.folder):

@@ -23,6 +23,7 @@ from umbel.runtime.transports.simulated.inline import InlineCrew
 from umbel.runtime.transports.simulated.pieces import Work
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
+from umbel.secret import Simulated
 from umbel.strategies.base import Strategy, round_of
 from umbel.strategies.classic import received, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
@@ -104,6 +105,7 @@ def run_locally(
             population=len(clients),
             history=history,
             room=Room(max_metrics, max_metrics_size),
+            secret=Simulated(seed, "server"),
         ),
         model=model,
         store=kept,

@@ -12,6 +12,7 @@ from umbel.exchange import Config, Metrics
 from umbel.params import NDArray, NDArrays, Params
 from umbel.rng import frozen_stream
 from umbel.runtime.transports.simulated.states import decode_state, encode_state
+from umbel.secret import Simulated
 from umbel.server.strategy import FedAvg
 from umbel.testing.local import run_locally
 from umbel.training import NumPyClient
@@ -87,7 +88,8 @@ def _encoded(
     update = Update({MODEL: arrays}, 10, {})
 
     def site(link: Transform) -> Site:
-        return Site(link.name, link.facts, remembered if link.name == last else {}, 7, "a", number)
+        memory = remembered if link.name == last else {}
+        return Site(link.name, link.facts, memory, 7, "a", number, Simulated(7, "client", "a", number))
 
     try:
         travelling, layout = links.encode(update, base, site)
@@ -128,7 +130,7 @@ def _read_back(reader: Reader, name: str) -> NDArrays:
 
 def _check_server(transform: Transform) -> None:
     facts = dict(transform.facts)
-    totals = Totals(1, 4, 40)
+    totals = Totals(1, 4, 40, Simulated(7, "server"))
     if transform.finish is not None:
         block = np.linspace(-1, 1, 1000)
         whole = np.asarray(transform.finish(block.copy(), 0, totals, facts))

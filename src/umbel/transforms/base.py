@@ -23,6 +23,7 @@ from msgspec import Struct
 from umbel.errors import Rejected
 from umbel.params import NDArray, NDArrays
 from umbel.rng import frozen_stream
+from umbel.secret import Secret
 from umbel.update import MODEL, Layout, Update
 from umbel.wire import Schema, dtype_of
 
@@ -79,11 +80,16 @@ class Arrival(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What a round has added up: its number, how many updates, and the sum of their numbers of examples."""
+    """What a round has added up: its number, how many updates, and the sum of their numbers of examples.
+
+    `secret()` is the run's, for noise on exactly this sum: `totals.secret().stream("noise", totals.round, "model")` has 64
+    bits for each coordinate, the same after a restart, and nobody else can compute them.
+    """
 
     round: int
     updates: int
     examples: int
+    secret: Callable[[], Secret] = Secret.new
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,9 @@ class Site:
     """Where `encode` is: the task's facts, the client's own memory, and where in the run its draws belong.
 
     `memory` is this transform's, kept at this client from task to task: arrays, numbers, text, bytes. Assign to its keys,
-    and do not change its arrays in place. It counts only where the server takes the update.
+    and do not change its arrays in place. It counts only where the server takes the update. `secret()` is this client's for
+    this task, as `context.secret` is: `rng` is for draws that anybody may know, and noise that is to protect never comes
+    from it.
     """
 
     name: str
@@ -100,6 +108,7 @@ class Site:
     seed: int | None = None
     client: str = ""
     round: int = 0
+    secret: Callable[[], Secret] = Secret.new
 
     def rng(self, *path: int | str) -> np.random.RandomState:
         """A generator for one place in this task: the same draws in whichever process. For a client without a lasting name

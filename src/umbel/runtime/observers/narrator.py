@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from umbel import events as told
 from umbel.accidents import message_of
@@ -24,8 +24,7 @@ from umbel.runtime.signals import Terminated
 
 __all__ = ["Narrator"]
 
-V = TypeVar("V")
-_Asked = tuple[int, str, str]  # round, kind, client
+_Asked = tuple[int, str, str]  # round, exchange, client
 
 
 class Narrator:
@@ -134,8 +133,9 @@ class Narrator:
                     )
                 )
             case events.ExchangeClosed():
-                self._close_exchange(event, cause.void if isinstance(cause, Stepped) else "")
-                if event.kind == "fit":
+                fit = event.kind == "fit"
+                self._close_exchange(event, cause.void if fit and isinstance(cause, Stepped) else "")
+                if fit:
                     self._made_version(at, event.round)
             case events.ModelInitialized():
                 self._made_version(at, 0)
@@ -167,6 +167,7 @@ class Narrator:
         if task is None:
             return
         reply = replies.get(task.id, _NO_REPLY)
+        added_up = reply.partial is not None and reply.content is None
         self._say(
             told.TaskAnswered(
                 at=event.at,
@@ -176,7 +177,7 @@ class Narrator:
                 task=task.id,
                 version=task.version,
                 seconds=event.at - task.at,
-                bytes=self._travelling(task) if reply.partial is not None else self._size(reply.content),
+                bytes=self._travelling(task) if added_up else self._size(reply.content),
                 num_examples=reply.num_examples,
                 loss=reply.loss if task.kind is Kind.EVALUATE else None,
                 metrics={**reply.metrics},
@@ -250,7 +251,7 @@ class Narrator:
             told.TaskSent(
                 at=self._at,
                 round=task.round,
-                kind=task.name,
+                kind=str(task.name),
                 client=task.client,
                 task=task.id,
                 version=task.version,

@@ -13,6 +13,7 @@ from typing import IO
 
 from umbel.errors import SecurityError
 from umbel.runtime.security.extra import extra
+from umbel.runtime.security.private_files import check_private, make_private
 from umbel.runtime.security.signatures import KEY_SIZE, Key, content_digest, covered, fingerprint, signature_base
 
 __all__ = ["FOLDER", "TOKEN", "Identity", "new_token", "token_key"]
@@ -131,15 +132,7 @@ def _make(path: Path) -> None:
     data = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)  # fails where another process was faster
-    finally:
-        draft.unlink()
+    make_private(path, data)
 
 
 def _read(file: IO[bytes], path: Path) -> bytes:
@@ -147,9 +140,7 @@ def _read(file: IO[bytes], path: Path) -> bytes:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    mode = os.fstat(file.fileno()).st_mode & 0o077
-    if os.name == "posix" and mode:
-        raise SecurityError(f"the key {os.fspath(path)!r} can be read by others; chmod 600 {path}")
+    check_private(file, "key", path)
     try:
         key = serialization.load_pem_private_key(file.read(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

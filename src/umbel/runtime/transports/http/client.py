@@ -14,6 +14,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -39,6 +40,7 @@ from umbel.runtime.transports.http.protocol import (
     TaskHead,
     encode,
 )
+from umbel.secret import Secret
 from umbel.training import Answer, Client, Encoding, run_task
 from umbel.wire import encode_header, short
 
@@ -109,17 +111,21 @@ class _Over(Exception):
     """The run is over."""
 
 
-def serve(link: Link, client: Client, patience: Patience, *, repeats: bool = False) -> str:
-    """Does tasks until the run is over; returns why it is. `repeats` seeds the client's draws before each task.
+def serve(
+    link: Link, client: Client, patience: Patience, *, repeats: bool = False, secret: Secret | None = None
+) -> str:
+    """Does tasks until the run is over; returns why it is. `repeats` seeds the client's draws before each task; each has a
+    secret of its own, derived from `secret`.
 
     Raises `ServerUnreachable` when patience ends and `ServerRefused` when the server will not have this client.
     """
-    return _Life(link, client, patience, repeats).live()
+    return _Life(link, client, patience, repeats, secret or Secret.new()).live()
 
 
 class _Life:
-    def __init__(self, link: Link, client: Client, patience: Patience, repeats: bool) -> None:
+    def __init__(self, link: Link, client: Client, patience: Patience, repeats: bool, secret: Secret) -> None:
         self._repeats = repeats
+        self._secret = secret
         self._link = link
         self._client = client
         self._patience = patience
@@ -212,6 +218,8 @@ class _Life:
                 return
             if self._repeats and head.seed is not None:
                 self._seed(head.seed, head.round)
+            if self._client.context is not None:
+                self._client.context.make_secret = partial(self._secret.derive, "task", head.id)
             failpoint("client.before-training")
             encoding = self._encoding(head, params) if head.transforms else None
             answer = run_task(self._client, head.kind, params.arrays(), head.config, encoding)
@@ -257,7 +265,8 @@ class _Life:
         kept.flags.writeable = False
         seed = head.seed if self._repeats else None
         base = Params(params.schema, kept)
-        return Encoding(head.transforms, base, self._memory, seed, self._link.name, head.round)
+        where = seed, self._link.name, head.round
+        return Encoding(head.transforms, base, self._memory, *where, partial(self._secret.derive, "task", head.id))
 
     def _seed(self, seed: int, number: int) -> None:
         seed_generators(seed, "client", self._link.name, number)

@@ -68,6 +68,7 @@ class Done(Struct):
     states: dict[int, bytes] = {}  # of those whose state has changed
     total: PartialSum | None = None
     surplus: dict[int, int] = {}  # how many metrics more than there was room for came with which answer
+    noise: bool = False  # whether a client has asked for its secret, which is simulated
 
 
 class Lost(Struct, frozen=True):

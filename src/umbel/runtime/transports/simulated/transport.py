@@ -123,6 +123,7 @@ class SimulatedTransport:
         self._deferred: dict[str, tuple[str, bytes]] = {}  # task → client and state
         self._closes: float | None = None
         self.in_user_code = False
+        self.noise = False  # some client has drawn noise that is simulated
         self._inputs: deque[Input | BaseException] = deque()
         self._dispatched: list[tuple[Task, str | None, Door]] = []
         self._ready: deque[_Job] = deque()
@@ -201,6 +202,7 @@ class SimulatedTransport:
             self._contents.remove(given)
         if isinstance(outcome, Lost):
             return Failure(FailureKind.DIED, outcome.why)
+        self.noise = self.noise or outcome.noise
         answer = outcome.answers[0]
         if isinstance(answer, Failure):
             return answer
@@ -281,6 +283,7 @@ class SimulatedTransport:
         if isinstance(outcome, Lost):
             self._try_again(job, outcome)
             return
+        self.noise = self.noise or outcome.noise
         replies: list[tuple[str, Reply]] = []
         for index, answer in outcome.answers.items():
             task = job.tasks.get(index)

@@ -24,6 +24,7 @@ from umbel.rounds.messages import Failure, FailureKind, Kind, Reply
 from umbel.runtime.seeding import seed_generators
 from umbel.runtime.transports.simulated.pieces import Asked, Done, Keep, Piece, Work
 from umbel.runtime.transports.simulated.states import pack, unpack
+from umbel.secret import Simulated
 from umbel.training import Answer, Encoding, client_maker, run_task
 from umbel.transforms import decoded, reader_in, register, source_of
 from umbel.update import Layout
@@ -52,7 +53,7 @@ class Workbench:
         """Makes a client for nothing, to find out whether it can be made. Raises what the user's code raises."""
         asked = Asked(0, client, 0, 0, {})
         seed_generators(self._work.seed, "client", client, 0)
-        self._make(self._context(asked, {}))
+        self._make(self._context(asked, {}, Simulated(self._work.seed, "client", client, 0)))
 
     def do(self, piece: Piece, model: Params | None, at: Callable[[int], None] = lambda _: None) -> Done:
         """Does the tasks one after another. `model` is what `piece.content` names, read-only; `at` is told each index."""
@@ -78,13 +79,16 @@ class Workbench:
     def _do(self, piece: Piece, asked: Asked, model: Params | None, done: Done) -> Reply | Failure:
         seed_generators(self._work.seed, "client", asked.client, asked.round)
         state, memory = unpack(asked.state)
-        context = self._context(asked, state)
+        secret = Simulated(self._work.seed, "client", asked.client, asked.round, piece.kind)
+        context = self._context(asked, state, secret)
         given = _NOTHING if model is None else Params(model.schema, model.buffer.copy())
         views = given.arrays()
         encoding = None
         if piece.door.transforms and model is not None:
-            encoding = Encoding(piece.door.transforms, model, memory, self._work.seed, asked.client, asked.round)
+            where = self._work.seed, asked.client, asked.round
+            encoding = Encoding(piece.door.transforms, model, memory, *where, secret)
         answer = run_task(lambda: self._make(context), piece.kind, [*views], asked.config, encoding)
+        done.noise = done.noise or secret.used
         if isinstance(answer, Failure):
             return answer
         try:
@@ -178,9 +182,9 @@ class Workbench:
             self._given = model, total.blocks_in(model.buffer) if model.schema == piece.door.schema else None
         return self._given[1]
 
-    def _context(self, asked: Asked, state: dict[str, object]) -> Context:
+    def _context(self, asked: Asked, state: dict[str, object], secret: Simulated) -> Context:
         place: dict[str, Scalar] = {"partition-id": asked.position, "num-partitions": self._work.population}
-        return Context(asked.client, place, {}, state, self._work.seed, asked.round)
+        return Context(asked.client, place, {}, state, self._work.seed, asked.round, secret)
 
 
 def _schema(answer: Answer, wanted: Schema | None) -> Schema:

@@ -1,0 +1,44 @@
+"""The file that keeps a secret, and which cipher makes its streams. Mode 600; no other place ever has the secret."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from umbel.errors import SecurityError
+from umbel.runtime.security.private_files import check_private, make_private
+from umbel.secret import Secret
+
+__all__ = ["FILE", "kept_secret", "read_secret"]
+
+FILE = "secret"  # in the folder of a run
+_TITLE = "umbel secret 1"
+
+
+def kept_secret(path: Path) -> Secret:
+    """The secret in this file, made where there is none. Raises `SecurityError` where the file cannot be used."""
+    if not path.exists():
+        secret = Secret.new()
+        text = f"{_TITLE}\n{secret.cipher}\n{secret.export().hex()}\n"
+        try:
+            with contextlib.suppress(FileExistsError):
+                make_private(path, text.encode())
+        except OSError as error:
+            raise SecurityError(f"the secret {os.fspath(path)!r} cannot be made: {error.strerror}") from None
+    return read_secret(path)
+
+
+def read_secret(path: Path) -> Secret:
+    """The secret in this file. Raises `SecurityError` where it is gone, damaged, or open to others."""
+    try:
+        with path.open("rb") as file:
+            check_private(file, "secret", path)
+            lines = file.read(1000).decode("ascii", "replace").splitlines()
+    except OSError as error:
+        raise SecurityError(f"the secret {os.fspath(path)!r} cannot be read: {error.strerror}") from None
+    with contextlib.suppress(ValueError, SecurityError):  # whatever is there is not said: it may be half of a secret
+        title, cipher, key = lines
+        if title == _TITLE:
+            return Secret(bytes.fromhex(key), cipher)
+    raise SecurityError(f"{os.fspath(path)!r} is not a secret as Umbel writes it; put back a copy of it")
