@@ -24,8 +24,9 @@ from umbel.common import GetPropertiesIns
 from umbel.door import Door
 from umbel.errors import SimulationError
 from umbel.rounds.messages import Kind
+from umbel.runtime.transports.simulated.crew import RemoteCrew
 from umbel.runtime.transports.simulated.pieces import Asked, Piece, Work
-from umbel.runtime.transports.simulated.processes import ProcessCrew
+from umbel.runtime.transports.simulated.processes import ProcessYard
 from umbel.runtime.transports.simulated.shared import SharedContents
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
@@ -453,9 +454,10 @@ def test_a_crew_that_is_at_nothing_but_dropped_pieces_takes_on_others(tmp_path):
     def piece(number, held):
         return Piece(number, Kind.EVALUATE, (Asked(0, "0", 0, 1, {"held": held}),), None, Door(Kind.EVALUATE, None, 1, 1))
 
-    crew = ProcessCrew(Work(lambda context: Held(), 0, 1, None), SharedContents(), slots=1, threads=1, ahead=1)
+    work, contents = Work(lambda context: Held(), 0, 1, None), SharedContents()
+    crew = RemoteCrew(ProcessYard(work, contents, slots=1, threads=1), contents, None, ahead=1)
     try:
-        crew.try_client()
+        crew.try_client("0")
         crew.start(piece(1, held=True))
         assert not crew.free()
         crew.drop(1)

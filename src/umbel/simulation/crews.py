@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from umbel.accidents import is_an_end, message_of
+from umbel.aggregators import chunk_size
 from umbel.errors import SimulationError
 from umbel.runtime.contents import Contents
 from umbel.runtime.transports.simulated.auto import AutoCrew
+from umbel.runtime.transports.simulated.crew import RemoteCrew, Yard
 from umbel.runtime.transports.simulated.inline import InlineCrew
 from umbel.runtime.transports.simulated.pieces import Crew, Work
 from umbel.runtime.transports.simulated.shared import SharedContents
@@ -85,40 +87,33 @@ def _auto(wishes: Wishes, work: Work, found: Places) -> tuple[Crew, Contents]:
 def _processes(
     wishes: Wishes, work: Work, found: Places, contents: Contents | None = None
 ) -> tuple[Crew, Contents]:
-    from umbel.runtime.transports.simulated.processes import ProcessCrew
+    from umbel.runtime.transports.simulated.processes import ProcessYard
 
     shared = contents if isinstance(contents, SharedContents) else SharedContents()
-    crew = ProcessCrew(
-        work,
-        shared,
-        slots=found.slots,
-        threads=wishes.threads,
-        ahead=1 if wishes.singly else 2,
-        devices=found.devices,
-        tries=wishes.first,
-    )
-    try:
-        crew.try_client()
-    except BaseException:
-        crew.close()
-        raise
-    return crew, shared
+    yard = ProcessYard(work, shared, slots=found.slots, threads=wishes.threads, devices=found.devices)
+    return _remote(wishes, work, yard, shared)
 
 
 def _ray(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
-    from umbel.runtime.transports.simulated.ray import RayCrew
+    from umbel.runtime.transports.simulated.ray import RayYard
 
     contents = SharedContents()
-    crew = RayCrew(
+    most = -(-work.population // (1 if wishes.singly else chunk_size(work.population)))  # pieces of a round
+    yard = RayYard(
         work,
         contents,
         cpus=wishes.cpus,
         gpus=wishes.gpus,
         workers=wishes.workers,
+        useful=most,
         threads=wishes.threads,
-        singly=wishes.singly,
         init=wishes.ray,
     )
+    return _remote(wishes, work, yard, contents)
+
+
+def _remote(wishes: Wishes, work: Work, yard: Yard, contents: SharedContents) -> tuple[Crew, Contents]:
+    crew = RemoteCrew(yard, contents, work.aggregator, ahead=1 if wishes.singly else 2)
     try:
         crew.try_client(wishes.first)
     except BaseException:

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from io import TextIOWrapper
 from itertools import chain
 from mmap import mmap
@@ -29,7 +30,7 @@ from umbel.runtime.transports.simulated.shared import dump_shared, load_shared, 
 from umbel.runtime.transports.simulated.workbench import Workbench
 from umbel.wire import Schema, encode_header
 
-__all__ = ["Begin", "Order", "Ready", "Result", "dump", "main"]
+__all__ = ["NOWHERE", "Begin", "Order", "Ready", "Result", "Trial", "dump", "main"]
 
 _PR_SET_PDEATHSIG = 1
 LAST_WORDS = 5.0  # seconds that a worker has to end by itself, where nobody ends it sooner
@@ -45,11 +46,16 @@ class Begin(Struct, frozen=True):
     path: list[str]
     arguments: list[str]
     threads: int
-    tries: str | None  # the client that is made for a trial
 
 
 class Ready(Struct, frozen=True):
     """The user's code is loaded."""
+
+
+class Trial(Struct, frozen=True):
+    """A client is to be made for nothing; also the answer, when it has been."""
+
+    client: str
 
 
 class Order(Struct, frozen=True):
@@ -99,50 +105,62 @@ def main(fd: int) -> None:
     inbox: Inbox = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(channel, inbox), daemon=True).start()
     with contextlib.suppress(Closed):
-        try:
+        with _telling(channel):
             work = load_shared(work_file)
             assert isinstance(work, Work)
             updates = _Updates()
             bench = Workbench(work, updates.keep)
-            with capped_threads(begin.threads):  # after the user's imports: what they loaded is capped, too
-                if begin.tries is not None:
-                    bench.try_client(begin.tries)
-        except BaseException as error:  # user code: whatever it says is for its author
-            if is_an_end(error, os.getpid()):
-                raise
-            channel.send(Broken.by(error))
-            return
         channel.send(Ready())
-        with capped_threads(begin.threads):
-            _work(channel, inbox, bench, updates, place)
+        _work(channel, inbox, bench, updates, place, begin.threads)
 
 
-def _work(channel: Channel, inbox: Inbox, bench: Workbench, updates: _Updates, place: mmap) -> None:
+@contextlib.contextmanager
+def _telling(channel: Channel) -> Iterator[None]:
+    """Tells the parent what user code raises inside, and ends this process."""
+    try:
+        yield
+    except BaseException as error:  # whatever it says is for its author
+        if is_an_end(error, os.getpid()):
+            raise
+        channel.send(Broken.by(error))
+        sys.exit()
+
+
+def _work(channel: Channel, inbox: Inbox, bench: Workbench, updates: _Updates, place: mmap, threads: int) -> None:
     name, model = None, None
 
     def at(index: int) -> None:
         place[:] = index.to_bytes(8, "little", signed=True)
 
-    while (message := inbox.get()) is not None:
-        order, files = message
-        assert isinstance(order, Order)
-        if order.given:
-            file = files.pop(0)
-            name, model = order.piece.content, Params.from_bytes(map_file(file))
-            os.close(file)
-        updates.spare = files
-        assert order.piece.content in (None, name)
-        done = bench.do(order.piece, None if order.piece.content is None else model, at)
-        at(NOWHERE)
-        total, done.total = done.total, None
-        sent = [*updates.kept.values()]
-        if total is not None:
-            sent.append(dump(total.state()))
-        channel.send(Result(done, tuple(updates.kept), total is not None), sent)
-        for file in [*sent, *updates.spare]:
-            os.close(file)
-        updates.kept.clear()
-        del message, order, done, total  # not while the next sum grows: of a 100 MB model each is 200 MB
+    with contextlib.ExitStack() as caps:
+        caps.enter_context(capped_threads(threads))  # after the user's imports: what they loaded is capped, too
+        while (message := inbox.get()) is not None:
+            order, files = message
+            if isinstance(order, Trial):
+                with _telling(channel):
+                    bench.try_client(order.client)
+                caps.close()
+                caps.enter_context(capped_threads(threads))  # what making it has imported, too
+                channel.send(order)
+                continue
+            assert isinstance(order, Order)
+            if order.given:
+                file = files.pop(0)
+                name, model = order.piece.content, Params.from_bytes(map_file(file))
+                os.close(file)
+            updates.spare = files
+            assert order.piece.content in (None, name)
+            done = bench.do(order.piece, None if order.piece.content is None else model, at)
+            at(NOWHERE)
+            total, done.total = done.total, None
+            sent = [*updates.kept.values()]
+            if total is not None:
+                sent.append(dump(total.state()))
+            channel.send(Result(done, tuple(updates.kept), total is not None), sent)
+            for file in [*sent, *updates.spare]:
+                os.close(file)
+            updates.kept.clear()
+            del message, order, done, total  # not while the next sum grows: of a 100 MB model each is 200 MB
 
 
 def _listen(channel: Channel, inbox: Inbox) -> None:
