@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from umbel.common import ndarrays_to_parameters
+from umbel.common import GetPropertiesIns, ndarrays_to_parameters
 from umbel.door import Door
+from umbel.errors import ClientFailed
 from umbel.params import gather, schema_of
 from umbel.rounds.coordinator import Coordinator, Rules, State
 from umbel.rounds.messages import Failure, FailureKind, Joined, Kind, Replied, Reply, Started, Verdict
@@ -47,7 +49,7 @@ class Prompt:
 
     def __init__(self, store):
         self.store = store
-        self.inputs, self.heard = deque(), []
+        self.inputs, self.heard, self.asked = deque(), [], []
 
     def receive(self, timeout):
         return self.inputs.popleft() if self.inputs else None
@@ -69,8 +71,13 @@ class Prompt:
     def settle(self, task, verdict, why):
         self.heard.append((task, verdict, self.store.has(task)))
 
+    def before_asking(self, then):
+        self.then = then
+
     def ask(self, client, kind, parameters, config, timeout):
-        return Failure(FailureKind.LATE, "nobody asks here")
+        self.then()
+        self.asked.append(len(self.heard))
+        return Failure(FailureKind.LATE, "nobody answers here")
 
     def close(self, why, *, over):
         pass
@@ -128,6 +135,31 @@ def test_answers_are_in_the_journal_though_the_owner_s_code_raises_over_them():
     with pytest.raises(RuntimeError, match="a mistake"):
         federated(averaging(Broken), store, transport)
     assert [store.has(f"run.3.fit.0.{index}") for index in range(2)] == [True, True]
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in the loop's thread", "in one of its own"])
+def test_whoever_is_asked_something_has_heard_of_its_answers_before(apart):
+    """A client that waits to hear of an answer takes no question."""
+
+    class Asking(FedAvg):
+        def configure_fit(self, server_round, parameters, client_manager):
+            (_, proxy), *_ = sorted(client_manager.all().items())
+
+            def ask():
+                with pytest.raises(ClientFailed):
+                    proxy.get_properties(GetPropertiesIns({}), timeout=1.0)
+
+            if apart:
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(ask).result()
+            else:
+                ask()
+            return super().configure_fit(server_round, parameters, client_manager)
+
+    store = Journal()
+    transport = Prompt(store)
+    federated(averaging(Asking), store, transport)
+    assert transport.asked == [0, 4, 8]
 
 
 def test_a_slow_owner_is_not_waited_for_by_those_whose_answers_count(monkeypatch):

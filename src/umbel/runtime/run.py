@@ -19,6 +19,7 @@ one each that has what is new.)
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -102,6 +103,7 @@ def run(
     answers: deque[Input] = deque()
     unwritten: list[Entry] = []
     unsettled: list[Settle] = []
+    writing, answering = threading.Lock(), False  # while the owner answers, `settle_first` may write
     took: dict[type[Command], float] = {}  # seconds that the owner's last answer took, by the kind of question
     told = list(untold)  # to the History, and not in a snapshot so far
     failures = Failures(coordinator, history)
@@ -183,9 +185,14 @@ def run(
 
     def ask(question: Question) -> Input:
         """The owner's answer. Where his code raises, the journal has all that came before."""
-        began = time.monotonic()
+        nonlocal answering
+        began, answering = time.monotonic(), True
         try:
-            return owner.answer(question)
+            try:
+                return owner.answer(question)
+            finally:
+                with writing:
+                    answering = False
         except KeyboardInterrupt:
             return Stopped("stopped by Ctrl-C")
         except BaseException:
@@ -193,6 +200,12 @@ def run(
             raise
         finally:
             took[type(question)] = time.monotonic() - began
+
+    def settle_first() -> None:
+        """Before the owner's code asks a client: whoever waits to hear of its answer takes no question. From any thread."""
+        with writing:
+            if answering and unsettled:  # else this loop is not held up, and settles by itself
+                write()
 
     def take(event: Input, at: float) -> list[Command]:
         """Hands an input to the coordinator, and what comes of it to the History; the commands are still to be done."""
@@ -213,6 +226,7 @@ def run(
             narrator.take(event, commands, at)
         return commands
 
+    transport.before_asking(settle_first)
     if lost is not None:
         commands = take(lost, clock())
         write()

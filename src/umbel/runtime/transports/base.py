@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn, Protocol
 
 from umbel.door import Door
@@ -52,6 +52,11 @@ class Transport(Protocol):
         self, client: str, kind: Kind, parameters: Parameters | None, config: Mapping[str, object], timeout: float
     ) -> Answer | Failure:
         """Asks one client something outside of any round, and waits for the answer."""
+
+    def before_asking(self, then: Callable[[], None]) -> None:
+        """Calls `then` from now on before `ask` asks, in the thread that does: a client whose answer is not settled may be
+        waiting for that, and takes no question before.
+        """
 
     def close(self, why: str, *, over: bool) -> None:
         """Takes leave of the clients: the run is over, or else they should wait for its return."""

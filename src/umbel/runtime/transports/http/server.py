@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from umbel.door import Door
@@ -66,6 +66,7 @@ class HttpTransport:
     ) -> None:
         self._run = run
         self._inputs: queue.SimpleQueue[Input | BaseException] = queue.SimpleQueue()
+        self._before_asking: Callable[[], None] = lambda: None
         self._ending = Ending()
         self._debts = Debts(pending)
         self._questions = Questions(run, store.contents, room=room, max_bytes=max_bytes)
@@ -140,7 +141,11 @@ class HttpTransport:
     def ask(
         self, client: str, kind: Kind, parameters: Parameters | None, config: Mapping[str, object], timeout: float
     ) -> Answer | Failure:
+        self._before_asking()
         return self._questions.ask(self, client, kind, parameters, config, timeout)
+
+    def before_asking(self, then: Callable[[], None]) -> None:
+        self._before_asking = then
 
     def close(self, why: str, *, over: bool) -> None:
         gone = threading.Event()

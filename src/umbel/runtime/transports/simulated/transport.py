@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -215,6 +215,9 @@ class SimulatedTransport:
             content.close()
             self._contents.remove(answer.content)
         return Answer(arrays, answer.num_examples, answer.loss, answer.metrics)  # type: ignore[arg-type]  # scalars, checked
+
+    def before_asking(self, then: Callable[[], None]) -> None:
+        pass  # a simulated client waits for nothing
 
     def close(self, why: str, *, over: bool) -> None:
         self._crew.close()

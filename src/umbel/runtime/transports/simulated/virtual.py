@@ -100,6 +100,9 @@ class VirtualTime:
     ) -> Answer | Failure:
         return self._inside.ask(client, kind, parameters, config, timeout)
 
+    def before_asking(self, then: Callable[[], None]) -> None:
+        self._inside.before_asking(then)
+
     def close(self, why: str, *, over: bool) -> None:
         self._inside.close(why, over=over)
 
