@@ -1,29 +1,66 @@
-"""Connections whose small requests go out in one piece, head and body. Knows bytes; knows no requests' meaning.
+"""Requests by urllib3: over TLS, and through a forward proxy. Knows bytes; knows no messages.
 
-`http.client` sends a head, and then a body: two system calls, two packets, and a server that is woken twice for one message.
+`http.client` beneath it sends a head, and then a body: two system calls, two packets, and a server that is woken twice for
+one message. So what is sent over TLS waits until a small request is complete.
 """
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPSConnection
 
-__all__ = ["in_one_piece"]
+from umbel.runtime.transports.http.forward import Forward
+from umbel.runtime.transports.http.way import Body, Response, Waits
+
+__all__ = ["ByUrllib3"]
 
 PIECE = 2**16  # bytes of what is sent in one piece
 
 
-class _InOnePiece:
-    """Before a connection class of urllib3: holds what is sent until the request is complete, or too long."""
+class ByUrllib3:
+    """The way through a proxy, or else directly to the server of an https URL."""
+
+    def __init__(self, url: str, *, tls: ssl.SSLContext | None, forward: Forward | None) -> None:
+        if forward is not None:
+            self._manager: urllib3.PoolManager = urllib3.ProxyManager(
+                forward.url, proxy_headers=forward.headers, ssl_context=tls, retries=False, maxsize=4
+            )
+            self._urlopen: Callable[..., urllib3.BaseHTTPResponse] = self._manager.urlopen
+        else:  # one server is one pool: to go through the manager takes a sixth of a small request's time
+            self._manager = urllib3.PoolManager(ssl_context=tls, retries=False, maxsize=4)
+            pool = self._manager.connection_from_url(url)
+            pool.ConnectionCls = _InOnePiece
+            self._urlopen = pool.urlopen
+
+    def send(self, method: str, target: str, *, body: Body, headers: Mapping[str, str], timeout: Waits) -> Response:
+        return self._urlopen(
+            method,
+            target,
+            body=body,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=timeout.connect, read=timeout.read),
+            preload_content=False,
+            decode_content=False,
+            redirect=False,
+        )
+
+    def clear(self) -> None:
+        self._manager.clear()
+
+
+class _InOnePiece(HTTPSConnection):
+    """Holds what is sent until the request is complete, or too long."""
 
     _held: bytearray | None = None
 
     def request(self, *arguments: Any, **named: Any) -> None:
         self._held = bytearray()
         try:
-            super().request(*arguments, **named)  # type: ignore[misc]  # of the class that stands behind this one
+            super().request(*arguments, **named)
             self._release()
         finally:
             self._held = None
@@ -33,23 +70,9 @@ class _InOnePiece:
             self._held += data
         else:
             self._release()
-            super().send(data)  # type: ignore[misc]  # as above
+            super().send(data)
 
     def _release(self) -> None:
         held, self._held = self._held, None  # before it is sent: to connect may send something, too
         if held:
-            super().send(held)  # type: ignore[misc]  # as above
-
-
-class _Plain(_InOnePiece, HTTPConnection):
-    pass
-
-
-class _Encrypted(_InOnePiece, HTTPSConnection):
-    pass
-
-
-def in_one_piece(pool: urllib3.HTTPConnectionPool) -> urllib3.HTTPConnectionPool:
-    """The pool, whose connections send small requests in one piece."""
-    pool.ConnectionCls = _Encrypted if pool.scheme == "https" else _Plain
-    return pool
+            super().send(held)

@@ -8,6 +8,7 @@ on the way answers is told apart (`answers.py`), and makes messages smaller wher
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import time
 import zlib
@@ -27,8 +28,9 @@ from umbel.runtime.security.identity import Identity
 from umbel.runtime.security.tls import why_tls_failed
 from umbel.runtime.transports.http.address import parse_target
 from umbel.runtime.transports.http.answers import describe, is_the_servers, passes
+from umbel.runtime.transports.http.by_urllib3 import ByUrllib3
+from umbel.runtime.transports.http.direct import Direct, NotConnected
 from umbel.runtime.transports.http.forward import forward_for
-from umbel.runtime.transports.http.one_piece import in_one_piece
 from umbel.runtime.transports.http.protocol import (
     FOLLOW,
     GO,
@@ -48,6 +50,7 @@ from umbel.runtime.transports.http.protocol import (
     encode,
 )
 from umbel.runtime.transports.http.sizes import LEAST, Sizes
+from umbel.runtime.transports.http.way import Response, Waits, Way
 
 __all__ = ["Foreign", "Link", "RequestRefused", "TooLarge", "Unknown", "Unreachable", "whole"]
 
@@ -113,16 +116,13 @@ class Link:
         self._sizes = Sizes()
         self._patience = patience
         self._forward = forward_for(target.scheme, target.host, target.port)
-        self._send: Callable[..., urllib3.BaseHTTPResponse]
         if self._forward is not None:
             logger.info("Through %s to %s", self._forward.shown, self._authority)
-            self._manager: urllib3.PoolManager = urllib3.ProxyManager(
-                self._forward.url, proxy_headers=self._forward.headers, ssl_context=tls, retries=False, maxsize=4
-            )
-            self._send, self._target = self._manager.urlopen, base_url
-        else:  # one server is one pool: going through the manager takes a sixth of a small request's time
-            self._manager = urllib3.PoolManager(ssl_context=tls, retries=False, maxsize=4)
-            self._send, self._target = in_one_piece(self._manager.connection_from_url(base_url)).urlopen, target.path
+        if self._forward is not None or target.scheme == "https":
+            self._way: Way = ByUrllib3(base_url, tls=tls, forward=self._forward)
+        else:
+            self._way = Direct(target.host, target.port, self._authority)
+        self._target = target.path if self._forward is None else base_url
 
     @property
     def fits(self) -> int:
@@ -183,7 +183,7 @@ class Link:
     def leave(self) -> None:
         if not self._session:
             return
-        self._answer(self._raw("POST", "/v1/leave", b"", timeout=urllib3.Timeout(FAREWELL)))
+        self._answer(self._raw("POST", "/v1/leave", b"", timeout=Waits(FAREWELL, FAREWELL)))
 
     def fetch(self, head: ContentHead, into: npt.NDArray[np.uint8], received: int) -> int:
         """Fills `into` from byte `received` on; returns how far it came. Raises `WireError` if the server is damaged."""
@@ -199,11 +199,10 @@ class Link:
         view = into.data
         try:
             while received < head.size:
-                block = response.read(BLOCK)
-                if not block:
+                got = response.readinto(view[received : received + BLOCK])
+                if not got:
                     break
-                view[received : received + len(block)] = block
-                received += len(block)
+                received += got
                 failpoint("client.downloading")
         except (HTTPError, OSError, ValueError):
             pass  # the caller sees how far it came, and goes on from there
@@ -212,7 +211,7 @@ class Link:
         return received
 
     def close(self) -> None:
-        self._manager.clear()
+        self._way.clear()
 
     def _post(self, path: str, body: bytes, type_: type[_T], *, due: float = 0.0) -> _T:
         return self._request("POST", path, body, type_, due=due)
@@ -244,8 +243,8 @@ class Link:
         *,
         stream: bool = False,
         due: float = 0.0,
-        timeout: urllib3.Timeout | None = None,
-    ) -> urllib3.BaseHTTPResponse:
+        timeout: Waits | None = None,
+    ) -> Response:
         """The response to a request, which the server may keep open for `due` seconds."""
         # Spelled as urllib3 spells it, which would add another beside it for a proxy.
         mine = {SESSION: self._session, "content-type": "application/msgpack", "Accept": "application/msgpack"}
@@ -261,19 +260,14 @@ class Link:
             body = _slices([memoryview(body)])
         began = time.monotonic()
         try:
-            response = self._send(
-                method,
-                self._target + path,
-                body=body,
-                headers=headers,
-                timeout=timeout or self._timeout(due),
-                preload_content=not stream,
-                decode_content=False,
-                redirect=False,
-            )
+            waits = timeout or self._timeout(due)
+            response = self._way.send(method, self._target + path, body=body, headers=headers, timeout=waits)
+            if not stream:
+                response.data  # noqa: B018  # reads it: the connection is free for the next request
         except (HTTPError, OSError) as error:
             unreachable = self._unreachable(error, size)
-            if isinstance(error, urllib3.exceptions.TimeoutError):  # and not whoever keeps this thread from running
+            # not for whoever keeps this thread from running
+            if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
                 unreachable.waited = min(max(time.monotonic() - began - due, 0.0), OVERDUE)
             raise unreachable from None
         if response.status == 413 and not is_the_servers(response.headers, 413):
@@ -288,10 +282,10 @@ class Link:
         self._sizes.passed(size)
         return response
 
-    def _timeout(self, due: float) -> urllib3.Timeout:
+    def _timeout(self, due: float) -> Waits:
         left = self._patience()
         late = OVERDUE if left is None else min(max(left, HURRY), OVERDUE)
-        return urllib3.Timeout(connect=min(CONNECT, late), read=due + late)
+        return Waits(min(CONNECT, late), due + late)
 
     def _unreachable(self, error: Exception, size: int) -> Unreachable:
         """What it means that no response came. Raises `ServerRefused` where trying again is no use."""
@@ -305,11 +299,12 @@ class Link:
             if self.run:  # it has come about before: a portal is in the way, or a certificate is being renewed
                 return Foreign(why, lasting=True)
             raise ServerRefused(why) from None
-        if not isinstance(error, urllib3.exceptions.NewConnectionError) and self._sizes.cut(size):
+        connected = not isinstance(error, (urllib3.exceptions.NewConnectionError, NotConnected, socket.gaierror))
+        if connected and self._sizes.cut(size):
             logger.info("The connection breaks again and again: at most %s bytes at once from now on", f"{self.fits:,}")
         return Unreachable(_reason(error))
 
-    def _answer(self, response: urllib3.BaseHTTPResponse) -> bytes:
+    def _answer(self, response: Response) -> bytes:
         if not is_the_servers(response.headers, response.status) and response.status != 426:
             raise self._foreign(response)
         if response.status < 400:
@@ -325,7 +320,7 @@ class Link:
             raise ServerRefused(why)
         raise RequestRefused(why)
 
-    def _foreign(self, response: urllib3.BaseHTTPResponse) -> Foreign:
+    def _foreign(self, response: Response) -> Foreign:
         status = response.status
         said = describe(status, response.headers, response.data[:20_000])
         lasting = not passes(status)
@@ -356,7 +351,7 @@ def whole(head: ContentHead, data: npt.NDArray[np.uint8]) -> Params:
     return Params.from_bytes(data.data)
 
 
-def _why(response: urllib3.BaseHTTPResponse) -> str:
+def _why(response: Response) -> str:
     """The reason of a refusal."""
     try:
         return decode(response.data, Problem).why
@@ -380,11 +375,11 @@ def _tls_cause(error: BaseException) -> ssl.SSLError | None:
 
 def _reason(error: Exception) -> str:
     match error:
-        case urllib3.exceptions.NameResolutionError():
+        case urllib3.exceptions.NameResolutionError() | socket.gaierror():
             return "its name cannot be resolved"
-        case urllib3.exceptions.NewConnectionError():
+        case urllib3.exceptions.NewConnectionError() | NotConnected():
             return "connection refused"
-        case urllib3.exceptions.TimeoutError():
+        case urllib3.exceptions.TimeoutError() | TimeoutError():
             return "no answer in time"
         case _:
             return "the connection broke"
