@@ -1114,6 +1114,11 @@ def test_a_version_that_is_lost_in_a_later_exchange_takes_the_round_with_it():
     assert story.coordinator.owed()[-1].name == "keys"
 
 
+def test_an_exchange_of_no_kind_is_refused():
+    with pytest.raises(TypeError, match=r"Exchange\('keys'\) was given 'properties'; it is one of Kind.PROPERTIES, "):
+        Exchange("keys", "properties")
+
+
 @pytest.mark.parametrize(
     ("exchanges", "why"),
     [
@@ -1124,6 +1129,7 @@ def test_a_version_that_is_lost_in_a_later_exchange_takes_the_round_with_it():
         ((Exchange("a.b", Kind.EVALUATE), FIT, EVALUATE), "words"),
         ((replace(KEYS, contributes=FIT.contributes), FIT, EVALUATE), "'keys' answers"),
         ((replace(FIT, to=To.SURVIVORS), EVALUATE), "nobody was asked before"),
+        ((Exchange("first", Kind.PARAMETERS), FIT, EVALUATE), "'first' cannot do it"),
         ((replace(FIT, pace=Pace(goal=1, carry_over=True)), KEYS, EVALUATE), "last exchange before a step"),
     ],
 )

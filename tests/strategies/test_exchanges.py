@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from umbel.common import EvaluateIns, FitIns, GetPropertiesIns, ndarrays_to_parameters
+from umbel.common import EvaluateIns, FitIns, GetPropertiesIns, ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.errors import StrategyError
 from umbel.rounds.coordinator import Rules
 from umbel.rounds.events import ExchangeClosed
@@ -19,7 +19,7 @@ from umbel.runtime.resume import restored
 from umbel.runtime.stores.database import Database
 from umbel.runtime.stores.sql import SqlStore
 from umbel.server import ServerConfig
-from umbel.server.exchanges import FIT, Exchange, Kind
+from umbel.server.exchanges import FIT, Exchange, Kind, To
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
 from umbel.strategies.base import round_of
@@ -78,6 +78,34 @@ def test_the_wrong_question_for_an_exchange_is_refused():
 
     with pytest.raises(StrategyError, match=r"made a EvaluateIns for the exchange 'sizes'; .* with GetPropertiesIns"):
         run_locally(Wrong(**start()), {"a": Sized(1)})
+
+
+class Drafts(FedAvg):
+    """Clients train twice: the second time on the sum of what the first time has made, which has one array more."""
+
+    exchanges = (Exchange("draft", Kind.FIT), FIT.among(To.SURVIVORS))
+
+    def configure_exchange(self, exchange, server_round, parameters, client_manager, answers):
+        if exchange == "draft":
+            return [(client, FitIns(parameters, {"extra": True})) for client in client_manager.all().values()]
+        drafts = [parameters_to_ndarrays(res.parameters) for _, res in answers["draft"]]
+        given = ndarrays_to_parameters([sum(arrays) for arrays in zip(*drafts, strict=True)][:1])
+        return [(client, FitIns(given, {})) for client, _ in answers["draft"]]
+
+
+class Drafted(NumPyClient):
+    def fit(self, parameters, config):
+        return [parameters[0] + 1, *([np.arange(3)] if "extra" in config else [])], 1, {}
+
+
+def test_arrays_may_be_answers_of_any_form_and_no_file_of_theirs_is_left(tmp_path):
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'runs.sqlite'}")) as database:
+        database.add("run", {})
+        store = SqlStore(database, "run", FileContents(tmp_path / "run"))
+        run = run_locally(Drafts(**start()), {"a": Drafted(), "b": Drafted()}, num_rounds=3, store=store)
+        store.close()
+    assert run.arrays[0].tolist() == [21.0, 21.0]  # 0 → 2·1 + 1 = 3 → 2·4 + 1 = 9 → 21
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"journal.mark", "model-000003.safetensors"}
 
 
 # ---- keys → fit → unmask

@@ -56,6 +56,12 @@ class Exchange(Struct, frozen=True):
     contributes: Contribution = Contribution.ANSWERS
     pace: Pace | None = None
 
+    def __post_init__(self) -> None:
+        for value, kinds in ((self.kind, Kind), (self.to, To), (self.contributes, Contribution)):
+            if not isinstance(value, kinds):
+                known = ", ".join(f"{kinds.__name__}.{each.name}" for each in kinds)
+                raise TypeError(f"Exchange({self.name!r}) was given {value!r}; it is one of {known}")
+
     def among(self, to: To) -> Exchange:
         """The same, which chooses among others: `FIT.among(To.SURVIVORS)`."""
         return replace(self, to=to)
@@ -86,6 +92,8 @@ def check_round(exchanges: Sequence[Exchange]) -> None:
         updates = exchange.contributes is Contribution.UPDATES
         if updates != (exchange.name == FIT.name) or not (updates or exchange.contributes is Contribution.ANSWERS):
             raise ValueError(f"FIT contributes the updates, and {exchange.name!r} answers; got {exchange.contributes!r}")
+        if exchange.kind is Kind.PARAMETERS:
+            raise ValueError(f"clients are asked for first parameters by the run itself; {exchange.name!r} cannot do it")
         carries = exchange.pace is not None and exchange.pace.carry_over
         if carries and (exchange is not before[-1] or exchange.to is not To.CHOSEN):
             raise ValueError(f"a pace with carry_over=True is for FIT as the last exchange before a step; got {names[:-1]}")
