@@ -11,20 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from importlib.util import find_spec
 from pathlib import Path
 
 from umbel.config import ServerConfig
 from umbel.errors import SimulationError, StoreError
 from umbel.events import Observer
-from umbel.exchange import as_text
 from umbel.keywords import checked_raising
 from umbel.pace import Pace
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
-from umbel.rounds import events
 from umbel.rounds.coordinator import Phase, Rules, State
 from umbel.rounds.events import Event
-from umbel.rounds.messages import FailureKind, Input, Lost, Populated, Resumed, Started, Stopped
+from umbel.rounds.messages import Input, Lost, Populated, Resumed, Started, Stopped
 from umbel.runtime.attributes import Attributes
 from umbel.runtime.contents import Contents
 from umbel.runtime.damage import find_damage
@@ -57,6 +54,7 @@ from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.runtime.transports.simulated.virtual import Durations, VirtualTime
 from umbel.secret import Simulated
+from umbel.simulation.checks import check_cohort, check_extra, check_maker, demand_parameters, population_of, size_of
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
 from umbel.strategies.base import Strategy, round_of
@@ -64,7 +62,7 @@ from umbel.strategies.classic import received, slots_of, summing, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.server import refuse_own_rounds
-from umbel.training import Client, ClientFn, NumPyClient, client_maker
+from umbel.training import ClientFn
 
 __all__ = ["start_simulation"]
 
@@ -131,7 +129,7 @@ def start_simulation(
     the strategy raises.
     """
     configure()
-    _check_extra()
+    check_extra()
     named_once(
         "start_simulation",
         keep_initialised=keep_initialised,
@@ -144,9 +142,9 @@ def start_simulation(
     manager = client_manager or getattr(server, "client_manager", None) or SimpleClientManager()
     settings = config or ServerConfig()
     pace = chosen.pace.within(settings.round_timeout)
-    clients = _population(num_clients, clients_ids)
-    _check_cohort(chosen, _size(clients))
-    _check_maker(client_fn)
+    clients = population_of(num_clients, clients_ids)
+    check_cohort(chosen, size_of(clients))
+    check_maker(client_fn)
     cpus, gpus = client_needs(client_resources)
     prepare()
     aggregator = summing(chosen, pace) if durations is None else None
@@ -172,11 +170,11 @@ def start_simulation(
         opened = None if store is None else open_run(store, mine | {"simulations before it": _ended[kind]}, fresh=fresh)
         if opened is not None:
             cleanup.callback(opened.close)
-        crew, contents = crew_for(wishes, Work(client_fn, seed, _size(clients), aggregator, makers))
+        crew, contents = crew_for(wishes, Work(client_fn, seed, size_of(clients), aggregator, makers))
         cleanup.callback(contents.keep_only, ())
         cleanup.callback(crew.close)
         said = "inline" if crew.here else f"{crew.slots} workers"
-        logger.info("Umbel simulation of %s clients, %s, seed %d, %s", f"{_size(clients):,}", said, seed, settings)
+        logger.info("Umbel simulation of %s clients, %s, seed %d, %s", f"{size_of(clients):,}", said, seed, settings)
         simulation = _Simulation(
             strategy=chosen,
             manager=manager,
@@ -267,7 +265,7 @@ class _Simulation:
             seed=self.seed,
             proxy=lambda name: Proxy(name, transport),
             summed=inside.sums.take,
-            population=_size(self.clients),
+            population=size_of(self.clients),
             remedy=how_to_go_on(opened),
             history=history,
             room=self.room,
@@ -300,7 +298,7 @@ class _Simulation:
                 history=history,
                 untold=untold,
                 lost=lost,
-                observers=[outcome.observe, observe, attributes.observe, _no_parameters],
+                observers=[outcome.observe, observe, attributes.observe, demand_parameters],
                 clock=clock,
                 first=[begin, self.clients],
                 nag_every=NAG_EVERY if self.durations is None else math.inf,  # nobody waits for time that is told
@@ -352,68 +350,6 @@ def _particulars(clients: Populated, threads: int) -> dict[str, object]:
     return {"kind": "simulation", "clients": clients.numbered or names, "threads": threads, "command line": sys.argv[1:]}
 
 
-def _check_extra() -> None:
-    """Raises `ImportError` with the remedy."""
-    missing = [name for name in ("cloudpickle", "threadpoolctl", "tqdm") if find_spec(name) is None]
-    if missing:
-        raise ImportError(f"simulation needs {', '.join(missing)}: pip install 'umbel[simulation]'")
-
-
-def _population(num_clients: int | None, clients_ids: Sequence[str] | None) -> Populated:
-    """Raises `SimulationError`."""
-    if (num_clients is None) == (clients_ids is None):
-        raise SimulationError("give start_simulation either num_clients= or clients_ids=, one of them")
-    if num_clients is not None:
-        return Populated(num_clients)
-    names = tuple(str(name) if isinstance(name, str) else "" for name in (() if clients_ids is None else clients_ids))
-    if not all(names) or len(set(names)) < max(len(names), 1) or any(name != as_text(name) for name in names):
-        raise SimulationError("clients_ids are the clients' names: at least one, all of them Unicode text and different")
-    return Populated(0, names)
-
-
-def _size(clients: Populated) -> int:
-    return clients.numbered or len(clients.names)
-
-
-def _check_cohort(strategy: Strategy, population: int) -> None:
-    """Raises `SimulationError` where the strategy waits for more clients than there are."""
-    wanted = {"min_available_clients": strategy.min_available_clients}
-    if isinstance(strategy, FedAvg):
-        wanted |= {"min_fit_clients": strategy.min_fit_clients}
-        if strategy.fraction_evaluate:
-            wanted |= {"min_evaluate_clients": strategy.min_evaluate_clients}
-    for name, number in wanted.items():
-        if number > population:
-            raise SimulationError(
-                f"the strategy needs {number} clients ({name}={number}), the simulation has {population}; "
-                f"raise num_clients, or lower {name}"
-            )
-
-
-def _check_maker(client_fn: object) -> None:
-    try:
-        client_maker(client_fn)
-    except (TypeError, ValueError) as error:
-        raise SimulationError(f"client_fn= makes no clients: {error}") from None
-    if isinstance(client_fn, (Client, NumPyClient)):
-        raise SimulationError(
-            f"client_fn= is a {type(client_fn).__name__}; a simulation makes many: give a function that makes one, "
-            "such as lambda context: MyClient(context.node_id)"
-        )
-
-
 def _closes_early(pace: Pace) -> bool:
     """Whether a round may close before all have answered, so that nobody's answer may wait for another's."""
     return pace.goal is not None or pace.deadline is not None
-
-
-def _no_parameters(event: Event) -> None:
-    """Ends a simulation whose client raises where it is asked for parameters: the others run the same code."""
-    match event:
-        case events.TaskFailed(kind="parameters", reason=reason) if reason != FailureKind.EMPTY:
-            raise SimulationError(
-                f"client {event.client} could not give initial parameters: {event.text}. "
-                "Implement get_parameters(), or give the strategy initial_parameters="
-            )
-        case _:
-            pass

@@ -1,0 +1,81 @@
+"""What a simulation cannot do is said before it begins. Knows what people give `start_simulation`; starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from umbel.errors import SimulationError
+from umbel.exchange import as_text
+from umbel.rounds import events
+from umbel.rounds.events import Event
+from umbel.rounds.messages import FailureKind, Populated
+from umbel.strategies.base import Strategy
+from umbel.strategies.fedavg import FedAvg
+from umbel.training import Client, NumPyClient, client_maker
+
+__all__ = ["check_cohort", "check_extra", "check_maker", "demand_parameters", "population_of", "size_of"]
+
+
+def check_extra() -> None:
+    """Raises `ImportError` with the remedy."""
+    missing = [name for name in ("cloudpickle", "threadpoolctl", "tqdm") if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"simulation needs {', '.join(missing)}: pip install 'umbel[simulation]'")
+
+
+def population_of(num_clients: int | None, clients_ids: Sequence[str] | None) -> Populated:
+    """Raises `SimulationError`."""
+    if (num_clients is None) == (clients_ids is None):
+        raise SimulationError("give start_simulation either num_clients= or clients_ids=, one of them")
+    if num_clients is not None:
+        return Populated(num_clients)
+    names = tuple(str(name) if isinstance(name, str) else "" for name in (() if clients_ids is None else clients_ids))
+    if not all(names) or len(set(names)) < max(len(names), 1) or any(name != as_text(name) for name in names):
+        raise SimulationError("clients_ids are the clients' names: at least one, all of them Unicode text and different")
+    return Populated(0, names)
+
+
+def size_of(clients: Populated) -> int:
+    """How many there are."""
+    return clients.numbered or len(clients.names)
+
+
+def check_cohort(strategy: Strategy, population: int) -> None:
+    """Raises `SimulationError` where the strategy waits for more clients than there are."""
+    wanted = {"min_available_clients": strategy.min_available_clients}
+    if isinstance(strategy, FedAvg):
+        wanted |= {"min_fit_clients": strategy.min_fit_clients}
+        if strategy.fraction_evaluate:
+            wanted |= {"min_evaluate_clients": strategy.min_evaluate_clients}
+    for name, number in wanted.items():
+        if number > population:
+            raise SimulationError(
+                f"the strategy needs {number} clients ({name}={number}), the simulation has {population}; "
+                f"raise num_clients, or lower {name}"
+            )
+
+
+def check_maker(client_fn: object) -> None:
+    """Raises `SimulationError` for what makes no clients."""
+    try:
+        client_maker(client_fn)
+    except (TypeError, ValueError) as error:
+        raise SimulationError(f"client_fn= makes no clients: {error}") from None
+    if isinstance(client_fn, (Client, NumPyClient)):
+        raise SimulationError(
+            f"client_fn= is a {type(client_fn).__name__}; a simulation makes many: give a function that makes one, "
+            "such as lambda context: MyClient(context.node_id)"
+        )
+
+
+def demand_parameters(event: Event) -> None:
+    """Ends a simulation whose client raises where it is asked for parameters: the others run the same code."""
+    match event:
+        case events.TaskFailed(kind="parameters", reason=reason) if reason != FailureKind.EMPTY:
+            raise SimulationError(
+                f"client {event.client} could not give initial parameters: {event.text}. "
+                "Implement get_parameters(), or give the strategy initial_parameters="
+            )
+        case _:
+            pass
