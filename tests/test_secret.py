@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import umbel as fl
+from leaks import rows_of, spellings
 from umbel.common import Context, ndarrays_to_parameters
 from umbel.errors import SecurityError, StoreError
 from umbel.runtime import fingerprints
@@ -267,6 +268,25 @@ def test_simulated_noise_follows_from_the_seed_and_the_summary_says_so(caplog):
     assert simulate(caplog, backend="inline", clients=False)[2]
     assert simulate(caplog, backend="inline", server=False)[2]
     assert not simulate(caplog, backend="inline", server=False, clients=False)[2]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_a_simulation_that_is_kept_keeps_no_secret(database, tmp_path, monkeypatch, caplog, request):
+    monkeypatch.chdir(tmp_path)
+    where = request.getfixturevalue("postgres").database() if database == "postgres" else "kept"
+    told = []
+    with caplog.at_level(logging.DEBUG, "umbel"):
+        config = fl.server.ServerConfig(num_rounds=2)
+        options = {"seed": 7, "store": where, "backend": "inline", "progress": False, "observers": [told.append]}
+        start_simulation(client_fn=Draws, num_clients=3, config=config, strategy=Noisy(), **options)
+    left = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    left += [rows_of(where.replace("postgresql://", "postgresql+psycopg://")), caplog.text.encode(), repr(told).encode()]
+    assert len(left) > 3
+    kept = [Secret.of_seed(7, "server"), *(Secret.of_seed(7, "client", name, 1, "fit") for name in "012")]
+    drawn = [secret.stream("noise", 1, "model").read(0, 8).hex().encode() for secret in kept[1:]]
+    assert all(any(each in data for data in left) for each in drawn)  # else the test would look in the wrong place
+    for secret in kept:
+        assert not [each for each in spellings(secret.export()) for data in left if each in data]
 
 
 @pytest.mark.system
