@@ -19,7 +19,9 @@ from umbel.runtime.resume import restored
 from umbel.runtime.stores.database import Database
 from umbel.runtime.stores.sql import SqlStore
 from umbel.selectors import Selector, everyone, only, weighted
+from umbel.server import ServerConfig
 from umbel.server.strategy import FedAvg, Krum, PowerOfChoice
+from umbel.simulation import start_simulation
 from umbel.strategies.base import round_of
 from umbel.strategies.clients import NotEnoughClients, SimpleClientManager
 from umbel.testing import run_locally
@@ -170,3 +172,27 @@ def test_a_strategy_that_holds_a_power_of_choice_and_does_not_pass_on_its_exchan
 
     with pytest.raises(StrategyError, match="passes on exchanges and configure_exchange"):
         run_locally(Holds(**start()), clients(3))
+
+
+def test_power_of_choice_makes_no_proxies_of_a_million_clients(monkeypatch):
+    def all_of_them(manager):
+        raise AssertionError("every one of them is named")
+
+    monkeypatch.setattr(SimpleClientManager, "all", all_of_them)
+    few = FedAvg(fraction_fit=2e-6, min_fit_clients=1, min_evaluate_clients=0, **start())
+    asked = []
+
+    class Asked(Learner):
+        def evaluate(self, parameters, config):
+            asked.append(self.point)
+            return super().evaluate(parameters, config)
+
+    start_simulation(
+        client_fn=lambda context: Asked(context.node_id),
+        num_clients=1_000_000,
+        config=ServerConfig(num_rounds=2),
+        strategy=PowerOfChoice(few, candidates=5),
+        backend="inline",
+        progress=False,
+    )
+    assert len(asked) == 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from umbel.errors import StrategyError
 from umbel.exchange import EvaluateIns, EvaluateRes, FitIns, GetPropertiesIns, Parameters
@@ -12,7 +12,7 @@ from umbel.rounds.exchanges import Exchange
 from umbel.rounds.messages import Kind
 from umbel.strategies.around import Around
 from umbel.strategies.base import Answers
-from umbel.strategies.clients import ClientManager, ClientProxy
+from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg, config_of
 
 __all__ = ["PowerOfChoice"]
@@ -57,7 +57,7 @@ class PowerOfChoice(Around):
         finally:
             self._losses = None
 
-    _losses: Mapping[str, float] | None = None  # of the candidates that have told one, in the order in which they were drawn
+    _losses: Sequence[tuple[float, ClientProxy]] | None = None  # as told, in the order in which candidates were drawn
 
     def _candidates(self, client_manager: ClientManager) -> list[ClientProxy]:
         size, needed = self._wanted(client_manager)
@@ -73,12 +73,15 @@ class PowerOfChoice(Around):
                 "passes on exchanges and configure_exchange(), too"
             )
         size, _ = self._wanted(client_manager)
-        present = client_manager.all()
-        losses = {name: loss for name, loss in self._losses.items() if name in present}
-        chosen = sorted(losses, key=lambda name: -losses[name])[:size]
-        return [present[name] for name in losses if name in chosen]
+        if isinstance(client_manager, SimpleClientManager):
+            present = client_manager.clients  # `all` makes a proxy for each of a million
+        else:
+            present = client_manager.all()
+        told = [loss for loss in self._losses if loss[1].cid in present]
+        worst = sorted(range(len(told)), key=lambda place: -told[place][0])[:size]
+        return [told[place][1] for place in sorted(worst)]
 
 
-def _losses(answers: Answers) -> dict[str, float]:
-    told = [(client.cid, res.loss) for client, res in answers.get(CANDIDATES.name, ()) if isinstance(res, EvaluateRes)]
-    return {name: loss for name, loss in told if math.isfinite(loss)}
+def _losses(answers: Answers) -> list[tuple[float, ClientProxy]]:
+    told = [(res.loss, client) for client, res in answers.get(CANDIDATES.name, ()) if isinstance(res, EvaluateRes)]
+    return [(loss, client) for loss, client in told if math.isfinite(loss)]
