@@ -16,7 +16,7 @@ import pytest
 
 import umbel as fl
 from umbel.common import ndarrays_to_parameters
-from umbel.exchange import Context
+from umbel.context import Context
 from umbel.private import PrivateGenerator
 from umbel.runtime.seeding import kept_generators, seed_generators
 

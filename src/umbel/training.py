@@ -16,11 +16,11 @@ from types import NoneType
 from typing import NamedTuple
 
 from umbel.accidents import describe, format_traceback, is_an_end
+from umbel.context import Context
 from umbel.errors import ClientFailed, Rejected, WireError
 from umbel.exchange import (
     Code,
     Config,
-    Context,
     EvaluateIns,
     EvaluateRes,
     FitIns,

@@ -10,7 +10,7 @@ import pytest
 
 import umbel as fl
 from umbel.common import parameters_to_ndarrays
-from umbel.exchange import Context
+from umbel.context import Context
 from umbel.server.strategy import FedAdam, FedAvg, FedMedian
 from umbel.testing import run_locally
 

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import quote
 
-from umbel.exchange import Context
+from umbel.context import Context
 from umbel.keywords import check_fields, checked
 from umbel.runtime.interactive import exit_code
 from umbel.runtime.log import configure, logger

@@ -1,9 +1,9 @@
 """Requests, responses and their parts."""
 
+from umbel.context import Context
 from umbel.exchange import (
     Code,
     Config,
-    Context,
     EvaluateIns,
     EvaluateRes,
     FitIns,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from umbel.exchange import Context
+from umbel.context import Context
 from umbel.params import NDArrays
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
