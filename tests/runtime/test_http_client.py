@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 
+import numpy as np
 import pytest
 
 from umbel.client import start_client
@@ -13,9 +15,9 @@ from umbel.rounds.messages import Kind
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.runtime.transports.http.address import Target, parse_address, parse_target
 from umbel.runtime.transports.http.client import Patience, serve
-from umbel.runtime.transports.http.link import Link, Unknown
+from umbel.runtime.transports.http.link import Link, Unknown, Unreachable
 from umbel.runtime.transports.http.listener import Listener
-from umbel.runtime.transports.http.protocol import Next, TaskHead, check_name
+from umbel.runtime.transports.http.protocol import ContentHead, Next, TaskHead, check_name
 from umbel.runtime.transports.http.server import HttpTransport
 from umbel.training import NumPyClient
 
@@ -165,3 +167,20 @@ def test_a_password_in_an_address_is_refused_and_not_shown():
 def test_a_scheme_and_an_argument_that_contradict_each_other_are_named(address, options):
     with pytest.raises(ValueError, match=rf"server_address='{address}'.*contradict|contradicts server_address='{address}'"):
         start_client(server_address=address, client=Evaluates(), **options)
+
+
+def test_a_refusal_that_breaks_off_is_a_broken_connection():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        link = Link(f"http://127.0.0.1:{listener.getsockname()[1]}", "a")
+
+        def refuse():
+            with listener.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 404 x\r\ncontent-type: application/msgpack\r\ncontent-length: 9\r\n\r\nhalf")
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        with pytest.raises(Unreachable, match="the connection broke"):
+            link.fetch(ContentHead("model", 4, 0), np.empty(4, np.uint8), 0)
+        refusing.join(10)
+        link.close()

@@ -192,6 +192,10 @@ class Link:
             return head.size
         response = self._raw("GET", f"/v1/contents/{head.name}", None, {"range": f"bytes={received}-"}, stream=True)
         if response.status >= 300 or not is_the_servers(response.headers, response.status):
+            try:
+                response.data  # noqa: B018  # reads it
+            except (HTTPError, OSError) as error:
+                raise self._unreachable(error, 0) from None
             self._answer(response)
         if response.headers.get("content-range", "").partition("-")[0] != f"bytes {received}":
             response.close()
