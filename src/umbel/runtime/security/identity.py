@@ -13,7 +13,7 @@ from typing import IO
 
 from umbel.errors import SecurityError
 from umbel.runtime.security.extra import extra
-from umbel.runtime.security.private_files import check_private, make_private
+from umbel.runtime.security.private_files import is_private, make_private
 from umbel.runtime.security.signatures import KEY_SIZE, Key, content_digest, covered, fingerprint, signature_base
 
 __all__ = ["FOLDER", "TOKEN", "Identity", "new_token", "token_key"]
@@ -140,7 +140,8 @@ def _read(file: IO[bytes], path: Path) -> bytes:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    check_private(file, "key", path)
+    if not is_private(file):
+        raise SecurityError(f"the key {os.fspath(path)!r} can be read by others; chmod 600 {path}")
     try:
         key = serialization.load_pem_private_key(file.read(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

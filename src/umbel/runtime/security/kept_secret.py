@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from umbel.errors import SecurityError
-from umbel.runtime.security.private_files import check_private, make_private
+from umbel.runtime.log import logger
+from umbel.runtime.security.private_files import is_private, make_private
 from umbel.secret import Secret
 
 __all__ = ["FILE", "kept_secret", "read_secret"]
@@ -30,10 +31,18 @@ def kept_secret(path: Path) -> Secret:
 
 
 def read_secret(path: Path) -> Secret:
-    """The secret in this file. Raises `SecurityError` where it is gone, damaged, or open to others."""
+    """The secret in this file, which is closed to others where it was open.
+
+    Raises `SecurityError` where it is gone or damaged.
+    """
     try:
         with path.open("rb") as file:
-            check_private(file, "secret", path)
+            if not is_private(file):
+                with contextlib.suppress(OSError):  # another user's
+                    path.chmod(0o600)
+                still = "it still can be: this file system keeps no modes, or the file is not yours"
+                said = "it could be until now" if is_private(file) else still
+                logger.warning("The secret %s is not to be read by others, and %s", path, said)
             lines = file.read(1000).decode("ascii", "replace").splitlines()
     except OSError as error:
         raise SecurityError(f"the secret {os.fspath(path)!r} cannot be read: {error.strerror}") from None

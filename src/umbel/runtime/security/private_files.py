@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
 from typing import IO
 
-from umbel.errors import SecurityError
-
-__all__ = ["check_private", "make_private"]
+__all__ = ["is_private", "make_private"]
 
 
 def make_private(path: Path, data: bytes) -> None:
@@ -20,12 +19,18 @@ def make_private(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.link(draft, path)  # fails where another process was faster
+        try:
+            os.link(draft, path)  # fails where another process was faster
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            if path.exists():
+                raise FileExistsError from None
+            os.rename(draft, path)  # a file system without links
     finally:
         draft.unlink(missing_ok=True)
 
 
-def check_private(file: IO[bytes], what: str, path: Path) -> None:
-    """Raises `SecurityError` for an open file that others may read or write."""
-    if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
-        raise SecurityError(f"the {what} {os.fspath(path)!r} can be read by others; chmod 600 {path}")
+def is_private(file: IO[bytes]) -> bool:
+    """Whether nobody else may read or write this open file."""
+    return os.name != "posix" or not os.fstat(file.fileno()).st_mode & 0o077
