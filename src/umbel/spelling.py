@@ -36,6 +36,8 @@ class Spelled(ABCMeta):
             if found is None or found[1] not in keywords or found[1] in known:  # somebody else's
                 raise
             raise TypeError(unknown_keyword(cls.__name__, found[1], known)) from None
+        if getattr(cls, "facts", None) and "facts" not in vars(made):
+            made.facts = dict(made.facts)  # not the class's, which would be everybody's
         if hasattr(cls, "check_made"):
             made.check_made()
         return made

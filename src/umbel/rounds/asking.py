@@ -28,16 +28,16 @@ def form(run: Run, question: Question) -> Command:
         case Question.CHOOSE:
             return _choose(run)
         case Question.STEP:
-            updates = run.earlier_updates
+            updates, facts = run.earlier_updates, s.facts or UNSET
             if updates is None:
-                return Step(s.round, s.version, s.answered, s.failed, tuple(s.closed) or UNSET)
+                return Step(s.round, s.version, s.answered, s.failed, tuple(s.closed) or UNSET, facts)
             others = (*(closed for closed in s.closed if closed is not updates), s.open)
-            return Step(s.round, s.version, updates.results, updates.failures, others)
+            return Step(s.round, s.version, updates.results, updates.failures, others, facts)
         case Question.EVALUATE:
             assert s.version is not None
-            return Evaluate(s.round, s.version)
+            return Evaluate(s.round, s.version, s.facts or UNSET)
         case Question.SUMMARIZE:
-            return Summarize(s.round, s.answered, s.failed)
+            return Summarize(s.round, s.answered, s.failed, s.facts or UNSET)
 
 
 def _choose(run: Run) -> Choose:
@@ -52,5 +52,6 @@ def _choose(run: Run) -> Choose:
             asked += [task.client for task, _ in before.failures]
         available = Clients(0, (client for client in asked if client in s.pool))
     name = UNSET if exchange.name == exchange.kind else exchange.name
-    return Choose(s.round, exchange.kind, s.attempt, s.version, available, len(busy), name, tuple(s.closed) or UNSET)
+    closed, facts = tuple(s.closed) or UNSET, s.facts or UNSET
+    return Choose(s.round, exchange.kind, s.attempt, s.version, available, len(busy), name, closed, facts)
 

@@ -50,7 +50,7 @@ def _go_back(run: Run, event: Lost, at: float) -> list[Command]:
     commands += [Discard(reply.content) for reply in replies if reply.content is not None]
     there = {None, s.standing.best_version, before.version}.difference(event.versions)  # the others' files are removed
     s.standing = before.standing if before.standing.best_version in there else before.standing.without_best()
-    s.version, s.completed, s.norms = before.version, before.completed, list(before.norms)
+    s.version, s.completed, s.norms, s.facts = before.version, before.completed, list(before.norms), before.facts
     s.carried, s.ahead, s.closed, s.measured, s.before, s.ended, s.void_rounds = [], [], [], {}, None, None, 0
     commands.append(Publish(events.RunRewound(at, s.completed + 1, s.version)))
     return commands + begin_round(run, at)

@@ -62,6 +62,9 @@ class Kind(StrEnum):
     EVALUATE = "evaluate"
 
 
+Facts = dict[str, bool | int | float]  # by name
+
+
 class FailureKind(StrEnum):
     """Why a task has no result."""
 
@@ -219,13 +222,15 @@ class Ticked(Struct, frozen=True):
 class Stepped(Struct, frozen=True):
     """The round's updates became `version`; the same version as before where there was nothing to step with.
 
-    `void` says why the step was given up, and is "" where it was not: what it would have made was not finite.
+    `void` says why the step was given up, and is "" where it was not: what it would have made was not finite. `facts` are
+    what the strategy remembers in numbers from now on, here and in other answers; unset, they are what they were.
     """
 
     version: int
     metrics: dict[str, object] = {}
     note: str = ""
     void: str = ""
+    facts: Facts | UnsetType = UNSET
 
 
 class Evaluated(Struct, frozen=True):
@@ -233,6 +238,7 @@ class Evaluated(Struct, frozen=True):
 
     loss: object = None
     metrics: dict[str, object] = {}
+    facts: Facts | UnsetType = UNSET
 
 
 class Summarized(Struct, frozen=True):
@@ -241,6 +247,7 @@ class Summarized(Struct, frozen=True):
     loss: object = None
     metrics: dict[str, object] = {}
     note: str = ""
+    facts: Facts | UnsetType = UNSET
 
 
 class Stopped(Struct, frozen=True):
@@ -295,6 +302,7 @@ class Choose(Struct, frozen=True):
     busy: int = 0
     exchange: str | UnsetType = UNSET
     closed: tuple[Closed, ...] | UnsetType = UNSET
+    facts: Facts | UnsetType = UNSET
 
     @property
     def name(self) -> str:
@@ -335,6 +343,7 @@ class Step(Struct, frozen=True):
     results: tuple[tuple[Task, Reply], ...]
     failures: tuple[tuple[Task, Failure], ...]
     closed: tuple[Closed, ...] | UnsetType = UNSET
+    facts: Facts | UnsetType = UNSET
 
 
 class Evaluate(Struct, frozen=True):
@@ -342,6 +351,7 @@ class Evaluate(Struct, frozen=True):
 
     round: int
     version: int
+    facts: Facts | UnsetType = UNSET
 
 
 class Summarize(Struct, frozen=True):
@@ -350,6 +360,7 @@ class Summarize(Struct, frozen=True):
     round: int
     results: tuple[tuple[Task, Reply], ...]
     failures: tuple[tuple[Task, Failure], ...]
+    facts: Facts | UnsetType = UNSET
 
 
 class Publish(Struct, frozen=True):

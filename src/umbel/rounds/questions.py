@@ -55,6 +55,7 @@ def stepped(run: Run, event: Stepped, at: float) -> list[Command]:
     if event.version != s.version:
         s.before = s.here
     s.version = event.version
+    s.remember(event.facts)
     if run.exchange.contributes is Contribution.PARAMETERS:
         source = s.tasks[0].client if s.tasks else ""
         return [Publish(events.ModelInitialized(at, source)), *_ask_evaluate(run)]
@@ -80,6 +81,7 @@ def _ask_evaluate(run: Run) -> list[Command]:
 
 def evaluated(run: Run, event: Evaluated, at: float) -> list[Command]:
     s = run.state
+    s.remember(event.facts)
     commands: list[Command] = []
     if event.loss is not None:
         commands.append(Publish(events.CentrallyEvaluated(at, s.round, event.loss, event.metrics)))
@@ -92,6 +94,7 @@ def evaluated(run: Run, event: Evaluated, at: float) -> list[Command]:
 
 def summarized(run: Run, event: Summarized, at: float) -> list[Command]:
     s, pace = run.state, run.rules.pace
+    s.remember(event.facts)
     central = {name: value for name, value in s.measured.items() if value is not None}
     s.measured = {**find_watched(pace, event.loss, event.metrics), **central}
     notes = (event.note, s.standing.name_unseen(pace, s.measured, event.loss, event.metrics))

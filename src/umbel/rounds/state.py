@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from msgspec import UNSET, UnsetType
+
 from umbel.pace import Pace
 from umbel.population import Population
 from umbel.rounds import events
 from umbel.rounds.exchanges import FIRST_PARAMETERS, ROUND, Contribution, Exchange, check_round
-from umbel.rounds.messages import Closed, Failure, Reply, Task
+from umbel.rounds.messages import Closed, Facts, Failure, Reply, Task
 from umbel.rounds.stopping import Standing
 
 __all__ = ["Before", "Phase", "Question", "Rules", "Run", "State"]
@@ -60,6 +62,7 @@ class Before:
     completed: int
     standing: Standing
     norms: tuple[float, ...]
+    facts: Facts = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -95,6 +98,7 @@ class State:
     everybody: bool = False  # whether all clients that there ever are have come
     before: Before | None = None  # the newest version
     losses: int = 0  # so often has something been lost
+    facts: Facts = field(default_factory=dict)  # what the strategy remembers in numbers, where it has changed
 
     def enter(self, phase: Phase, question: Question | None = None) -> None:
         self.phase, self.question = phase, question
@@ -155,7 +159,14 @@ class State:
     @property
     def here(self) -> Before | None:
         """What is true now, for when the run goes back to the newest version; None without one."""
-        return None if self.version is None else Before(self.version, self.completed, self.standing, tuple(self.norms))
+        if self.version is None:
+            return None
+        return Before(self.version, self.completed, self.standing, tuple(self.norms), self.facts)
+
+    def remember(self, facts: Facts | UnsetType) -> None:
+        """Has these facts from now on, where an answer says so."""
+        if facts is not UNSET:
+            self.facts = facts
 
     @property
     def spare(self) -> frozenset[int]:

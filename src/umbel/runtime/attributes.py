@@ -19,7 +19,8 @@ __all__ = ["Attributes"]
 _DEEP = 2
 _ITEMS = 100
 _BYTES = 1 << 20  # of an array
-_OURS = {"initial_parameters", "_alone"}  # set by Umbel, or by programs that give their parameters once
+# Set by Umbel, or by programs that give their parameters once.
+_OURS = {"initial_parameters", "_alone", "facts", "_first_facts"}
 
 
 class Attributes:

@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from umbel.accidents import ends_the_run, is_an_end
 from umbel.distance import distance
@@ -62,8 +63,9 @@ from umbel.runtime.void import why_void
 from umbel.secret import Secret
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.blame import blame
-from umbel.strategies.classic import check_model, received
+from umbel.strategies.classic import check_model, held_by, received
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients
+from umbel.strategies.facts import Facts
 from umbel.strategies.kinds import widened
 from umbel.strategies.returned import checked_parameters
 from umbel.transforms import Totals
@@ -103,6 +105,7 @@ class Owner:
         self._chooser = Chooser(strategy, manager, model, seed=seed, proxy=proxy, population=population)
         self._summed = summed
         self._receives = received(strategy)
+        self._facts = Facts(held_by(strategy))
         self._remedy = remedy
         self._history = History() if history is None else history
         self._room = room
@@ -115,8 +118,9 @@ class Owner:
         self.busy = True
         try:
             seed_generators(self._seed, "server", type(question).__name__, getattr(question, "round", 0))
+            self._lend_facts(question)
             with listening() as heard:
-                answered = self._ask(question)
+                answered = self._remembered(question, self._ask(question))
             return self._notes.noted(answered, heard)
         except StoreError:
             raise
@@ -126,6 +130,18 @@ class Owner:
             raise
         finally:
             self.busy = False
+
+    def _lend_facts(self, question: Question) -> None:
+        """Has the strategy remember what the run knows, and nothing that a method which has raised has changed since."""
+        if self._facts:
+            self._facts.lend(_known(question), writable=not isinstance(question, (Initialize, Choose)))
+
+    def _remembered(self, question: Question, answered: Input) -> Input:
+        """The answer with the facts that the strategy's method has changed."""
+        if not self._facts or not isinstance(answered, (Stepped, Evaluated, Summarized)):
+            return answered
+        changed = self._facts.changed(_asked(question).partition("(")[0], _known(question))
+        return answered if changed is None else replace(answered, facts=changed)
 
     def _ask(self, question: Question) -> Input:
         match question:
@@ -155,6 +171,7 @@ class Owner:
         except BaseException as error:
             if ends_the_run(error):
                 raise
+            self._lend_facts(question)
             sent = [(task.client, reply.num_examples, reply.metrics) for task, reply in question.results]
             remark(blame("aggregate_evaluate()", error, sent))
             return None, {}
@@ -200,6 +217,7 @@ class Owner:
         try:
             return self._combine(question, question.version)
         except NotFinite as error:
+            self._lend_facts(question)
             void = why_void(error, type(self._strategy).__name__, self._norms(question))
             self._model.spend(*_used(question))
             self._model.forget(question.round)
@@ -212,6 +230,7 @@ class Owner:
             answers = answers_of(question.closed, self._chooser.client, self._model.contents)
             returned = self._strategy.aggregate_exchanges(question.round, results, failures, answers)
         except TooFewUpdates as error:
+            self._lend_facts(question)
             self._model.spend(*_used(question))
             return Stepped(version, {}, f"{error}; the model stays as it is")
         try:
@@ -323,6 +342,11 @@ def _asked(question: Question) -> str:
             return f"evaluate() after round {number}"
         case Summarize(round=number):
             return f"aggregate_evaluate() of round {number}"
+
+
+def _known(question: Question) -> Mapping[str, bool | int | float]:
+    """What the strategy remembers in numbers when it is asked this."""
+    return {} if isinstance(question, Initialize) or question.facts is UNSET else question.facts
 
 
 def _loss_and_metrics(method: str, returned: object) -> tuple[object, dict[str, object]]:

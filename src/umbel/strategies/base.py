@@ -27,9 +27,10 @@ from umbel.statistics import Averaged
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.transforms import Chain, Transform
 
-__all__ = ["Answers", "FailedResult", "Parts", "Receives", "Strategy", "round_of"]
+__all__ = ["Answers", "FailedResult", "Number", "Parts", "Receives", "Strategy", "round_of"]
 
 Receives = Literal["sum", "updates", "anything"]
+Number = bool | int | float
 FailedResult = tuple[ClientProxy, FitRes] | tuple[ClientProxy, EvaluateRes] | BaseException
 # By name, what the exchanges of a round were answered that have closed, in task order.
 Answers = Mapping[str, Sequence[tuple[ClientProxy, FitRes | EvaluateRes | GetPropertiesRes]]]
@@ -55,8 +56,11 @@ class Parts:
 class Strategy(metaclass=Spelled):
     """The classic interface: six questions that a run asks its owner.
 
-    An answer is journaled. A run that is resumed does not ask again, so keep what must survive in the parameters or the
-    metrics, not in attributes.
+    An answer is journaled. A run that is resumed does not ask again, and attributes are lost with its server. What a
+    strategy has to remember is in its `facts`: plain numbers by name, which its class declares with their first values, or
+    `self.facts = {...}` in its `__init__`. What `aggregate_fit`, `evaluate` and `aggregate_evaluate` change there is kept
+    with what they answer, goes back where the run goes back to an older version, and is there again after a resume. A method
+    that raises changes none. Arrays are remembered by an optimizer, as slots.
 
     `receives` says what its `aggregate_fit` needs, in the class that has the method or in one derived from it:
 
@@ -71,6 +75,7 @@ class Strategy(metaclass=Spelled):
 
     min_available_clients = 1
     receives: Receives | None = None
+    facts: dict[str, Number] = {}  # noqa: RUF012  # each strategy that is made has its own
 
     @property
     def pace(self) -> Pace:

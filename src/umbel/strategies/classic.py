@@ -15,7 +15,7 @@ from umbel.strategies.sound import check_sound
 from umbel.transforms import Chain, chain, identity
 from umbel.wire import Schema
 
-__all__ = ["check_model", "received", "slots_of", "summing", "transforms_of"]
+__all__ = ["check_model", "held_by", "received", "slots_of", "summing", "transforms_of"]
 
 
 def received(strategy: Strategy) -> Receives | None:
@@ -43,7 +43,7 @@ def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
     Each is needed by a rule that is no sum, and by a pace that may close a round before all have answered.
     A strategy that holds another one and says nothing is given what that one takes.
     """
-    holders = [each for each in _held(strategy) if isinstance(each, FedAvg)]
+    holders = [each for each in held_by(strategy) if isinstance(each, FedAvg)]
     if not holders or {received(strategy), received(holders[0])} & {"updates", "anything"}:
         return None
     aggregator = holders[0].parts.aggregator
@@ -51,7 +51,7 @@ def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
     return aggregator if whole_cohort and isinstance(aggregator, Aggregator) else None
 
 
-def _held(strategy: Strategy) -> list[Strategy]:
+def held_by(strategy: Strategy) -> list[Strategy]:
     """The strategy, and those that it holds, because its methods may ask theirs."""
     held = [strategy]
     for each in held:  # which grow
@@ -89,4 +89,4 @@ def check_model(strategy: Strategy, model: Schema) -> None:
 
 
 def _parts(strategy: Strategy) -> list[Parts]:
-    return [each.parts for each in _held(strategy) if isinstance(each, FedAvg)]
+    return [each.parts for each in held_by(strategy) if isinstance(each, FedAvg)]
