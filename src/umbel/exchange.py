@@ -165,7 +165,10 @@ class Parameters:
     @classmethod
     def added_up(cls, in_sum: InSum, alone: Parameters | None) -> Parameters:
         """An update that its worker has added up with others; None where it is not to be had `alone` any more."""
-        parameters = alone or cls([])
+        parameters = cls.__new__(cls) if alone is None else alone  # without __init__: 1 µs of each of ten thousand
+        if alone is None:
+            parameters._arrays = parameters._lazy = None
+            parameters.tensor_type, parameters.unfit = "numpy.ndarray", ""
         parameters._tensors, parameters._in_sum = None, in_sum
         return parameters
 

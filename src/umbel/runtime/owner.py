@@ -278,17 +278,21 @@ class Owner:
         assert question.version is not None
         place = self._place(question.version, question.round, [task.id for task, _ in question.results])
         in_sum = {task.index: reply.num_examples for task, reply in question.results if reply.partial is not None}
-        sums: dict[str, PartialSum] = {}
+        sums: dict[str, tuple[PartialSum, Place]] = {}  # what is there as a sum alone stands in one place, for all its tasks
         results = []
         for task, reply in question.results:
-            parameters = None if reply.content is None else self._model.update(task, reply.content)
+            parameters, at = None, None
+            if reply.content is not None:
+                parameters, at = self._model.update(task, reply.content), place(task)
             if reply.partial is not None:
-                total = sums.get(reply.partial) or sums.setdefault(reply.partial, self._sum(reply.partial))
-                parameters = Parameters.added_up(InSum(total, in_sum, task.index), parameters)
+                if reply.partial not in sums:
+                    sums[reply.partial] = self._sum(reply.partial), at or place(task)
+                total, first = sums[reply.partial]
+                parameters, at = Parameters.added_up(InSum(total, in_sum, task.index), parameters), at or first
             assert parameters is not None
             if reply.unfit is not UNSET:
                 parameters.unfit = reply.unfit
-            fitted = FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), place(task))
+            fitted = FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), at)
             results.append((self._chooser.client(task.client), fitted))
         return results
 

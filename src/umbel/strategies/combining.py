@@ -182,15 +182,16 @@ def left_out(results: Results, failures: list[FailedResult]) -> tuple[Results, l
 
 def _sum_of(results: Results, weights: Sequence[float], parts: Parts) -> PartialSum | None:
     """The sum that workers have made of exactly these results; None where there is none, or the parts want another one."""
-    found = [res.parameters.in_sum for _, res in results]
-    first = found[0]
-    if first is None or any(each is None or each.total is not first.total for each in found):
+    first = results[0][1].parameters.in_sum
+    if first is None or (results[0][1].parameters.is_alone and first.total.aggregator != parts.aggregator):
         return None
-    inside = [(each.task, weight) for each, weight in zip(found, weights, strict=True) if each is not None]
-    other = results[0][1].parameters.is_alone and first.total.aggregator != parts.aggregator
-    if other or inside != list(first.weights.items()):
-        return None
-    return first.total
+    inside = []
+    for (_, res), weight in zip(results, weights, strict=True):
+        found = res.parameters.in_sum
+        if found is None or found.total is not first.total:
+            return None
+        inside.append((found.task, weight))
+    return first.total if inside == list(first.weights.items()) else None
 
 
 def started_from(results: Results, alone: Alone) -> NDArrays | None:

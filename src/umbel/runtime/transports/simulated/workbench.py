@@ -136,13 +136,11 @@ class Workbench:
                 sound = piece.door.max_norm is None and _surely_finite(blocks)
             elif model is not None and piece.door.max_norm is None and (base := self._base(piece, model, total)) is not None:
                 norm, sound = _norm(blocks, base)
-        if norm is not UNSET:
-            reply = replace(reply, norm=norm)
         if not (sound and alike):
             reply = _checked(piece.door, reply, schema, answer.arrays, model)
         if total is not None and blocks is not None and reply.unfit is UNSET:
             total.add(blocks, answer.num_examples, alike=alike)
-            reply = replace(reply, partial=piece.partial)
+            reply = replace(reply, partial=piece.partial, norm=norm if reply.norm is UNSET else reply.norm)
         if asked.into is not None:
             self._keep(asked.into, schema, answer.arrays)
         return reply
