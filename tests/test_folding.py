@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import ml_dtypes
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from umbel.combine import Contribution, combine, in_memory, stepped_schema
 from umbel.folding import PartialSum, plan
 from umbel.optimizers import sgd
 from umbel.params import Params, schema_of
+from umbel.wire import encode_header
 
 DTYPES = ["float32", "float64", "float16", ml_dtypes.bfloat16, "int64", "int32", "uint8", "bool"]
 
@@ -47,8 +46,9 @@ def in_pieces(model, updates, weights, optimizer):
         part = PartialSum(mean(), cut)
         for update, weight in zip(updates[begin : begin + chunk], weights[begin : begin + chunk], strict=True):
             part.add(part.blocks_of(update), weight)
-        state = pickle.loads(pickle.dumps(part.state(), 5))  # as it comes from a worker
-        total.merge(PartialSum.restored(mean(), cut, state))
+        schema, data = part.stream()
+        content = bytearray(encode_header(schema) + b"".join(data))  # as it comes from a worker
+        total.merge(PartialSum.read(mean(), cut, Params.from_bytes(content)))
     return total.schema(), b"".join(bytes(block) for block in total.blocks(in_memory(base), optimizer))
 
 

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from umbel.aggregators import Aggregator
+from umbel.aggregators.accumulators import pack, unpack
 from umbel.combine import Source, finished, is_wider, stepped_schema, wider_kind
+from umbel.errors import WireError
 from umbel.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
-from umbel.params import DType, NDArray, NDArrays
+from umbel.params import DType, NDArray, NDArrays, Params
 from umbel.stepping import Memory, Stepping, forgetful
 from umbel.transforms import Finish
 from umbel.wire import Schema, dtype_of, tag_of
@@ -122,15 +124,29 @@ class PartialSum:
         """About the size of the accumulators."""
         return 8 * sum(block.size for block in self._plan.blocks)
 
-    def state(self) -> object:
-        """What `restored` needs besides the aggregator and the plan."""
-        return self.updates, self._accs, self._floats, self._wider, self.rounds
+    def stream(self) -> tuple[Schema, Iterator[memoryview]]:
+        """The sum as a content: its schema, and its data bytes in layout order, of which nothing is copied.
+
+        Raises `TypeError` or `WireError` where the aggregator does not say how its accumulator travels.
+        """
+        written = [self.aggregator.wire.write(acc) for acc in (*self._accs, *self._floats)]
+        return pack(written, {"updates": self.updates, "wider": sorted(self._wider), "rounds": self.rounds})
 
     @classmethod
-    def restored(cls, aggregator: Aggregator, plan: Plan, state: object) -> PartialSum:
-        """The sum whose `state` this is, in another process."""
+    def read(cls, aggregator: Aggregator, plan: Plan, content: Params) -> PartialSum:
+        """The sum that `stream` wrote, elsewhere: a view of `content`, which is written to where sums are merged into it.
+
+        Raises `WireError` for anything else.
+        """
         total = cls(aggregator, plan)
-        total.updates, total._accs, total._floats, total._wider, total.rounds = state  # type: ignore[misc]  # as `state` made it
+        written, about = unpack(content)
+        kinds = [block.dtype for block in plan.blocks] + [_FLOAT64 for _ in plan.integers] if written else []
+        try:
+            read = [aggregator.wire.read(kind, *each) for kind, each in zip(kinds, written, strict=True)]
+            total.updates, total._wider, total.rounds = about["updates"], {*about["wider"]}, about["rounds"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise WireError(f"this is no sum of updates to the model: {type(error).__name__}: {error}") from None
+        total._accs, total._floats = read[: len(plan.blocks)], read[len(plan.blocks) :]
         return total
 
     def blocks_of(self, arrays: NDArrays) -> list[NDArray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import traceback
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from members import Member, client_fn, fedavg, initial, wait_for_two
 
 import umbel as fl
+from umbel.aggregators import mean
+from umbel.aggregators.accumulators import PLAIN
 from umbel.common import ndarrays_to_parameters
 from umbel.rng import key
 from umbel.runtime.seeding import kept_generators, seed_generators
@@ -61,6 +64,20 @@ def test_every_backend_gives_the_same_history(inline, backend, cls):
 
 def test_a_sum_by_workers_and_single_updates_give_the_same_model(inline):
     assert inline[FedAvg].metrics_centralized == inline[Looking].metrics_centralized
+
+
+class Unwritten(FedAvg):
+    """Adds up what cannot be written as a content."""
+
+    @property
+    def parts(self):
+        return replace(super().parts, aggregator=mean()._replace(wire=PLAIN))
+
+
+def test_updates_travel_by_themselves_where_their_sum_cannot(inline):
+    assert not Unwritten().parts.aggregator.travels
+    assert simulate(Unwritten, backend="processes", workers=2) == inline[FedAvg]
+    assert simulate(Unwritten) == inline[FedAvg]
 
 
 @pytest.mark.parametrize("cls", [FedAvg, Looking])

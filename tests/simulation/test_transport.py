@@ -22,7 +22,7 @@ from umbel.runtime.transports.simulated.pieces import Done, Lost
 from umbel.runtime.transports.simulated.shared import SharedContents, anonymous_file, load_shared, write_all
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
-from umbel.runtime.transports.simulated.worker import dump
+from umbel.runtime.transports.simulated.worker_process import dump
 
 SCHEMA = schema_of([np.zeros(3, "float32")])
 DOOR = Door(Kind.FIT, SCHEMA, 10**9, 2**40)

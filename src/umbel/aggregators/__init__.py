@@ -4,6 +4,7 @@ An `Aggregator` adds them up one after another, and partial results merge: the w
 `Rule` needs all of them at once: the robust rules.
 """
 
+from umbel.aggregators.accumulators import Wire
 from umbel.aggregators.base import Aggregator, chunk_size, fold
 from umbel.aggregators.fair import fair
 from umbel.aggregators.mean import mean
@@ -24,6 +25,7 @@ __all__ = [
     "Aggregator",
     "Cohort",
     "Rule",
+    "Wire",
     "bucketed",
     "bulyan",
     "centered_clipping",

@@ -13,11 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from umbel.aggregators.accumulators import PLAIN, Wire
 from umbel.params import DType, NDArray
 
 __all__ = ["Aggregator", "chunk_size", "fold"]
 
 MAX_CHUNKS = 64
+_FLOAT32 = np.dtype(np.float32)
 
 
 class Aggregator(NamedTuple):
@@ -28,6 +32,8 @@ class Aggregator(NamedTuple):
     - `merge(acc, other)` → adds the partial result `other`, of later tasks, into `acc` and returns it
     - `finish(acc, dtype)` → the combined block, shape `(n,)`, of `dtype`: the model's, or float64 for integers that every
       update answered with floats
+    - `wire` → how a partial result travels from who folds to who merges; without one it is an array or a number, or a tuple
+      or dict of them
 
     The accumulator is the aggregator's own; nobody else looks inside.
     """
@@ -36,6 +42,16 @@ class Aggregator(NamedTuple):
     add: Callable[[Any, NDArray, float], Any]
     merge: Callable[[Any, Any], Any]
     finish: Callable[[Any, DType], NDArray]
+    wire: Wire = PLAIN
+
+    @property
+    def travels(self) -> bool:
+        """Whether `wire` can write what this aggregator adds up; tried with one number."""
+        try:
+            self.wire.write(self.add(self.init(_FLOAT32), np.ones(1, _FLOAT32), 1.0))
+        except TypeError:
+            return False
+        return True
 
 
 def chunk_size(cohort: int) -> int:

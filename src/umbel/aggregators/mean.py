@@ -7,10 +7,13 @@ rounding and divided half to even; booleans are decided by weighted majority, a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from umbel.aggregators.accumulators import Wire, Written
 from umbel.aggregators.base import Aggregator
 from umbel.aggregators.compiled import gate, suits
 from umbel.params import DType, NDArray
@@ -39,7 +42,7 @@ def mean() -> Aggregator:
     >>> fold(mean(), np.dtype("int64"), blocks, chunk=1).tolist()   # 1.5 and 3.5: half to even
     [2, 4]
     """
-    return Aggregator(init=_Sum, add=_add, merge=_merge, finish=_finish)
+    return Aggregator(init=_Sum, add=_add, merge=_merge, finish=_finish, wire=Wire(_write, _read))
 
 
 def _add(acc: _Sum, block: NDArray, weight: float) -> _Sum:
@@ -101,6 +104,22 @@ def _finish(acc: _Sum, dtype: DType) -> NDArray:
     quotient, rest = values // whole, values % whole
     up = (2 * rest > whole) | ((2 * rest == whole) & (quotient % 2 == 1))
     return np.asarray(quotient + up.astype(quotient.dtype)).astype(dtype)
+
+
+def _write(acc: _Sum) -> Written:
+    rest: dict[str, Any] = {"weight": acc.weight, "bound": acc.bound}
+    if acc.values is None:
+        return {}, rest
+    if acc.values.dtype == object:  # beyond int64: rare, and JSON has integers of any size
+        return {}, rest | {"values": acc.values.tolist()}
+    return {"values": acc.values}, rest
+
+
+def _read(dtype: DType, arrays: Mapping[str, NDArray], rest: Mapping[str, Any]) -> _Sum:
+    values = arrays.get("values")
+    if values is None and "values" in rest:
+        values = np.array(rest["values"], dtype=object)
+    return _Sum(dtype, values, rest["weight"], rest["bound"])
 
 
 def rounded(values: NDArray, dtype: DType) -> NDArray:

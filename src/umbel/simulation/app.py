@@ -148,6 +148,7 @@ def start_simulation(
     cpus, gpus = client_needs(client_resources)
     prepare()
     aggregator = summing(chosen, pace) if durations is None else None
+    aggregator = aggregator if aggregator is not None and aggregator.travels else None
     makers = transforms_of(chosen).makers
     paces = [pace, *(exchange.pace for exchange in round_of(chosen) if exchange.pace is not None)]
     singly = any(map(_closes_early, paces)) or durations is not None

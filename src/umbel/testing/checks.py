@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from umbel.aggregators import Aggregator, Rule, fold
+from umbel.aggregators.accumulators import pack, unpack
 from umbel.combine import Contribution, combine, in_memory
-from umbel.errors import NotFinite
+from umbel.errors import NotFinite, WireError
 from umbel.exchange import Config, Metrics
 from umbel.optimizers import sgd
 from umbel.params import NDArray, NDArrays, Params
@@ -37,8 +38,8 @@ def check_aggregator(aggregator: Aggregator | Rule, *, updates: int = 15, seed: 
     Of both kinds: what nobody has changed stays; equal updates come back (a rule with a plan may stop on the way to them);
     the same again gives the same bits; dtypes stay. Of an `Aggregator`: merging partial results equals adding, grouping
     and order change nothing beyond rounding, an update of weight 3 is three of weight 1, only the ratio of weights counts,
-    and what it is given is not changed. Of a `Rule`: without a plan no coordinate depends on others, and too few updates
-    are refused.
+    what it is given is not changed, and a partial result that has travelled is the same. Of a `Rule`: without a plan
+    no coordinate depends on others, and too few updates are refused.
 
     >>> from umbel.aggregators import krum, mean
     >>> check_aggregator(mean())
@@ -77,9 +78,25 @@ def _check_sum(aggregator: Aggregator, blocks: Sequence[NDArray], weights: Seque
     _check(_near(*counted), "an update of weight 3 gave another result than three such updates of weight 1")
     equal = [blocks[0]] * len(blocks)
     _check(_near(folded(everyone, 3, values=equal), blocks[0]), "equal updates did not come back")
+    _check(_same_bits([whole], [_travelled(aggregator, blocks, weights)]), "a partial result that travelled is another")
     for dtype in ("float16", "float32", "float64", "int32"):
         result = folded(everyone, 3, dtype=dtype)
         _check(result.dtype == np.dtype(dtype), f"updates of {dtype} became {result.dtype}")
+
+
+def _travelled(aggregator: Aggregator, blocks: Sequence[NDArray], weights: Sequence[float]) -> NDArray:
+    """All updates, folded by one who hands on after each what there is, as a content."""
+    dtype = np.dtype("float64")
+    acc = aggregator.init(dtype)
+    for block, weight in zip(blocks, weights, strict=True):
+        acc = aggregator.add(acc, block.copy(), weight)
+        try:
+            schema, data = pack([aggregator.wire.write(acc)], {})
+        except (TypeError, WireError) as error:
+            raise AssertionError(f"a partial result cannot travel: {error}") from None
+        content = Params(schema, np.frombuffer(bytearray(b"".join(data)), np.uint8))
+        acc = aggregator.wire.read(dtype, *unpack(content)[0][0])
+    return aggregator.finish(acc, dtype)
 
 
 def _check_rule(rule: Rule, blocks: Sequence[NDArray], weights: Sequence[float]) -> None:

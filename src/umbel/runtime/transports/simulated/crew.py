@@ -18,11 +18,13 @@ from msgspec import Struct
 
 from umbel.aggregators import Aggregator
 from umbel.errors import SimulationError
-from umbel.folding import PartialSum, plan
+from umbel.folding import PartialSum, Plan, plan
+from umbel.params import Params
 from umbel.rounds.messages import Reply
 from umbel.runtime.log import logger
 from umbel.runtime.transports.simulated.pieces import Done, Lost, Piece
 from umbel.runtime.transports.simulated.shared import SharedContents
+from umbel.wire import know
 
 __all__ = ["Began", "Died", "Finished", "Hand", "RemoteCrew", "Said", "Tried", "Woken", "Yard"]
 
@@ -74,11 +76,11 @@ class Tried(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True):
-    """A hand has done a piece. Updates that travel by themselves are in the contents; `total` is the state of the sum."""
+    """A hand has done a piece. Updates that travel by themselves are in the contents; `total` is the sum as a content."""
 
     hand: Hand
     done: Done
-    total: object | None
+    total: memoryview | None
 
 
 class Died(Struct, frozen=True):
@@ -138,6 +140,7 @@ class RemoteCrew:
         self._yard = yard
         self._contents = contents
         self._aggregator = aggregator
+        self._plan: Plan | None = None
         self._ahead = ahead
         self._backlog: deque[Piece] = deque()  # pieces for the next hand that is ready for one
         self._outcomes: deque[Done | Lost] = deque()
@@ -228,7 +231,7 @@ class RemoteCrew:
                 place.hand.kill(f"{place.hand.name} was ended: it took too long")
         return goes_on
 
-    def _take(self, place: _Place, done: Done, total: object | None) -> None:
+    def _take(self, place: _Place, done: Done, total: memoryview | None) -> None:
         """A hand works in order, but a long answer may be overtaken by a short one."""
         (piece,) = (piece for piece in place.pieces if piece.number == done.number)
         place.pieces = deque(other for other in place.pieces if other is not piece)
@@ -242,10 +245,18 @@ class RemoteCrew:
                     self._contents.remove(answer.content)
             return
         if total is not None:
-            assert self._aggregator is not None
-            assert piece.door.schema is not None
-            done.total = PartialSum.restored(self._aggregator, plan(piece.door.schema), total)
+            done.total = self._sum_in(total, piece)
         self._outcomes.append(done)
+
+    def _sum_in(self, total: memoryview, piece: Piece) -> PartialSum:
+        schema = piece.door.schema
+        assert self._aggregator is not None
+        assert schema is not None
+        if self._plan is None or self._plan.model != schema:
+            self._plan = plan(schema)
+        content = Params.from_bytes(total)
+        know(content.schema)
+        return PartialSum.read(self._aggregator, self._plan, content)
 
     # ---- what hands are given
 

@@ -19,12 +19,12 @@ from umbel.runtime.transports.simulated.complaints import Broken, sendable, unus
 from umbel.runtime.transports.simulated.crew import GRACE, Began, Died, Finished, Said, Tried, Woken
 from umbel.runtime.transports.simulated.importable import by_value
 from umbel.runtime.transports.simulated.pieces import Piece, Work
-from umbel.runtime.transports.simulated.shared import SharedContents, anonymous_file, load_shared
-from umbel.runtime.transports.simulated.worker import NOWHERE, Begin, Order, Ready, Result, Trial, dump
+from umbel.runtime.transports.simulated.shared import SharedContents, anonymous_file, map_file
+from umbel.runtime.transports.simulated.worker_process import NOWHERE, Answer, Begin, Order, Ready, Trial, dump
 
 __all__ = ["ProcessYard"]
 
-_BOOT = "import sys; sys.path[:] = {path!r}; from umbel.runtime.transports.simulated.worker import main; main({fd})"
+_BOOT = "import sys; sys.path[:] = {path!r}; from umbel.runtime.transports.simulated.worker_process import main; main({fd})"
 
 
 class _Process:
@@ -167,8 +167,8 @@ class ProcessYard:
                         "a worker process",
                         importable="Workers have this process's sys.path; put the module there",
                     )
-                case Result(done, updates, summed):
-                    total = load_shared(files[-1]) if summed else None
+                case Answer(done, updates, summed):
+                    total = map_file(files[-1], writable=True) if summed else None
                     if summed:
                         os.close(files.pop())
                     for name, file in zip(updates, files, strict=True):

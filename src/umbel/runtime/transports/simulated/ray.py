@@ -25,12 +25,12 @@ from msgspec import Struct
 from umbel.errors import SimulationError
 from umbel.params import NDArray
 from umbel.runtime.log import logger
-from umbel.runtime.transports.simulated.actor import Result, Worker
 from umbel.runtime.transports.simulated.complaints import Broken, sendable, unusable
 from umbel.runtime.transports.simulated.crew import Began, Died, Finished, Said, Tried, Woken
 from umbel.runtime.transports.simulated.importable import by_value, dump_code
 from umbel.runtime.transports.simulated.pieces import Piece, Work
 from umbel.runtime.transports.simulated.shared import SharedContents, map_file
+from umbel.runtime.transports.simulated.worker import Actor, Result
 
 try:
     import ray
@@ -78,7 +78,7 @@ class _Actor:
         if piece.content is not None and piece.content != self.content:
             content, self.content = self._yard.put_model(piece.content), piece.content
         if piece.careful:
-            self.call(self.handle.open.remote(piece, content), lambda _: self._step(piece, 0))
+            self.call(self.handle.begin_piece.remote(piece, content), lambda _: self._step(piece, 0))
         else:
             self.call(self.handle.do.remote(piece, content), self._finished)
 
@@ -113,9 +113,10 @@ class _Actor:
             self.call(self.handle.do_task.remote(position), lambda _: self._step(piece, position + 1))
         return []
 
-    def _finished(self, result: Result) -> list[Said]:
+    def _finished(self, result: Result[NDArray]) -> list[Said]:
         self._yard.adopt(result.updates)
-        return [Finished(self, result.done, None if result.total is None else result.total.load())]
+        # a copy: what comes out of the object store cannot be written to
+        return [Finished(self, result.done, None if result.total is None else memoryview(bytearray(result.total.data)))]
 
 
 class _Heard(Struct, frozen=True):
@@ -163,7 +164,7 @@ class RayYard:
                 logger.info("The Ray cluster has room for %d of workers=%d", found, workers)
             self._work = _put(np.frombuffer(pickled, np.uint8))
             self._needs = f"num_cpus={cpus:g}, num_gpus={gpus:g}"
-            self._kind = ray.remote(Worker).options(
+            self._kind = ray.remote(Actor).options(
                 num_cpus=cpus,
                 num_gpus=_as_ray_counts(gpus),
                 max_restarts=0,  # without a runtime_env: Ray has processes without one in store, others take seconds
