@@ -67,7 +67,7 @@ def floats(arrays):
 
 
 @pytest.mark.parametrize("link", CODECS.values(), ids=CODECS)
-@pytest.mark.parametrize("kind", ["float32", "float64", "float16", ml_dtypes.bfloat16])
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16", ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn])
 def test_names_shapes_and_kinds_come_back_and_integers_and_booleans_with_every_bit(link, kind):
     before = model(kind=kind)
     after = trained(before)

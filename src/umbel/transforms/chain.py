@@ -119,7 +119,7 @@ def _number(link: Transform, name: str, value: object) -> float:
     raise ValueError(f"advance() of {link.name} made the fact {name}={value!r}; facts are finite numbers")
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _layouts(links: tuple[Transform, ...], model: Schema | None) -> tuple[Layout, ...]:
     layouts = [Layout.of(model)]
     for link in links:
