@@ -284,11 +284,10 @@ def test_a_run_returns_only_when_its_observers_have_been_told_everything(monkeyp
 
 
 def test_whoever_is_told_nothing_starts_no_thread():
-    with Audience([]) as nobody:
+    with Audience([]) as nobody, Audience([print]):
         assert not nobody
-        before = threading.active_count()
-    with Audience([print]):
-        assert threading.active_count() == before
+        simulate([], rounds=1)
+        assert "umbel-observers" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_simulation_that_goes_on_tells_of_the_rounds_that_it_does_and_of_no_others(tmp_path):
