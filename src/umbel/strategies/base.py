@@ -27,8 +27,10 @@ from umbel.statistics import Averaged
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.transforms import Chain, Transform
 
-__all__ = ["Answers", "FailedResult", "Number", "Parts", "Receives", "Strategy", "round_of"]
+__all__ = ["CLASSIC_PACE", "Answers", "FailedResult", "Number", "Parts", "Receives", "Strategy", "round_of"]
 
+# The classic rule: a round closes with the whole cohort, and one without any update counts, too.
+CLASSIC_PACE = Pace(quorum=0, retries=0)
 Receives = Literal["sum", "updates", "anything"]
 Number = bool | int | float
 FailedResult = tuple[ClientProxy, FitRes] | tuple[ClientProxy, EvaluateRes] | BaseException
@@ -79,8 +81,8 @@ class Strategy(metaclass=Spelled):
 
     @property
     def pace(self) -> Pace:
-        """When a round closes. The classic rule: with the whole cohort; a round without any update counts too."""
-        return Pace(quorum=0, retries=0)
+        """When a round closes."""
+        return CLASSIC_PACE
 
     @abstractmethod
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:

@@ -162,6 +162,8 @@ def _finish(parts: Parts, results: Results, number: int) -> Finish | None:
         return None
     totals = Totals(number, len(results), sum(res.num_examples for _, res in results), place.secret)
     return chain(parts.transform).finish(totals, place.facts)
+
+
 def left_out(results: Results, failures: list[FailedResult]) -> tuple[Results, list[FailedResult]]:
     """The results without those of which it is known that they cannot be combined, and the failures with them."""
     unfit = [(client.cid, res.parameters.unfit) for client, res in results if res.parameters.unfit]

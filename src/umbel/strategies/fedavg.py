@@ -28,7 +28,7 @@ from umbel.params import NDArrays
 from umbel.population import Clients
 from umbel.selectors import Selector, uniform
 from umbel.strategies.averages import average_metrics
-from umbel.strategies.base import FailedResult, Parts, Receives, Strategy
+from umbel.strategies.base import CLASSIC_PACE, FailedResult, Parts, Receives, Strategy
 from umbel.strategies.blame import by_function
 from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
 from umbel.strategies.combining import Alone, Results, combined, left_out
@@ -165,12 +165,14 @@ class FedAvg(Strategy):
             transform=chain(self._transform),
             aggregator=mean(),
             optimizer=sgd(),
-            pace=self._pace or Pace(quorum=0, retries=0),
+            pace=self._pace or CLASSIC_PACE,
         )
 
     @property
     def pace(self) -> Pace:
         pace = self.parts.pace
+        if self._until is None and self.keep_best is None and self.max_update_norm is None:
+            return pace
         return replace(
             pace,
             until=self._until or pace.until,
@@ -269,10 +271,11 @@ class FedAvg(Strategy):
         results, failures = left_out(results, failures)
         if not results or (failures and not self.accept_failures):
             return None, {}
-        made, weights = None, self._weights(server_round, results)
-        if isinstance(self.parts.aggregator, Rule) or any(weight > 0 for weight in weights):
+        weights = self._weights(server_round, results)
+        made, parts = None, self.parts
+        if isinstance(parts.aggregator, Rule) or any(weight > 0 for weight in weights):
             made = combined(
-                self.parts,
+                parts,
                 results,
                 number=server_round,
                 weights=weights,
