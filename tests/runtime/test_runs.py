@@ -99,6 +99,16 @@ def test_a_finished_run_does_not_go_on(folder, script):
     again.close()
 
 
+def test_a_secret_that_a_server_has_left_when_it_died_at_the_very_end_goes_with_the_next_start(folder, script):
+    settings = mine() | {"secret": "SHAKE-256"}
+    opened = open_run(folder, settings, fresh=False)
+    opened.store.finish("finished")
+    opened.close()
+    assert (opened.folder / "secret").exists()
+    open_run(folder, settings, fresh=False).close()
+    assert not (opened.folder / "secret").exists()
+
+
 def test_a_run_may_become_longer(folder, script):
     name = started(folder, num_rounds=3)
     again = open_run(folder, mine(num_rounds=10), fresh=False)

@@ -171,7 +171,11 @@ def _continued(
     """The unfinished run that this start goes on with, if there is one; `fresh` gives it up instead."""
     others = []
     for row in database.runs():
-        if row.status != "running" or row.run == os.environ.get(RESUME):
+        if row.status != "running":
+            if SECRET in row.fingerprint:  # its server has died when nothing else was left to do
+                (folder / row.run / FILE).unlink(missing_ok=True)
+            continue
+        if row.run == os.environ.get(RESUME):
             continue
         if row.fingerprint.get("script") != mine["script"]:
             _say_moved(row)
