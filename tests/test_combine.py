@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from umbel.aggregators import chunk_size, mean
-from umbel.combine import BLOCK, Contribution, _runs, combine, in_memory, stepped_schema
+from umbel.blocks import find_stretches
+from umbel.combine import BLOCK, Contribution, combine, in_memory, stepped_schema
 from umbel.optimizers import Optimizer, sgd
 from umbel.params import Params
 from umbel.server.strategy.aggregate import aggregate, weighted_loss_avg
@@ -101,14 +102,14 @@ def test_the_schema_stays_the_model_s_without_updates():
 def test_neighbours_of_one_dtype_are_read_as_one():
     arrays = [np.zeros(4, "float32"), np.zeros(2, "float64"), np.zeros((2, 3), "float32"), np.zeros(0, "float32")]
     model = Params.of(arrays)
-    runs = list(_runs(model.schema, model.schema, contributions([model, Params.of(arrays)])))
+    runs = list(find_stretches(model.schema, model.schema, [model.schema, Params.of(arrays).schema]))
     assert [(run.dtype, run.size) for run in runs] == [("F64", 2), ("F32", 10)]
 
 
 def test_neighbours_that_one_reply_keeps_apart_are_read_apart():
     model = Params.of([np.zeros(4, "float32"), np.zeros(6, "float32")])
     other = Params.of([np.zeros(4, "float32"), np.zeros(6, "float64")])
-    runs = list(_runs(model.schema, None, contributions([model, other])))
+    runs = list(find_stretches(model.schema, None, [model.schema, other.schema]))
     assert [(run.dtype, run.size) for run in runs] == [("F32", 4), ("F32", 6)]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from umbel.aggregators import Aggregator
 from umbel.aggregators.accumulators import pack, unpack
-from umbel.combine import Source, finished, is_wider, stepped_schema, wider_kind
+from umbel.combine import Source, finish_block, is_wider, stepped_schema, wider_kind
 from umbel.errors import WireError
 from umbel.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
@@ -245,7 +245,7 @@ class PartialSum:
             with np.errstate(over="ignore", invalid="ignore"):
                 combined = self.aggregator.finish(self._accumulated(i), dtype)
             if finish is not None and base is not None and dtype.kind in "fV":
-                combined = finished(finish, _old(base, block, slice(0, block.size)), combined, at)
+                combined = finish_block(finish, _old(base, block, slice(0, block.size)), combined, at)
                 at += block.size
             for part, alone in _parts(block, averaged):
                 new = combined[part]

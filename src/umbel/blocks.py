@@ -1,0 +1,110 @@
+"""A version of the model as blocks of coordinates, which lie in different places of different contents.
+
+Knows schemas and sources; knows no clients, and not what is done to a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from umbel.params import DType, NDArray
+from umbel.stepping import Source
+from umbel.wire import Schema, dtype_of
+
+__all__ = ["Block", "Stretch", "cut", "find_stretches", "read_base", "read_block", "slot_dtype"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Neighbouring tensors that have one dtype and lie side by side in every content: read as one."""
+
+    dtype: str
+    size: int
+    base: tuple[int, str] | None  # first byte and dtype in the version that the clients started from
+    updates: tuple[tuple[int, str], ...]  # the same in each contribution, and in the guide
+    averaged: bool = False  # whether the optimizer leaves them alone
+
+
+class Block(NamedTuple):
+    """Part of a stretch: coordinates `start` to `start + size`; `slot` is the first byte in a slot, -1 where it has none."""
+
+    stretch: Stretch
+    start: int
+    size: int
+    slot: int
+
+    @property
+    def dtype(self) -> DType:
+        return dtype_of(self.stretch.dtype)
+
+    @property
+    def is_float(self) -> bool:
+        return self.slot >= 0
+
+
+def find_stretches(
+    schema: Schema, base: Schema | None, updates: Sequence[Schema], averaged: Collection[int] = ()
+) -> Iterator[Stretch]:
+    """The tensors of `schema` in layout order, neighbours merged wherever every content has them side by side."""
+    current: Stretch | None = None
+    for position in schema.layout:
+        spec = schema.specs[position]
+        following = Stretch(
+            spec.dtype,
+            spec.size,
+            None if base is None else (base.offsets[position], base.specs[position].dtype),
+            tuple((update.offsets[position], update.specs[position].dtype) for update in updates),
+            spec.is_float and position in averaged,
+        )
+        if current is not None and _adjacent(current, following):
+            current = replace(current, size=current.size + following.size)
+            continue
+        if current is not None and current.size:
+            yield current
+        current = following
+    if current is not None and current.size:
+        yield current
+
+
+def _adjacent(stretch: Stretch, following: Stretch) -> bool:
+    def meets(this: tuple[int, str], that: tuple[int, str]) -> bool:
+        return this[1] == that[1] and this[0] + stretch.size * dtype_of(this[1]).itemsize == that[0]
+
+    bases = [(stretch.base, following.base)] if stretch.base and following.base else []
+    pairs = [*zip(stretch.updates, following.updates, strict=True), *bases]
+    alike = (stretch.dtype, stretch.averaged) == (following.dtype, following.averaged)
+    return alike and all(meets(this, that) for this, that in pairs)
+
+
+def cut(stretches: Iterable[Stretch], size: int) -> Iterator[Block]:
+    """Blocks of `size` coordinates at most, in layout order."""
+    slot = 0
+    for stretch in stretches:
+        floating = dtype_of(stretch.dtype).kind in "fV"
+        for start in range(0, stretch.size, size):
+            block = Block(stretch, start, min(size, stretch.size - start), slot if floating else -1)
+            yield block
+            slot += block.size * slot_dtype(block).itemsize if floating else 0
+
+
+def slot_dtype(block: Block) -> DType:
+    """The dtype in which a slot keeps this block's coordinates: float64 for float64, else float32."""
+    return np.dtype(np.float64 if block.dtype == np.float64 else np.float32)
+
+
+def read_base(base: tuple[Schema, Source], block: Block) -> NDArray:
+    """The block of the version that the clients started from."""
+    assert block.stretch.base is not None
+    return read_block(base[1], *block.stretch.base, block.start, block.size, np.empty(block.size * 8, np.uint8))
+
+
+def read_block(source: Source, begin: int, tag: str, start: int, size: int, scratch: NDArray) -> NDArray:
+    """Reads coordinates `start` to `start + size` of what begins at byte `begin`, of dtype `tag`; a view of `scratch`."""
+    dtype = dtype_of(tag)
+    block = scratch[: size * dtype.itemsize]
+    source(begin + start * dtype.itemsize, block.data)
+    return block.view(dtype)
