@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec import UNSET
@@ -63,7 +64,6 @@ class GlobalModel:
         self._open: dict[int, Content] = {}
         self._spent: list[str] = []
         self._kept: frozenset[int] = frozenset()  # versions that have files
-        self._stepping: int | None = None  # the version that a step is making
 
     @staticmethod
     def name(version: int) -> str:
@@ -77,16 +77,20 @@ class GlobalModel:
         """Of everything that a version may have: its content, and a slot's each."""
         return [self.name(version), *(self.slot_name(version, slot) for slot in self._slots)]
 
-    def memory(self, version: int, following: int) -> Memory:
-        """What the step from one version to the following one remembers, and leaves until `end_step`."""
-        self._stepping = following
+    @contextmanager
+    def step(self, version: int, following: int) -> Iterator[Memory]:
+        """What the step from one version to the following one remembers, and leaves.
+
+        Afterwards no slot is written: what the step has left unread cannot be combined later.
+        """
+        under_way = True
 
         def read(slot: str) -> tuple[Schema, Source] | None:
             content = self._slot(version, slot)
             return None if content is None else (content.schema, content.source)
 
         def write(slot: str, schema: Schema) -> Sink:
-            if self._stepping != following:  # the slots of that name are those of a version that is in use, or of none
+            if not under_way:  # the slots of that name are those of a version that is in use, or of none
                 raise StrategyError(
                     f"the parameters that aggregate_fit() combined in round {following} were neither read nor returned "
                     "there, and the optimizer's memory has gone on; read them inside aggregate_fit()"
@@ -95,11 +99,10 @@ class GlobalModel:
             writer.write(encode_header(schema))
             return writer
 
-        return Memory(read, write)
-
-    def end_step(self) -> None:
-        """Slots are written no more: what the step has left unread cannot be combined later."""
-        self._stepping = None
+        try:
+            yield Memory(read, write)
+        finally:
+            under_way = False
 
     def carry(self, version: int, following: int) -> None:
         """The following version keeps the slots that the step did not write: a strategy may go round its own step."""

@@ -61,6 +61,7 @@ from umbel.runtime.spread import spread
 from umbel.runtime.stores.codec import writable
 from umbel.runtime.void import why_void
 from umbel.secret import Secret
+from umbel.stepping import Memory
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.blame import blame
 from umbel.strategies.classic import check_model, held_by, received
@@ -88,22 +89,22 @@ class Owner:
         seed: int,
         proxy: Callable[[str], ClientProxy],
         population: int | None = None,
-        summed: Callable[[str], PartialSum] | None = None,
+        take_sum: Callable[[str], PartialSum] | None = None,
         remedy: str = "",
         history: History | None = None,
         room: Room = Room(),  # noqa: B008  # a value
         secret: Callable[[], Secret] = Secret.new,
     ) -> None:
-        """`summed` gives the sum of an exchange, where workers fold updates. `population` is how many clients there can ever
-        be, where that is known. `remedy` says how a run goes on whose owner's code has raised. Metrics whose names `history`
-        does not have are kept as far as there is `room`. `secret` gives the run's, from which noise comes.
+        """`take_sum` gives the sum of an exchange, where workers fold updates. `population` is how many clients there can
+        ever be, where that is known. `remedy` says how a run goes on whose owner's code has raised. Metrics whose names
+        `history` does not have are kept as far as there is `room`. `secret` gives the run's, from which noise comes.
         """
         self._strategy = strategy
         self._manager = manager
         self._model = model
         self._seed = seed
         self._chooser = Chooser(strategy, manager, model, seed=seed, proxy=proxy, population=population)
-        self._summed = summed
+        self._take_sum = take_sum
         self._receives = received(strategy)
         self._facts = Facts(held_by(strategy))
         self._remedy = remedy
@@ -150,10 +151,7 @@ class Owner:
             case Choose():
                 return self._chooser.choose(question)
             case Step():
-                try:
-                    return self._step(question)
-                finally:
-                    self._model.end_step()
+                return self._step(question)
             case Evaluate(round=number, version=version):
                 evaluated = self._strategy.evaluate(number, self._model.parameters(version))
                 return Evaluated() if evaluated is None else Evaluated(*_loss_and_metrics("evaluate", evaluated))
@@ -215,7 +213,8 @@ class Owner:
             return Stepped(0)
         self._notes.not_finite(Kind.FIT, question.results)
         try:
-            return self._combine(question, question.version)
+            with self._model.step(question.version, question.round) as memory:
+                return self._combine(question, question.version, memory)
         except NotFinite as error:
             self._lend_facts(question)
             void = why_void(error, type(self._strategy).__name__, self._norms(question))
@@ -223,10 +222,10 @@ class Owner:
             self._model.forget(question.round)
             return Stepped(question.version, void=void)
 
-    def _combine(self, question: Step, version: int) -> Stepped:
+    def _combine(self, question: Step, version: int, memory: Memory) -> Stepped:
         """What the strategy makes of the updates. Raises `NotFinite` where the round is void."""
         try:
-            failures, results = _failed(self._not_recalled(question)), self._results(question)
+            failures, results = _failed(self._not_recalled(question)), self._results(question, memory)
             answers = answers_of(question.closed, self._chooser.client, self._model.contents)
             returned = self._strategy.aggregate_exchanges(question.round, results, failures, answers)
         except TooFewUpdates as error:
@@ -274,9 +273,9 @@ class Owner:
         reached = goal is not None and len(question.results) >= goal
         return [(task, why) for task, why in question.failures if not (reached and why.kind is FailureKind.LATE)]
 
-    def _results(self, question: Step) -> list[tuple[ClientProxy, FitRes]]:
+    def _results(self, question: Step, memory: Memory) -> list[tuple[ClientProxy, FitRes]]:
         assert question.version is not None
-        place = self._place(question.version, question.round, [task.id for task, _ in question.results])
+        place = self._place(question.version, question.round, [task.id for task, _ in question.results], memory)
         in_sum = {task.index: reply.num_examples for task, reply in question.results if reply.partial is not None}
         sums: dict[str, tuple[PartialSum, Place]] = {}  # what is there as a sum alone stands in one place, for all its tasks
         results = []
@@ -296,9 +295,9 @@ class Owner:
             results.append((self._chooser.client(task.client), fitted))
         return results
 
-    def _place(self, version: int, number: int, tasks: Sequence[str]) -> Callable[[Task], Place]:
+    def _place(self, version: int, number: int, tasks: Sequence[str], memory: Memory) -> Callable[[Task], Place]:
         """Where results of this round stand, but for what their task says."""
-        base, memory = self._model.at(version), self._model.memory(version, number)
+        base = self._model.at(version)
         schema, source, facts = base.schema, base.source, self._model.facts(version)
 
         @cache
@@ -318,8 +317,8 @@ class Owner:
         return place
 
     def _sum(self, exchange: str) -> PartialSum:
-        assert self._summed is not None
-        return self._summed(exchange)
+        assert self._take_sum is not None
+        return self._take_sum(exchange)
 
 
 _OK = Status(Code.OK, "Success")

@@ -265,7 +265,7 @@ class _Simulation:
             model,
             seed=self.seed,
             proxy=lambda name: Proxy(name, transport),
-            summed=inside.sums.take,
+            take_sum=inside.sums.take,
             population=size_of(self.clients),
             remedy=how_to_go_on(opened),
             history=history,

@@ -26,7 +26,7 @@ class Around(FedAvg):
         if issubclass(inner, cls):
             raise TypeError(f"{inner.__name__} is a {cls.__name__} already")
         names = {"__module__": inner.__module__, "__qualname__": f"{cls.__qualname__}({inner.__qualname__})"}
-        made = super().__new__(cls)
+        both: type[Self] = Spelled(cls.__name__, (cls, inner), names)  # type: ignore[assignment]  # it is a class
+        made = super().__new__(both)
         vars(made).update(vars(strategy))
-        made.__class__ = Spelled(cls.__name__, (cls, inner), names)  # type: ignore[assignment]  # it is one of both
         return made

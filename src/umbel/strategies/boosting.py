@@ -48,7 +48,7 @@ class _Boosting(FedAvg):
         made, left_out = self._combined(results)
         said = "; ".join(f"client {results[place][0].cid} sent {why}" for place, why in sorted(left_out.items()))
         if len(left_out) == len(results):
-            if not _blobs(started_from(results, self._alone)):
+            if not _blobs(started_from(results, self._standalone)):
                 raise StrategyError(said)
             return None, {"left_out": said}
         kept = [result for place, result in enumerate(results) if place not in left_out]
@@ -91,11 +91,11 @@ class FedXgbBagging(_Growing):
         if not grown:
             return None, left_out
         try:
-            boosters = [_parsed(blob) for blob in _blobs(started_from(results, self._alone))]
+            boosters = [_parsed(blob) for blob in _blobs(started_from(results, self._standalone))]
         except StrategyError as error:
             raise StrategyError(f"the present model is {error}") from None
         made = Parameters([_bagged([*boosters, *(one for several in grown.values() for one in several)])], tensor_type="")
-        self._alone.made = Params.of(made.arrays())
+        self._standalone.made = Params.of(made.arrays())
         return made, left_out
 
     def _evaluated(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:

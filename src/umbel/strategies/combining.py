@@ -28,13 +28,13 @@ from umbel.strategies.kinds import remark_rounding, rounds
 from umbel.transforms import Finish, Totals, chain
 from umbel.wire import Schema
 
-__all__ = ["Alone", "combined", "left_out", "started_from"]
+__all__ = ["Standalone", "combined", "left_out", "started_from"]
 
 Results = list[tuple[ClientProxy, FitRes]]
 
 
 @dataclass(slots=True)
-class Alone:
+class Standalone:
     """What a strategy goes on from where a program calls `aggregate_fit` by itself: the version and slots made last, from
     `start`.
     """
@@ -85,7 +85,7 @@ def combined(
     *,
     number: int,
     weights: Sequence[float],
-    alone: Alone,
+    standalone: Standalone,
     guide: NDArrays | None = None,
     shares: Sequence[float] | None = None,
     mixes: bool = False,
@@ -119,7 +119,7 @@ def combined(
         return Parameters.lazy(total.schema(), step)
     readers = [res.parameters.reader() for _, res in results]
     # Programs that call aggregate_fit by themselves have no places: then the order is the list's.
-    places = [res.place or alone.place(i, len(results), readers[0]) for i, (_, res) in enumerate(results)]
+    places = [res.place or standalone.place(i, len(results), readers[0]) for i, (_, res) in enumerate(results)]
     place = places[0]
     for (client, _), (schema, _) in zip(results, readers, strict=True):
         _same_shapes(f"client {client.cid} returned", schema, place.model)
@@ -151,7 +151,7 @@ def combined(
         ),
     )
     if results[0][1].place is None and _goes_on(parts):
-        alone.made = Params.of(made.arrays())
+        standalone.made = Params.of(made.arrays())
     return made
 
 
@@ -196,11 +196,11 @@ def _sum_of(results: Results, weights: Sequence[float], parts: Parts) -> Partial
     return first.total if inside == list(first.weights.items()) else None
 
 
-def started_from(results: Results, alone: Alone) -> NDArrays | None:
+def started_from(results: Results, standalone: Standalone) -> NDArrays | None:
     """The arrays of the version that the clients started from, in memory; None where nobody knows."""
     place = results[0][1].place
     if place is None:
-        return None if alone.version is None else [array.copy() for array in alone.version.arrays()]
+        return None if standalone.version is None else [array.copy() for array in standalone.version.arrays()]
     params = Params.empty(place.model)
     place.base(0, params.buffer.data)
     return params.arrays()

@@ -76,7 +76,7 @@ class QFedAvg(FedAvg):
 
     def _own_loss(self, server_round: int, results: Results) -> float | None:
         """The loss of the present model on the server's data, in whichever round; None where it has none."""
-        arrays = started_from(results, self._alone)
+        arrays = started_from(results, self._standalone)
         if arrays is None:
             return None
         present = Parameters.of(arrays)

@@ -31,7 +31,7 @@ from umbel.strategies.averages import average_metrics
 from umbel.strategies.base import CLASSIC_PACE, FailedResult, Parts, Receives, Strategy
 from umbel.strategies.blame import by_function
 from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
-from umbel.strategies.combining import Alone, Results, combined, left_out
+from umbel.strategies.combining import Results, Standalone, combined, left_out
 from umbel.strategies.sound import check_sound
 from umbel.transforms import Chain, Transform, chain
 from umbel.until import Until
@@ -152,7 +152,7 @@ class FedAvg(Strategy):
         self.keep_best = keep_best
         self.evaluate_every = evaluate_every
         self.max_update_norm = max_update_norm
-        self._alone = Alone(initial_parameters)
+        self._standalone = Standalone(initial_parameters)
 
     @property
     def parts(self) -> Parts:
@@ -279,7 +279,7 @@ class FedAvg(Strategy):
                 results,
                 number=server_round,
                 weights=weights,
-                alone=self._alone,
+                standalone=self._standalone,
                 guide=self._guide(server_round, results),
                 shares=self._shares(results),
                 mixes=self._mixes,

@@ -256,7 +256,7 @@ class FLTrust(_Robust):
         return fltrust()
 
     def _guide(self, server_round: int, results: Results) -> NDArrays | None:
-        arrays = started_from(results, self._alone)
+        arrays = started_from(results, self._standalone)
         if arrays is None:
             raise StrategyError("FLTrust needs the version that the clients started from: give it initial_parameters")
         trained = self.root_fit(server_round, arrays)

@@ -167,9 +167,9 @@ class ProcessYard:
                         "a worker process",
                         importable="Workers have this process's sys.path; put the module there",
                     )
-                case Answer(done, updates, summed):
-                    total = map_file(files[-1], writable=True) if summed else None
-                    if summed:
+                case Answer(done, updates, has_sum):
+                    total = map_file(files[-1], writable=True) if has_sum else None
+                    if has_sum:
                         os.close(files.pop())
                     for name, file in zip(updates, files, strict=True):
                         self._contents.keep_update(name, file)

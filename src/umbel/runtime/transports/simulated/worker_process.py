@@ -71,7 +71,7 @@ class Answer(Struct, frozen=True):
 
     done: Done
     updates: tuple[str, ...]
-    summed: bool
+    has_sum: bool
 
 
 def dump(value: object) -> int:
