@@ -364,7 +364,8 @@ def _judge(
     if row.status != "finished":
         result.wrong.append(f"the run is {row.status}")
     model = federation.folder / "umbel-runs" / run / f"model-{ROUNDS:06}.safetensors"
-    may_be = {"lock"} | ({"secret"} if result.trial.failpoint.name == "run.after-finish" else set())  # the next start removes it
+    # The next start removes the secret of a run that died at its very end.
+    may_be = {"lock"} | ({"secret"} if result.trial.failpoint.name == "run.after-finish" else set())
     left = [path.name for path in model.parent.iterdir() if path.name not in may_be and not path.name.startswith(model.stem)]
     if left:
         result.wrong.append(f"left behind: {left}")
