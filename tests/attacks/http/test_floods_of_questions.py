@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from federations import wait_for
 from measuring import MIB, Pace, no_more_than
 from test_floods import with_few_files
 from test_floods_beside_bodies import running
@@ -126,6 +127,7 @@ def test_a_client_that_came_and_went_too_often_takes_part_later(federation, stra
         client.request("POST", "/v1/leave")
     client.register()
     assert client.request("POST", "/v1/tasks/x/commit", {"crc32": 0}).verdict == "stale"  # it is there
+    wait_for(lambda: server.text.count("client m joined") >= 3, 30, "it has joined three times")
     assert server.text.count("client m joined") == 3
 
 
