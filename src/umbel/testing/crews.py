@@ -21,6 +21,7 @@ from umbel.runtime.contents import Contents, as_parameters, write_content
 from umbel.runtime.seeding import kept_generators
 from umbel.runtime.transports.simulated.pieces import Asked, Crew, Done, Lost, Piece, Work
 from umbel.runtime.transports.simulated.workbench import Workbench
+from umbel.testing.demand import demand
 from umbel.training import NumPyClient
 from umbel.wire import Schema
 
@@ -81,14 +82,14 @@ class _Check:
         self._number = 0
 
     def sums(self) -> None:
-        _check(self._crew.slots >= 1, f"slots is {self._crew.slots}; it is how many pieces can be done at once")
+        demand(self._crew.slots >= 1, f"slots is {self._crew.slots}; it is how many pieces can be done at once")
         piece = self._piece(range(6), folds=True, configs={4: {"raise": True}})
-        _check(self._crew.free(), "a crew that has nothing to do is not free")
+        demand(self._crew.free(), "a crew that has nothing to do is not free")
         self._crew.start(piece)
         done = self._done()
         self._compare(piece, done)
-        _check(sorted(done.totals) == [0, 1, 2], f"there are sums of the chunks {sorted(done.totals)}; they are 0, 1 and 2")
-        _check(isinstance(done.answers[4], Failure), "a client that raised has not failed")
+        demand(sorted(done.totals) == [0, 1, 2], f"there are sums of the chunks {sorted(done.totals)}; they are 0, 1 and 2")
+        demand(isinstance(done.answers[4], Failure), "a client that raised has not failed")
 
     def updates(self) -> None:
         piece = self._piece(range(2), folds=False)
@@ -98,7 +99,7 @@ class _Check:
         for asked in piece.tasks:
             assert asked.into is not None
             content = self._contents.open(asked.into)
-            _check(_bytes(as_parameters(content).arrays()) == kept[asked.into], "a content is not what the client returned")
+            demand(_bytes(as_parameters(content).arrays()) == kept[asked.into], "a content is not what the client returned")
             content.close()
 
     def order(self) -> None:
@@ -107,7 +108,7 @@ class _Check:
             self._crew.start(piece)
         for _ in range(len(pieces)):
             done = self._done()
-            _check(done.number in pieces, f"piece {done.number} has a second outcome, or nobody has asked for it")
+            demand(done.number in pieces, f"piece {done.number} has a second outcome, or nobody has asked for it")
             self._compare(pieces.pop(done.number), done)
 
     def drops(self) -> None:
@@ -116,16 +117,16 @@ class _Check:
         self._crew.drop(dropped.number)
         self._crew.start(wanted)
         done = self._done()
-        _check(done.number == wanted.number, "a piece that was dropped has an outcome")
+        demand(done.number == wanted.number, "a piece that was dropped has an outcome")
 
     def waits(self) -> None:
-        _check(self._crew.wait(0.01) is None, "there is an outcome of nothing")
+        demand(self._crew.wait(0.01) is None, "there is an outcome of nothing")
         waker = threading.Timer(0.05, self._crew.wake)
         waker.start()
         began = time.monotonic()
-        _check(self._crew.wait(_PATIENCE) is None, "there is an outcome of nothing")
+        demand(self._crew.wait(_PATIENCE) is None, "there is an outcome of nothing")
         waker.join()
-        _check(time.monotonic() - began < _PATIENCE / 2, "wake() from another thread does not end wait()")
+        demand(time.monotonic() - began < _PATIENCE / 2, "wake() from another thread does not end wait()")
 
     def deaths(self) -> None:
         for careful in (False, True):
@@ -134,8 +135,8 @@ class _Check:
             lost = self._wait()
             if not isinstance(lost, Lost) or lost.number != piece.number:
                 raise AssertionError(f"a piece whose worker has died is {lost!r}; it is Lost")
-            _check(lost.at in (1, None), f"a worker that died at task 1 is said to have died at {lost.at}")
-            _check(lost.at == 1 or not careful, "nobody knows at which task of a piece that is done with care a worker died")
+            demand(lost.at in (1, None), f"a worker that died at task 1 is said to have died at {lost.at}")
+            demand(lost.at == 1 or not careful, "nobody knows at which task of a piece that is done with care a worker died")
         piece = self._piece(range(2), folds=True)
         self._crew.start(piece)
         self._compare(piece, self._done())
@@ -179,13 +180,13 @@ class _Check:
 
         with kept_generators():
             here = Workbench(self._work, keep).do(piece, Params.of(_MODEL))
-        _check(done.number == piece.number, f"the outcome is of piece {done.number}, {piece.number} was asked for")
-        _check(_plain(done.answers) == _plain(here.answers), "answers are others than here")
-        _check(done.states == here.states, "clients have kept something else than here")
-        _check(done.totals.keys() == here.totals.keys(), "updates are folded where nobody asked for it, or are not")
+        demand(done.number == piece.number, f"the outcome is of piece {done.number}, {piece.number} was asked for")
+        demand(_plain(done.answers) == _plain(here.answers), "answers are others than here")
+        demand(done.states == here.states, "clients have kept something else than here")
+        demand(done.totals.keys() == here.totals.keys(), "updates are folded where nobody asked for it, or are not")
         for chunk, total in done.totals.items():
             there, own = (b"".join(map(bytes, each.blocks(None, sgd()))) for each in (total, here.totals[chunk]))
-            _check(there == own, f"the sum of chunk {chunk} has other bits than here")
+            demand(there == own, f"the sum of chunk {chunk} has other bits than here")
         return kept
 
 
@@ -196,8 +197,3 @@ def _plain(answers: Mapping[int, Reply | Failure]) -> Mapping[int, object]:
 
 def _bytes(arrays: NDArrays) -> bytes:
     return b"".join(array.tobytes() for array in arrays)
-
-
-def _check(true: bool, otherwise: str) -> None:
-    if not true:
-        raise AssertionError(otherwise)
