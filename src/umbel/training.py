@@ -40,11 +40,11 @@ from umbel.exchange import (
 from umbel.params import NDArrays, Params, as_arrays, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind
 from umbel.secret import Secret
-from umbel.transforms import Applied, Site, chain_of
+from umbel.transforms import Applied, Site, chain_of, whose
 from umbel.update import MODEL, Update
 from umbel.wire import Schema, short
 
-__all__ = ["Answer", "Client", "ClientFn", "Encoding", "NumPyClient", "client_maker", "make_client", "run_task"]
+__all__ = ["Answer", "Client", "ClientFn", "Encoding", "NumPyClient", "accident", "client_maker", "make_client", "run_task"]
 
 Memory = dict[str, dict[str, object]]  # what transforms remember at a client, by their names
 
@@ -256,7 +256,16 @@ def run_task(
             if isinstance(error, BdbQuit):  # somebody at a debugger's prompt has had enough
                 raise KeyboardInterrupt from None
             raise
-        return Failure(FailureKind.RAISED, describe(kind, error), format_traceback(error))
+        return accident(kind, error)
+
+
+def accident(kind: Kind, error: BaseException) -> Failure:
+    """What user code has raised in a task, as a failure that says whose it is."""
+    half = whose(error)
+    broken = half is not None and isinstance(error, ValueError) and str(error).startswith(half)  # says so itself
+    return Failure(
+        FailureKind.RAISED, str(error)[:LONGEST] if broken else describe(half or kind, error), format_traceback(error)
+    )
 
 
 def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer:

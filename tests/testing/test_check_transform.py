@@ -88,7 +88,7 @@ MISTAKES = {
     "what wrong_code remembers cannot be kept": Transform("wrong_code", encode=remembers_code),
     "changed what it remembers in place; assign new arrays": Transform("wrong_memory", encode=remembers_in_place),
     "gave other values where they were read 1 at a time": Transform("wrong_cut", decode=by_cut),
-    "read the shape (5,) where 3000 coordinates are": Transform("wrong_short", decode=short),
+    "read float32[5] where 3000 coordinates are": Transform("wrong_short", decode=short),
     "raised ValueError for values that a liar may send: too large": Transform("wrong_raises", decode=raises),
     "depends on where blocks are cut; go by `start`": Transform("wrong_finish", finish=lambda b, start, t, f: b - b.mean()),
     "made the fact norm=nan": Transform("wrong_fact", advance=lambda facts, totals: {"norm": float("nan")}),

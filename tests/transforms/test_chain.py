@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from umbel.client import NumPyClient
+from umbel.common import ndarrays_to_parameters
 from umbel.errors import Rejected
 from umbel.params import Params
 from umbel.server.strategy import FedAvg, FedMedian, FedXgbBagging, Krum, Strategy
@@ -12,6 +14,7 @@ from umbel.strategies.classic import transforms_of
 from umbel.testing import run_locally
 from umbel.transforms import (
     Applied,
+    Reader,
     Site,
     Totals,
     Transform,
@@ -25,6 +28,7 @@ from umbel.transforms import (
     register,
     top_k,
 )
+from umbel.transforms.base import _registry
 from umbel.update import MODEL, Layout, Update
 
 
@@ -93,7 +97,13 @@ def test_a_transform_that_nobody_registered_is_refused_before_the_run():
 
 
 def test_settings_and_facts_are_plain():
-    assert refusal(chain, Transform("odd", {"mask": np.ones(3)})).endswith("a task carries numbers and texts alone")
+    for setting in (np.ones(3), float("nan"), 2**70, None):
+        assert refusal(Transform, "odd", {"mask": setting}).endswith("a task carries numbers and texts alone")
+    for fact in ("1", float("inf"), 2**70):
+        assert refusal(Transform, "odd", facts={"norm": fact}).endswith("facts are finite numbers")
+    assert refusal(Transform, "odd", {3: 4}) == "odd has the settings {3: 4}; they are a dict with names"
+    assert refusal(Transform, "odd", encode=None) == "odd has encode=None; it is a function"
+    assert refusal(Transform, "").startswith("a transform has the name of the function that makes it")
     growing = chain(Transform("growing", advance=lambda facts, totals: {"norm": np.float64(totals.examples)}))
     assert growing.advance({}, Totals(1, 2, 30)) == {"growing": {"norm": 30.0}}
     broken = chain(Transform("growing", advance=lambda facts, totals: {"norm": float("inf")}))
@@ -108,6 +118,78 @@ def test_a_transform_whose_layout_is_not_what_it_makes_is_named():
     assert refusal(wrong.encode, Update({MODEL: [np.ones(2)]}, 1, {}), base, lambda link: Site(link.name)) == (
         "encode() of wrong made difference: float64[2]; more: , and its layout says difference: float64[2]"
     )
+
+
+def made_once(name, settings, **halves):
+    """A transform that anyone can make."""
+
+    def make(**given) -> Transform:
+        return Transform(name, given, **halves)
+
+    make.__name__ = name
+    make.__qualname__ += repr(halves)
+    _registry.pop(name, None)
+    return register(make)(**settings)
+
+
+def test_settings_that_do_not_make_the_transform_again_are_refused_before_the_run():
+    def shy() -> Transform:
+        return Transform("shy", {"size": 2})
+
+    register(shy)
+    said = refusal(run_locally, FedAvg(transform=shy()), {})
+    assert "shy() does not take the settings of its shy(size=2) by name" in said
+
+
+@pytest.mark.parametrize(
+    ("half", "returns", "words"),
+    [
+        ("layout", None, "layout() of nonsense returned a NoneType; return a Layout"),
+        ("layout", Layout(()), "layout() of nonsense has no part 'difference' any more, and no decode()"),
+        ("layout", Layout((("difference", [3]),)), "layout() of nonsense has a list for the part 'difference'"),
+        ("decode", None, "decode() of nonsense returned a NoneType; return Reader(arrival.layout, read)"),
+        ("decode", Reader(Layout(()), lambda *_: None), "decode() of nonsense read a NoneType where "),
+        ("decode", Reader(Layout(()), lambda *_: np.ones(2)), "decode() of nonsense read float64[2] where "),
+        ("decode", Reader(Layout(()), lambda *_: np.ones(1, complex)), "decode() of nonsense read complex128[1] where "),
+        ("finish", None, "finish() of nonsense returned a NoneType for float64[3]; return a block like it"),
+        ("finish", 0.0, "finish() of nonsense returned a float for float64[3]; return a block like it"),
+        ("advance", None, "advance() of nonsense returned a NoneType; return a dict of numbers"),
+        ("advance", {"norm": 10**400}, "advance() of nonsense made the fact norm=1000"),
+        ("advance", {3: 1.0}, "advance() of nonsense made the fact 3=1.0"),
+    ],
+)
+def test_what_a_servers_half_returns_is_checked_and_named(half, returns, words):
+    link = made_once("nonsense", {}, **{half: lambda *_: returns})
+    made = FedAvg(
+        fraction_evaluate=0.0, transform=link, initial_parameters=ndarrays_to_parameters([np.zeros(3), np.array([1])])
+    )
+    assert words in refusal(run_locally, made, {"0": Still(), "1": Still()}, num_rounds=1)
+
+
+def test_what_a_servers_half_raises_has_a_note_that_says_whose_it_is():
+    link = made_once("divides", {}, finish=lambda *_: 1 / 0)
+    made = FedAvg(fraction_evaluate=0.0, transform=link, initial_parameters=ndarrays_to_parameters([np.zeros(3)]))
+    with pytest.raises(ZeroDivisionError) as raised:
+        run_locally(made, {"0": Still(), "1": Still()}, num_rounds=1)
+    assert raised.value.__notes__ == ["raised by finish() of divides"]
+
+
+def test_facts_that_advance_makes_out_of_nothing_are_kept():
+    seen = []
+
+    def encode(update, base, site):
+        seen.append(dict(site.facts))
+        return update
+
+    link = made_once("counting", {}, encode=encode, advance=lambda facts, totals: {"rounds": facts.get("rounds", 0) + 1})
+    made = FedAvg(fraction_evaluate=0.0, transform=link, initial_parameters=ndarrays_to_parameters([np.zeros(3)]))
+    run_locally(made, {"0": Still(), "1": Still()}, num_rounds=3)
+    assert seen[::2] == [{}, {"rounds": 1}, {"rounds": 2}]
+
+
+class Still(NumPyClient):
+    def fit(self, parameters, config):
+        return parameters, 1, {}
 
 
 # ---- with strategies

@@ -21,7 +21,7 @@ from umbel.server.strategy import FedAdam, FedAvg, FedAvgM, FedBuff, Krum, QFedA
 from umbel.simulation import start_simulation
 from umbel.testing import run_locally
 from umbel.training import Encoding, run_task
-from umbel.transforms import Applied, Transform, cast, chain, clip, differences, int8, register, top_k
+from umbel.transforms import Applied, Reader, Transform, cast, chain, clip, differences, int8, register, top_k
 
 SHAPES = ((300, 40), (40,), ())
 BOX = {
@@ -245,7 +245,40 @@ def test_a_transform_of_ones_own_that_raises_is_named():
 
     run = locally(strategy(raising()), rounds=1)
     texts = {event.text.partition(" (")[0] for event in run.events if isinstance(event, TaskFailed)}
-    assert texts == {"fit raised RuntimeError: no more"}
+    assert texts == {"encode() of raising raised RuntimeError: no more"}
+
+
+@register
+def spoilt() -> Transform:
+    """Its server's half raises."""
+    return Transform("spoilt", decode=lambda reader, arrival: Reader(arrival.layout, lambda *_: 1 / 0))
+
+
+@pytest.mark.parametrize(
+    ("half", "words"),
+    [
+        (None, "encode() of careless returned a NoneType; return an Update"),
+        (3, "encode() of careless returned a int; return an Update"),
+        ({"difference": [[1.0]]}, "encode() of careless made a list in 'difference'; a part is a list of arrays"),
+    ],
+)
+def test_an_encode_that_returns_nonsense_is_named(half, words):
+    @register
+    def careless() -> Transform:
+        def encode(update, base, site):
+            return update._replace(parts=half) if isinstance(half, dict) else half
+
+        return Transform("careless", encode=encode)
+
+    run = locally(strategy(careless()), clients=2, rounds=1)
+    assert next(event.text for event in run.events if isinstance(event, TaskFailed)).startswith(words)
+
+
+def test_a_decode_that_raises_fails_the_task_and_ends_no_worker():
+    _, history = simulated(lambda **more: strategy(spoilt(), **more), clients=2, rounds=1)
+    assert {failure.text.partition(" (")[0] for failure in history.failures} == {
+        "decode() of spoilt raised ZeroDivisionError: division by zero"
+    }
 
 
 # ---- facts, finish and going on

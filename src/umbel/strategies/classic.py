@@ -72,20 +72,27 @@ def slots_of(strategy: Strategy) -> tuple[str, ...]:
 def transforms_of(strategy: Strategy) -> Chain:
     """What happens to updates on their way: in the strategy, or in the first that it holds.
 
-    Raises `ValueError` where that cannot be, as for a strategy that takes updates of any form.
+    Raises `ValueError` where that cannot be, as for a strategy that takes updates of any form, or a transform that nobody
+    has registered.
     """
     for parts in _parts(strategy):
         if found := chain(parts.transform).links:
             receives, limit = received(strategy), strategy.pace.max_update_norm
             check_sound(type(strategy).__name__, parts, receives=receives, max_update_norm=limit)
-            return Chain(found)
+            transforms = Chain(found)
+            transforms.makers  # noqa: B018  # raises for one that the clients could not make
+            return transforms
     return identity()
 
 
 def check_model(strategy: Strategy, model: Schema) -> None:
-    """Raises `StrategyError` where the strategy names arrays that the model does not have."""
+    """Raises `StrategyError` where the strategy names arrays that the model does not have, and `ValueError` where a
+    transform has no layout for it.
+    """
     for parts in _parts(strategy):
         statistics_of(model, parts.averaged)
+    if len(model):
+        transforms_of(strategy).layouts(model)
 
 
 def _parts(strategy: Strategy) -> list[Parts]:

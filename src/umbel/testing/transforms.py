@@ -14,7 +14,6 @@ from umbel.rng import frozen_stream
 from umbel.runtime.transports.simulated.states import decode_state, encode_state
 from umbel.secret import Simulated
 from umbel.server.strategy import FedAvg
-from umbel.testing.demand import demand
 from umbel.testing.local import run_locally
 from umbel.training import NumPyClient
 from umbel.transforms import Chain, Reader, Site, Totals, Transform, chain, chain_of, reader_in
@@ -58,7 +57,7 @@ def _check_names(transform: Transform, links: Chain) -> None:
     except Exception as error:
         raise AssertionError(f"the other side cannot make {transform!r}: {error}") from None
     same = (again.name, dict(again.settings)) == (transform.name, dict(transform.settings))
-    demand(same, f"the settings of {transform!r} make {again!r} on the other side")
+    _check(same, f"the settings of {transform!r} make {again!r} on the other side")
 
 
 def _check_halves(links: Chain, before: NDArrays, after: NDArrays, draw: np.random.RandomState) -> None:
@@ -68,16 +67,16 @@ def _check_halves(links: Chain, before: NDArrays, after: NDArrays, draw: np.rand
     for number in (1, 2, 3):
         given, kept = [array.copy() for array in after], copy.deepcopy(memory)
         first, remembered = _encoded(links, base, given, memory, number)
-        demand(_same(given, after), f"encode() of {name} changed the arrays that it was given; copy them first")
-        demand(_same_memory(memory, kept), f"encode() of {name} changed what it remembers in place; assign new arrays")
+        _check(_same(given, after), f"encode() of {name} changed the arrays that it was given; copy them first")
+        _check(_same_memory(memory, kept), f"encode() of {name} changed what it remembers in place; assign new arrays")
         second, _ = _encoded(links, base, given, memory, number)
-        demand(_same(first, second), f"encode() of {name} gave other bits the second time; draw from site.rng() alone")
+        _check(_same(first, second), f"encode() of {name} gave other bits the second time; draw from site.rng() alone")
         try:
             memory = decode_state(encode_state(remembered))
         except WireError as error:
             raise AssertionError(f"what {name} remembers cannot be kept: {error}") from None
     whole = _decoded(links, base, first, "what encode() makes")
-    demand(all(np.isfinite(array).all() for array in whole), f"decode() of {name} gave values that are not finite")
+    _check(all(np.isfinite(array).all() for array in whole), f"decode() of {name} gave values that are not finite")
     _decoded(links, base, [_lies(array, draw) for array in first], "values that a liar may send")
 
 
@@ -124,7 +123,7 @@ def _read_back(reader: Reader, name: str) -> NDArrays:
             parts = [reader.read(MODEL, position, start, min(cut, spec.size - start)) for start in starts]
             joined = np.concatenate([np.empty(0, whole.dtype), *parts])
             same = joined.tobytes() == whole[: joined.size].tobytes()
-            demand(same, f"decode() of {name} gave other values where they were read {cut} at a time")
+            _check(same, f"decode() of {name} gave other values where they were read {cut} at a time")
         arrays.append(whole)
     return arrays
 
@@ -135,21 +134,21 @@ def _check_server(transform: Transform) -> None:
     if transform.finish is not None:
         block = np.linspace(-1, 1, 1000)
         whole = np.asarray(transform.finish(block.copy(), 0, totals, facts))
-        demand(whole.shape == block.shape, f"finish() of {transform.name} gave the shape {whole.shape} for (1000,)")
+        _check(whole.shape == block.shape, f"finish() of {transform.name} gave the shape {whole.shape} for (1000,)")
         for cut in _CUTS:
             parts = [
                 np.asarray(transform.finish(block[start : start + cut].copy(), start, totals, facts))
                 for start in range(0, block.size, cut)
             ]
             same = np.concatenate(parts).tobytes() == whole.tobytes()
-            demand(same, f"finish() of {transform.name} depends on where blocks are cut; go by `start`")
+            _check(same, f"finish() of {transform.name} depends on where blocks are cut; go by `start`")
     if transform.advance is not None:
         try:
             once, twice = (chain(transform).advance({transform.name: facts}, totals) for _ in range(2))
         except ValueError as error:
             raise AssertionError(str(error)) from None
-        demand(once == twice, f"advance() of {transform.name} made {once} and then {twice} of the same facts")
-        demand(dict(transform.facts) == facts, f"advance() of {transform.name} changed the facts that it was given")
+        _check(once == twice, f"advance() of {transform.name} made {once} and then {twice} of the same facts")
+        _check(dict(transform.facts) == facts, f"advance() of {transform.name} changed the facts that it was given")
 
 
 class _Moving(NumPyClient):
@@ -168,10 +167,10 @@ def _check_runs(transform: Transform) -> None:
         strategy = FedAvg(fraction_evaluate=0.0, initial_parameters=start, transform=transform)
         done = run_locally(strategy, {str(i): _Moving(i) for i in range(3)}, num_rounds=3)
         failed = [failure.text for failure in done.history.failures]
-        demand(not failed, f"a run with {transform!r} has failures: {failed[:1]}")
+        _check(not failed, f"a run with {transform!r} has failures: {failed[:1]}")
         return [array.tobytes() for array in done.arrays]
 
-    demand(run() == run(), f"two runs with {transform!r} ended with other bits")
+    _check(run() == run(), f"two runs with {transform!r} ended with other bits")
 
 
 def _lies(array: NDArray, draw: np.random.RandomState) -> NDArray:
@@ -192,3 +191,8 @@ def _same(ones: NDArrays, others: NDArrays) -> bool:
 
 def _same_memory(one: dict[str, object], other: dict[str, object]) -> bool:
     return encode_state(one) == encode_state(other)
+
+
+def _check(true: bool, otherwise: str) -> None:
+    if not true:
+        raise AssertionError(otherwise)

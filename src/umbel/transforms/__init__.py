@@ -20,6 +20,7 @@ from umbel.transforms.cast import cast
 from umbel.transforms.chain import Chain, Finish, chain, chain_of, decoded, identity
 from umbel.transforms.clip import clip
 from umbel.transforms.differences import differences
+from umbel.transforms.halves import whose
 from umbel.transforms.int8 import int8
 from umbel.transforms.top_k import top_k
 
@@ -46,4 +47,5 @@ __all__ = [
     "register",
     "source_of",
     "top_k",
+    "whose",
 ]

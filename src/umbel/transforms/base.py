@@ -11,6 +11,7 @@ Knows updates, readers and numbers; knows no files, clients or rounds.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from umbel.params import NDArray, NDArrays
 from umbel.rng import frozen_stream
 from umbel.secret import Secret
 from umbel.update import MODEL, Layout, Update
-from umbel.wire import Schema, dtype_of
+from umbel.wire import Schema, dtype_of, short
 
 __all__ = [
     "Applied",
@@ -38,7 +39,9 @@ __all__ = [
     "Totals",
     "Transform",
     "find",
+    "is_in_the_box",
     "make",
+    "plain_number",
     "reader_in",
     "reader_of",
     "register",
@@ -160,6 +163,29 @@ class Transform:
     biased: bool = False
     codec: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise ValueError(f"a transform has the name of the function that makes it; got {short(self.name)}")
+        for what, values in (("settings", self.settings), ("facts", self.facts)):
+            if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+                raise ValueError(f"{self.name} has the {what} {short(values)}; they are a dict with names")
+        for name, value in self.settings.items():
+            if type(value) is not str and (value is None or plain_number(value) is not value):
+                shown = f"{name}={short(value)}"
+                raise ValueError(f"{self.name} has the setting {shown}; a task carries numbers and texts alone")
+        for name, fact in self.facts.items():
+            if plain_number(fact) is None:
+                raise ValueError(f"{self.name} has the fact {name}={short(fact)}; facts are finite numbers")
+        for half in ("layout", "encode", "decode", "finish", "advance"):
+            given = getattr(self, half)
+            if not callable(given) and not (given is None and half in ("finish", "advance")):
+                raise ValueError(f"{self.name} has {half}={short(given)}; it is a function")
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it has a `decode` of its own."""
+        return self.decode is not _same_reader
+
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
 
@@ -185,6 +211,20 @@ def register(make: _Make) -> _Make:
 def find(name: str) -> Callable[..., Transform] | None:
     """The function that makes the transforms of this name; None where it is not known here."""
     return _registry.get(name)
+
+
+def is_in_the_box(link: Transform) -> bool:
+    """Whether the transform is one of Umbel's own."""
+    maker = find(link.name)
+    return maker is not None and maker.__module__.startswith("umbel.")
+
+
+def plain_number(value: object) -> float | None:
+    """A finite number as messages carry it, True and False too; None for anything else."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, float):
+        return plain if math.isfinite(plain) else None
+    return plain if isinstance(plain, int) and -(2**63) <= plain < 2**63 else None
 
 
 def make(applied: Applied) -> Transform:

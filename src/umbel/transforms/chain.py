@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-
-from umbel.params import DType, NDArray, Params, schema_of
-from umbel.transforms.base import Applied, Arrival, Facts, Reader, Site, Totals, Transform, find, make
+from umbel.params import NDArray, Params, schema_of
+from umbel.transforms import halves
+from umbel.transforms.base import Applied, Arrival, Facts, Reader, Site, Totals, Transform, find, is_in_the_box, make
 from umbel.transforms.differences import differences
 from umbel.update import MODEL, Layout, Update
 from umbel.wire import Schema
@@ -36,11 +34,13 @@ class Chain:
     @property
     def facts(self) -> dict[str, dict[str, float]]:
         """The facts of the first round, by the link's name."""
-        return {link.name: dict(link.facts) for link in self.links if link.facts}
+        return {link.name: dict(link.facts) for link in self.links if link.facts or link.advance}
 
     @property
     def makers(self) -> tuple[Callable[..., Transform], ...]:
-        """The functions that make the links that are not in the box. Raises `ValueError` for one that nobody registered."""
+        """The functions that make the links that are not in the box. Raises `ValueError` for one that the other
+        side could not make.
+        """
         found = []
         for link in self.links:
             maker = find(link.name)
@@ -48,7 +48,8 @@ class Chain:
                 raise ValueError(
                     f"no transform is registered as {link.name!r}; put @register before the function that makes it"
                 )
-            if not maker.__module__.startswith("umbel."):
+            if not is_in_the_box(link):
+                _make_again(link, maker)
                 found.append(maker)
         return tuple(found)
 
@@ -64,18 +65,14 @@ class Chain:
         layouts, given = self.layouts(base.schema), base.arrays()
         layouts[0].admit("fit()", schema_of(update.parts[MODEL]))
         for link, layout in zip(self.links, layouts[1:], strict=True):
-            update = link.encode(update, given, site(link))
-            made = {part: [(array.dtype, array.shape) for array in arrays] for part, arrays in update.parts.items()}
-            wanted = {part: layout[part].forms for part, _ in layout.parts}
-            if made != wanted:
-                raise ValueError(f"encode() of {link.name} made {_shown(made)}, and its layout says {_shown(wanted)}")
+            update = halves.encode(link, update, given, site(link), layout)
         return update, layouts[-1]
 
     def decode(self, reader: Reader, base: Reader, facts: Mapping[str, Facts]) -> Reader:
         """Reads the values of an update that has travelled, block by block; `base` reads what its client was given."""
         layouts = self.layouts(base.layout[MODEL])
         for link, layout in zip(reversed(self.links), reversed(layouts[:-1]), strict=True):
-            reader = link.decode(reader, Arrival(layout, base, facts.get(link.name, {})))
+            reader = halves.decode(link, reader, Arrival(layout, base, facts.get(link.name, {})))
         return reader
 
     def finish(self, totals: Totals, facts: Mapping[str, Facts]) -> Finish | None:
@@ -86,8 +83,7 @@ class Chain:
 
         def finish(block: NDArray, start: int) -> NDArray:
             for link in links:
-                assert link.finish is not None
-                block = np.asarray(link.finish(block, start, totals, facts.get(link.name, {})), np.float64)
+                block = halves.finish(link, block, start, totals, facts.get(link.name, {}))
             return block
 
         return finish
@@ -97,33 +93,27 @@ class Chain:
         after = {name: dict(found) for name, found in facts.items()}
         for link in self.links:
             if link.advance is not None:
-                made = link.advance(facts.get(link.name, {}), totals)
-                after[link.name] = {name: _number(link, name, value) for name, value in made.items()}
+                after[link.name] = halves.advance(link, facts.get(link.name, {}), totals)
         return after
 
 
-def _shown(parts: Mapping[str, list[tuple[DType, tuple[int, ...]]]]) -> str:
-    """The parts of an update, each with its first arrays."""
-    texts = []
-    for part, forms in parts.items():
-        first = ", ".join(f"{dtype}{list(shape)}" for dtype, shape in forms[:3])
-        texts.append(f"{part}: {first}{', …' if len(forms) > 3 else ''}")
-    text = "; ".join(texts)
-    return text if len(text) <= 200 else text[:200] + "…"
-
-
-def _number(link: Transform, name: str, value: object) -> float:
-    plain = value.item() if isinstance(value, np.generic) else value
-    if isinstance(plain, (int, float)) and math.isfinite(plain):
-        return plain
-    raise ValueError(f"advance() of {link.name} made the fact {name}={value!r}; facts are finite numbers")
+def _make_again(link: Transform, maker: Callable[..., Transform]) -> None:
+    """Raises `ValueError` where the settings of a transform do not make it again, as the other side will."""
+    try:
+        again: object = maker(**link.settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{maker.__name__}() does not take the settings of its {link!r} by name ({error}); they are its arguments"
+        ) from None
+    if not isinstance(again, Transform) or (again.name, dict(again.settings)) != (link.name, dict(link.settings)):
+        raise ValueError(f"the settings of {link!r} make {again!r} on the other side; they are its function's arguments")
 
 
 @lru_cache(maxsize=4)
 def _layouts(links: tuple[Transform, ...], model: Schema | None) -> tuple[Layout, ...]:
     layouts = [Layout.of(model)]
     for link in links:
-        layouts.append(link.layout(layouts[-1]))
+        layouts.append(halves.lay_out(link, layouts[-1]))
     return tuple(layouts)
 
 
@@ -145,11 +135,6 @@ def chain(*transforms: Transform | Chain | None) -> Chain:
     if all(each is None or (isinstance(each, Chain) and not each.links) for each in transforms):
         return _IDENTITY
     for position, link in enumerate(links):
-        odd = [name for name, value in link.settings.items() if not isinstance(value, (bool, int, float, str))]
-        if odd:
-            raise ValueError(
-                f"{link.name} has the setting {odd[0]}={link.settings[odd[0]]!r}; a task carries numbers and texts alone"
-            )
         before = links[:position]
         codec = next((other for other in before if other.codec), None)
         if any(other.name == link.name for other in before):

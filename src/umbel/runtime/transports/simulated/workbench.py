@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Callable
 
 import numpy as np
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from umbel.accidents import is_an_end
 from umbel.combine import in_memory
 from umbel.context import Context
 from umbel.distance import Distance
@@ -26,8 +28,8 @@ from umbel.runtime.seeding import seed_generators
 from umbel.runtime.transports.simulated.pieces import Asked, Done, Keep, Piece, Work
 from umbel.runtime.transports.simulated.states import pack, unpack
 from umbel.secret import Simulated
-from umbel.training import Answer, Encoding, client_maker, run_task
-from umbel.transforms import decoded, reader_in, register, source_of
+from umbel.training import Answer, Encoding, accident, client_maker, run_task
+from umbel.transforms import decoded, reader_in, register, source_of, whose
 from umbel.update import Layout
 from umbel.wire import Schema
 
@@ -70,8 +72,7 @@ class Workbench:
         if piece.partial is not None and piece.door.schema is not None and self._work.aggregator is not None:
             if self._plan is None or self._plan.model != piece.door.schema:
                 self._plan = plan(piece.door.schema)
-            chunks = sorted({asked.index // piece.chunk for asked in piece.tasks})
-            done.totals = {chunk: PartialSum(self._work.aggregator, self._plan) for chunk in chunks}
+            done.total = PartialSum(self._work.aggregator, self._plan)
         return done
 
     def do_task(self, piece: Piece, asked: Asked, model: Params | None, done: Done) -> None:
@@ -97,17 +98,20 @@ class Workbench:
             memory = memory if encoding is None else answer.memory
             kept = pack(state, memory) if state or memory or asked.state else b""
             schema = _schema(answer, piece.door.travels)
-            total = done.totals.get(asked.index // piece.chunk)
             metrics = piece.door.room.take(answer.metrics)
             reply = piece.door.admit(Reply(answer.num_examples, answer.loss, {**metrics}, asked.into), schema)
             if encoding is not None:
-                reply = self._take_codes(piece, asked, answer, reply, schema, encoding, total)
+                reply = self._take_codes(piece, asked, answer, reply, schema, encoding, done.total)
             elif piece.kind in (Kind.FIT, Kind.PARAMETERS):
                 in_place = schema is piece.door.schema and all(map(operator.is_, answer.arrays, views))
                 data = given.buffer if in_place else None
-                reply = self._take(piece, asked, answer, reply, schema, model, data, total)
+                reply = self._take(piece, asked, answer, reply, schema, model, data, done.total)
         except (Rejected, WireError) as error:
             return Failure(FailureKind.REJECTED, str(error))
+        except BaseException as error:
+            if whose(error) is None or is_an_end(error, os.getpid()):
+                raise
+            return accident(piece.kind, error)  # a decode() that raises ends no worker
         if kept != asked.state:
             done.states[asked.index] = kept
         if len(metrics) < len(answer.metrics):

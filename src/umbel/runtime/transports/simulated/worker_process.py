@@ -67,11 +67,11 @@ class Order(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """An outcome; with a file for each name in `updates`, and then one for the sum of each of `chunks`."""
+    """An outcome; with a file for each name in `updates`, and one for the sum if there is one."""
 
     done: Done
     updates: tuple[str, ...]
-    chunks: tuple[int, ...]
+    has_sum: bool
 
 
 def dump(value: object) -> int:
@@ -137,8 +137,8 @@ def _do(worker: Worker[int], piece: Piece, content: int | None, place: mmap) -> 
         worker.do_task(position)
     place[:] = NOWHERE.to_bytes(8, "little", signed=True)
     result = worker.finish()
-    sent = [*result.updates.values(), *result.totals.values()]
-    return Answer(result.done, tuple(result.updates), tuple(result.totals)), sent
+    total = [] if result.total is None else [result.total]
+    return Answer(result.done, tuple(result.updates), bool(total)), [*result.updates.values(), *total]
 
 
 def _listen(channel: Channel, inbox: Inbox) -> None:
