@@ -95,6 +95,20 @@ def test_an_update_in_one_piece_has_the_blocks_that_its_arrays_have(shapes, dtyp
     assert all(np.shares_memory(block, model.buffer) for block in there if block.size)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "answered"),
+    [(("float64", "int32", "float64"), "float64"), (("float32", "float16", "float32", "float32"), "float32")],
+)
+def test_a_tensor_that_becomes_wider_takes_its_place_between_others(kinds, answered):
+    """Those beside it share a block: their numbers had changed places with its."""
+    model = [np.full(2, 10.0 * i).astype(kind) for i, kind in enumerate(kinds)]
+    updates = [[(array + 1).astype(answered) for array in model], [(array + 2).astype(answered) for array in model]]
+    schema, data = in_pieces(model, updates, [1, 1], sgd())
+    arrays = Params(schema, np.frombuffer(data, "uint8")).arrays()
+    assert [array.tolist() for array in arrays] == [[10 * i + 1.5] * 2 for i in range(len(kinds))]
+    assert (schema, data) == over_files(model, updates, [1, 1], sgd())
+
+
 def test_an_empty_part_changes_nothing():
     model = [np.ones(3, "float32")]
     cut = plan(schema_of(model))

@@ -42,7 +42,7 @@ __all__ = [
 # Coordinates per block. 10 updates of 25 M float32: 2^14 to 2^17 are within 5 %, 2^20 is 1.6× slower (out of L2).
 BLOCK = 1 << 16
 
-# Bytes of a rule's block, as float64 of all updates side by side, and of the piece of it that is compute on at a time: of
+# Bytes of a rule's block, as float64 of all updates side by side, and of the piece of it that is computed on at a time: of
 # 20 updates 32768 coordinates are read, and 8192, or 16384 of float32, stay in a level-2 cache of 2 MiB.
 RULE_BYTES = 1 << 23
 PIECE_BYTES = 1 << 21
@@ -139,7 +139,7 @@ def combine(
 
     `number` is the round's; `memory` keeps what aggregator and optimizer remember, and has it once the last block has been
     taken. `averaged` are the positions of tensors that the optimizer does not step. `guide` is an update of the server's
-    own, which a rule compares the others with. `rng` makes the generator of the aggregator's draws. Blocks are compute by
+    own, which a rule compares the others with. `rng` makes the generator of the aggregator's draws. Blocks are computed by
     `spread`; the bits do not depend on it.
 
     Raises `TooFewUpdates` at the first block where a rule needs more, and `NotFinite` at the first that would not be finite:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -234,33 +234,51 @@ class PartialSum:
         averaged: Collection[int],
         finish: Finish | None,
     ) -> Iterator[memoryview]:
-        place = {position: place for place, position in enumerate(schema.layout)}
         finite = FiniteBlocks(schema, "the next version")
-        order = sorted(range(len(self._accs)), key=lambda i: (place[self._plan.blocks[i].pieces[0].position], i))
-        at = 0  # floating coordinates that have passed
-        for i in order:
+        at, made = 0, dict[int, NDArray]()  # floating coordinates that have passed; blocks of which not all has
+        for i, part, alone, last in _in_order(schema, self._plan, averaged) if self._accs else ():
             block = self._plan.blocks[i]
             dtype = dtype_of(schema.specs[block.pieces[0].position].dtype)
-
-            with np.errstate(over="ignore", invalid="ignore"):
-                combined = self.aggregator.finish(self._accumulated(i), dtype)
-            if finish is not None and base is not None and dtype.kind in "fV":
-                combined = finish_block(finish, _old(base, block, slice(0, block.size)), combined, at)
-                at += block.size
-            for part, alone in _parts(block, averaged):
-                new = combined[part]
-                if base is not None and dtype.kind in "fV":
-                    new = stepping.step(partial(_old, base, block, part), new, averaged=alone)
-                with np.errstate(over="ignore"):
-                    kept = np.ascontiguousarray(new, dtype)
-                finite.check(kept)
-                yield kept.view(np.uint8).data
+            if i not in made:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    made[i] = self.aggregator.finish(self._accumulated(i), dtype)
+            combined = made.pop(i) if last else made[i]
+            new = combined[part]
+            if base is not None and dtype.kind in "fV":
+                if finish is not None:
+                    new = finish_block(finish, _old(base, block, part), new, at)
+                    at += new.size
+                new = stepping.step(partial(_old, base, block, part), new, averaged=alone)
+            with np.errstate(over="ignore"):
+                kept = np.ascontiguousarray(new, dtype)
+            finite.check(kept)
+            yield kept.view(np.uint8).data
 
     def _accumulated(self, spot: int) -> Any:
         """What has been added up for a block, as the kind that it becomes."""
         plan = self._plan
         floats = spot in plan.integers and plan.blocks[spot].pieces[0].position in self._wider
         return self._floats[plan.integers.index(spot)] if floats else self._accs[spot]
+
+
+def _in_order(schema: Schema, plan: Plan, averaged: Collection[int]) -> Iterator[tuple[int, slice, bool, bool]]:
+    """The parts of a plan's blocks in the layout of `schema`: block, part, whether it is averaged, whether it is its last.
+
+    A tensor that has become of a wider kind lies between others of that kind, and these may share a block.
+    """
+    parts = ((i, *part) for i, block in enumerate(plan.blocks) for part in _parts(block, averaged))
+    if schema.layout != plan.model.layout:
+        place = {position: place for place, position in enumerate(schema.layout)}
+        pieces = []
+        for i, block in enumerate(plan.blocks):
+            ends = [*accumulate((piece.stop - piece.start for piece in block.pieces), initial=0)]
+            for piece, start, stop in zip(block.pieces, ends, ends[1:], strict=False):
+                pieces.append((place[piece.position], piece.start, i, slice(start, stop), piece.position in averaged))
+        parts = ((i, part, alone) for _, _, i, part, alone in sorted(pieces, key=lambda piece: piece[:3]))
+    for i, part, alone in parts:
+        size = plan.blocks[i].size
+        if part.start < part.stop or not size:  # a tensor without values may end a block
+            yield i, part, alone, part.stop == size
 
 
 def _parts(block: _Block, averaged: Collection[int]) -> Iterator[tuple[slice, bool]]:

@@ -100,7 +100,7 @@ def test_pieces_go_to_the_least_busy_and_wait_when_all_have_enough():
     assert not crew.free()
     crew.start(piece(4))
     assert (one.pieces, two.pieces) == ([0, 2], [1, 3])
-    yard.said.append(Finished(two, Done(1, {}), None))
+    yard.said.append(Finished(two, Done(1, {}), {}))
     assert crew.wait(0) == Done(1, {})
     assert two.pieces == [1, 3, 4]
 
@@ -111,10 +111,10 @@ def test_a_piece_that_is_done_with_care_is_alone_at_its_hand_and_nobody_overtake
     crew.start(piece(1, careful=True))
     crew.start(piece(2))
     assert hand.pieces == [0]
-    yard.said.append(Finished(hand, Done(0, {}), None))
+    yard.said.append(Finished(hand, Done(0, {}), {}))
     crew.wait(0)
     assert hand.pieces == [0, 1]
-    yard.said.append(Finished(hand, Done(1, {}), None))
+    yard.said.append(Finished(hand, Done(1, {}), {}))
     crew.wait(0)
     assert hand.pieces == [0, 1, 2]
 
@@ -169,7 +169,7 @@ def test_a_dropped_piece_that_waits_at_a_hand_does_not_cost_the_piece_before_it(
     crew.drop(1)
     crew.wait(0)
     assert not hand.killed
-    yard.said.append(Finished(hand, Done(0, {}), None))
+    yard.said.append(Finished(hand, Done(0, {}), {}))
     assert crew.wait(0) == Done(0, {})
     crew.wait(0)
     assert hand.killed
@@ -183,7 +183,7 @@ def test_nothing_is_heard_of_a_dropped_piece_and_nothing_of_it_is_kept():
     writer = contents.create("update")
     writer.write(b"x")
     writer.commit()
-    yard.said.append(Finished(hand, Done(0, {0: Reply(1, 0.0, {}, "update")}), None))
+    yard.said.append(Finished(hand, Done(0, {0: Reply(1, 0.0, {}, "update")}), {}))
     assert outcomes(crew, yard) == [None]
     assert not contents._files
     crew.start(piece(1))
@@ -195,7 +195,7 @@ def test_an_answer_may_overtake_another():
     crew.start(piece(0))
     crew.start(piece(1))
     for number in (1, 0):
-        yard.said.append(Finished(hand, Done(number, {}), None))
+        yard.said.append(Finished(hand, Done(number, {}), {}))
     assert outcomes(crew, yard) == [Done(1, {}), Done(0, {})]
 
 

@@ -63,17 +63,22 @@ class Script:
         pass
 
     def done(self, piece, value=None):
-        total = PartialSum(mean(), plan(SCHEMA))
-        for asked in piece.tasks:
-            total.add([np.full(3, asked.index if value is None else value, "float32")], 1)
+        chunks = {asked.index // piece.chunk for asked in piece.tasks} if piece.partial else ()
+        totals = {chunk: PartialSum(mean(), plan(SCHEMA)) for chunk in chunks}
+        for asked in piece.tasks if totals else ():
+            totals[asked.index // piece.chunk].add([np.full(3, value_of(asked.index, value), "float32")], 1)
         replies = {asked.index: Reply(1, 0.0, {}, asked.into, piece.partial) for asked in piece.tasks}
-        self.outcomes.append(Done(piece.number, replies, {}, total if piece.partial else None))
+        self.outcomes.append(Done(piece.number, replies, {}, totals))
 
 
-def begin(cohort, *, slots=2, singly=False, folds=True, kind=Kind.FIT):
+def value_of(index, value):
+    return index if value is None else value[index] if isinstance(value, np.ndarray) else value
+
+
+def begin(cohort, *, slots=2, singly=False, folds=True, kind=Kind.FIT, batch=1):
     crew = Script(slots)
     transport = SimulatedTransport(
-        Populated(cohort), crew, MemoryContents(), states=States(), folds=folds, singly=singly
+        Populated(cohort), crew, MemoryContents(), states=States(), folds=folds, singly=singly, batch=batch
     )
     tasks = [Task(f"run.1.{kind}.0.{i}", 1, kind, i, cohort, str(i), 0, {}) for i in range(cohort)]
     for task in tasks:
@@ -102,6 +107,43 @@ def test_a_pace_that_may_close_early_sends_every_task_by_itself():
     assert {len(piece.tasks) for piece in crew.pieces} == {1}
     assert {piece.partial for piece in crew.pieces} == {None}
     assert {asked.into for asked in crew.pieces[7].tasks} == {"run.1.fit.0.7-update"}
+
+
+def test_a_piece_may_hold_several_chunks_and_whole_ones():
+    crew, transport, _ = begin(130, slots=100, batch=8)
+    everything(transport)
+    assert [[asked.index for asked in piece.tasks] for piece in crew.pieces[:2]] == [[*range(9)], [*range(9, 18)]]
+    crew, transport, _ = begin(130, slots=100, batch=8, singly=True, folds=False)
+    everything(transport)
+    assert {len(piece.tasks) for piece in crew.pieces} == {1}
+
+
+@pytest.mark.parametrize("order", [range(4), [3, 1, 0, 2]])
+def test_chunks_are_merged_in_the_same_order_however_many_a_piece_holds(order):
+    values = np.random.default_rng(0).normal(size=130).astype("float32") * 1e6
+
+    def summed(batch):
+        crew, transport, _ = begin(130, slots=200, batch=batch)
+        everything(transport)
+        pieces = crew.pieces[:]
+        for piece in [pieces[i] for i in order if i < len(pieces)] + pieces[len(order) :]:
+            crew.done(piece, values)
+        everything(transport)
+        return b"".join(transport.sums.take("run.1.fit.0").blocks(None, sgd()))
+
+    assert summed(40) == summed(1) == summed(1000)
+
+
+def test_a_lost_piece_of_several_chunks_whose_tasks_all_fail_stops_no_sum():
+    crew, transport, tasks = begin(4, slots=4, batch=2)
+    everything(transport)
+    _, second = crew.pieces
+    crew.done(second)
+    for _ in range(2):
+        crew.outcomes.append(Lost(crew.pieces[-1 if len(crew.pieces) > 2 else 0].number, None, "gone"))
+        events = everything(transport)
+    assert [event.task for event in events] == [tasks[0].id, tasks[1].id]
+    assert transport.sums.take("run.1.fit.0").updates == 2
 
 
 def test_sums_that_come_in_any_order_are_merged_in_chunk_order():

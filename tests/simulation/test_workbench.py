@@ -72,7 +72,7 @@ def test_an_update_is_folded_in_the_order_in_which_it_is_returned(fit, found):
     norm = outcome.answers[0].norm
     assert outcome.answers == {0: Reply(5, 0.0, {}, None, "sum", norm=norm)}
     assert norm == pytest.approx(np.linalg.norm(np.subtract(found, [[1, 2], [3, 4]])))
-    data = b"".join(bytes(block) for block in outcome.total.blocks(None, sgd()))
+    data = b"".join(bytes(block) for block in outcome.totals[0].blocks(None, sgd()))
     assert [array.tolist() for array in Params(MODEL.schema, np.frombuffer(data, np.uint8)).arrays()] == found
 
 
@@ -82,4 +82,4 @@ def test_what_was_done_in_place_is_checked_like_anything_else(fit, says):
     failure = outcome.answers[0]
     assert isinstance(failure, Failure)
     assert says in failure.text
-    assert not outcome.total.updates
+    assert not outcome.totals[0].updates

@@ -20,7 +20,7 @@ def ask(run: Run, question: Question) -> list[Command]:
 
 
 def form(run: Run, question: Question) -> Command:
-    """The question as it is put, of the present state."""
+    """The question, filled in from the present state."""
     s = run.state
     match question:
         case Question.INITIALIZE:

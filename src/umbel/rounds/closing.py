@@ -1,4 +1,4 @@
-"""How an exchange ends: when all have answered, or enough, or the deadline has come, or nobody is left to wait for."""
+"""How an exchange ends: all have answered, or enough have, the deadline has come, or every client still wanted has left."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def progress(run: Run, at: float) -> list[Command]:
         return _close(run, at, FailureKind.LATE)
     if any(s.tasks[place].client in s.pool for place in s.wanted.values()):
         return []
-    # Whoever is still wanted has left. Enough answers: close with them. Not one answer: the others' work is not lost
-    # by waiting for their return, so wait until a new cohort could be chosen.
+    # Every client still wanted has left. With enough answers the exchange closes. Without, it stays open for their return
+    # until a new cohort can be chosen: waiting loses no work.
     steps = run.exchange.contributes in (Contribution.UPDATES, Contribution.ANSWERS)
     if not steps or len(s.results) >= max(pace.quorum, 1):
         return _close(run, at, FailureKind.LEFT)
@@ -132,7 +132,7 @@ def publish_closed(
     metrics: Mapping[str, object] = _NONE,
     note: str = "",
 ) -> Publish:
-    """An exchange of this round, as it is told of when its answers have become something; None is the open one."""
+    """Publishes that the answers of an exchange have become something. `closed` None is the open exchange."""
     if closed is None:
         name, counts, seconds = s.exchange, (len(s.results), len(s.failures)), at - s.opened_at
     else:
@@ -141,7 +141,7 @@ def publish_closed(
 
 
 def discard_closed(s: State) -> list[Command]:
-    """Gives up what the exchanges before the open one were answered."""
+    """Discards the answers to the exchanges before the open one."""
     pairs = [pair for closed in s.closed for pair in closed.results]
     s.closed = []
     names = [name for task, reply in pairs for name in (task.content, reply.content)]
@@ -149,9 +149,9 @@ def discard_closed(s: State) -> list[Command]:
 
 
 def _carry(run: Run, at: float) -> list[Command]:
-    """Takes as many answers as make a round, and keeps the rest, and the tasks still at work, for the next.
+    """Takes as many answers as make a round. Keeps the rest, and the tasks still at work, for the next.
 
-    Who has left, and what started from too old a version, is given up.
+    Gives up tasks whose client has left, or that started from too old a version.
     """
     s, pace = run.state, run.pace
     commands: list[Command] = []
@@ -179,7 +179,7 @@ def _carry(run: Run, at: float) -> list[Command]:
 
 
 def try_again(run: Run, at: float, why: FailureKind) -> list[Command]:
-    """The attempt is void: nothing of it counts, and after a pause the round chooses anew, from its first exchange on."""
+    """Voids the attempt: nothing of it counts, and after a pause the round begins again with its first exchange."""
     s, first = run.state, run.rules.exchanges[0]
     commands = cancel_pending(run, at, why)
     commands += [Discard(reply.content) for reply in s.results.values() if reply.content is not None]
@@ -190,7 +190,7 @@ def try_again(run: Run, at: float, why: FailureKind) -> list[Command]:
 
 
 def cancel_pending(run: Run, at: float, why: FailureKind) -> list[Command]:
-    """Every answer still wanted is wanted no longer, and counts as a failure."""
+    """Cancels the tasks that have no answer; each counts as a failure."""
     s = run.state
     text = "the client went away" if why is FailureKind.LEFT else f"no answer after {at - s.opened_at:.1f} s"
     commands: list[Command] = []

@@ -58,7 +58,7 @@ from umbel.rounds.messages import (
     Ticked,
 )
 from umbel.rounds.presence import join, leave
-from umbel.rounds.questions import chosen, evaluated, initialized, start, stepped, summarized
+from umbel.rounds.questions import start, take_chosen, take_evaluated, take_initialized, take_stepped, take_summarized
 from umbel.rounds.state import Before, Phase, Question, Rules, Run, State
 from umbel.rounds.waiting import waiting_joined, waiting_left, waiting_ticked
 
@@ -96,11 +96,11 @@ TRANSITIONS: Mapping[Phase, Mapping[type, Handler]] = {
     },
     Phase.ASKING: _ALWAYS
     | {
-        Initialized: initialized,
-        Chosen: chosen,
-        Stepped: stepped,
-        Evaluated: evaluated,
-        Summarized: summarized,
+        Initialized: take_initialized,
+        Chosen: take_chosen,
+        Stepped: take_stepped,
+        Evaluated: take_evaluated,
+        Summarized: take_summarized,
     },
     Phase.OPEN: _ALWAYS
     | {

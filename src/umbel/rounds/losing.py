@@ -1,4 +1,4 @@
-"""What a resumed run does without files that it has lost. Sends nothing and asks nothing: what is due then is in `owed`."""
+"""How a resumed run goes on without files that it has lost. Sends and asks nothing: `owed` has what is due then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESUME_TIME = 15.0  # seconds that clients have at least, after a resume, to com
 
 
 def extend(run: Run, event: Resumed, at: float) -> list[Command]:
-    """A new process has taken over: the run may have more rounds, and clients have time to come back."""
+    """Takes up the run in a new process: it may have more rounds, and clients have time to come back."""
     s = run.state
     s.num_rounds = max(s.num_rounds, event.num_rounds)
     if s.wake_at is not None and s.wanted:
@@ -41,7 +41,7 @@ def lose(run: Run, event: Lost, at: float) -> list[Command]:
 
 
 def _go_back(run: Run, event: Lost, at: float) -> list[Command]:
-    """To the version before the newest: the rounds since then are done again."""
+    """Goes back to the version before the newest; the rounds since then are done again."""
     s, before = run.state, run.state.before
     if before is None or before.version in event.versions:
         raise RuntimeError("no version of the model is left")

@@ -1,4 +1,4 @@
-"""What the owner's code answers, and what follows from it."""
+"""Takes what the owner's code answers, and says what follows from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from umbel.rounds.seeding import begin_seeding
 from umbel.rounds.state import Question, Run
 from umbel.rounds.stopping import find_watched
 
-__all__ = ["chosen", "evaluated", "initialized", "start", "stepped", "summarized"]
+__all__ = ["start", "take_chosen", "take_evaluated", "take_initialized", "take_stepped", "take_summarized"]
 
 NORMS = 1000  # of accepted updates, the newest, whose median is the measure for those to come
 MAX_VOID = 3  # rounds in a row whose step was given up, before the run ends
@@ -25,14 +25,14 @@ def start(run: Run, _: Started, at: float) -> list[Command]:
     return [Publish(events.RunStarted(at, run.state.num_rounds)), *ask(run, Question.INITIALIZE)]
 
 
-def initialized(run: Run, event: Initialized, at: float) -> list[Command]:
+def take_initialized(run: Run, event: Initialized, at: float) -> list[Command]:
     if not event.given:
         return begin_seeding(run, at)
     run.state.version = 0
     return [Publish(events.ModelInitialized(at, None)), *_ask_evaluate(run)]
 
 
-def chosen(run: Run, event: Chosen, at: float) -> list[Command]:
+def take_chosen(run: Run, event: Chosen, at: float) -> list[Command]:
     s, exchange = run.state, run.exchange
     at_work = bool(s.carried or s.ahead) and exchange.contributes is not Contribution.METRICS
     if event.needs and not at_work and exchange.to is To.CHOSEN:
@@ -50,7 +50,7 @@ def chosen(run: Run, event: Chosen, at: float) -> list[Command]:
             return discard_closed(s) + _ask_evaluate(run)
 
 
-def stepped(run: Run, event: Stepped, at: float) -> list[Command]:
+def take_stepped(run: Run, event: Stepped, at: float) -> list[Command]:
     s, updates = run.state, run.earlier_updates
     if event.version != s.version:
         s.before = s.here
@@ -79,7 +79,7 @@ def _ask_evaluate(run: Run) -> list[Command]:
     return ask(run, Question.EVALUATE)
 
 
-def evaluated(run: Run, event: Evaluated, at: float) -> list[Command]:
+def take_evaluated(run: Run, event: Evaluated, at: float) -> list[Command]:
     s = run.state
     s.remember(event.facts)
     commands: list[Command] = []
@@ -92,7 +92,7 @@ def evaluated(run: Run, event: Evaluated, at: float) -> list[Command]:
     return commands + begin_exchange(run, run.rules.exchanges[-1], at)
 
 
-def summarized(run: Run, event: Summarized, at: float) -> list[Command]:
+def take_summarized(run: Run, event: Summarized, at: float) -> list[Command]:
     s, pace = run.state, run.rules.pace
     s.remember(event.facts)
     central = {name: value for name, value in s.measured.items() if value is not None}

@@ -1,7 +1,7 @@
 """The first parameters, where the strategy has none: an exchange with one client, and then with the next.
 
-The first by name of those present, once enough are there, so that the choice repeats. One that says that it has none is not
-asked again, one that raises is, after a while. Where nobody has any, the run begins with an empty model.
+It is the first by name of those present, once enough are there, so that the choice repeats. A client that says that it has
+none is not asked again; a client that raises is, after a while. Where no client has any, the run begins with an empty model.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def ask_next(run: Run, at: float) -> list[Command]:
 
 
 def pass_over(run: Run, at: float) -> list[Command]:
-    """The client that was asked has given nothing: asks the next one."""
+    """Notes that the client that was asked has given nothing, and asks the next one."""
     s = run.state
     client = s.tasks[0].client
     s.refused[client] = None
@@ -63,7 +63,7 @@ def pass_over(run: Run, at: float) -> list[Command]:
 
 
 def retry(run: Run, at: float) -> list[Command]:
-    """Time has passed: begins with an empty model where nobody has parameters, and else asks those again who have raised."""
+    """Asks those again that have raised; begins with an empty model where no client has parameters."""
     s = run.state
     if nobody_has_parameters(s):
         return ask(run, Question.STEP)
@@ -72,6 +72,6 @@ def retry(run: Run, at: float) -> list[Command]:
 
 
 def nobody_has_parameters(s: State) -> bool:
-    """Whether everybody who is there has said so, or so many that it holds for all. Who has raised has said nothing."""
+    """Whether all clients present have said so, or `MOST_EMPTY` have. A client that has raised has said nothing."""
     said = sum(client in s.pool for client in s.empty)
     return len(s.pool) >= s.needed and said >= min(max(len(s.pool), 1), MOST_EMPTY)

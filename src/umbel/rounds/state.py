@@ -164,7 +164,7 @@ class State:
         return Before(self.version, self.completed, self.standing, tuple(self.norms), self.facts)
 
     def remember(self, facts: Facts | UnsetType) -> None:
-        """Has these facts from now on, where an answer says so."""
+        """Replaces the facts by those of an answer that has some."""
         if facts is not UNSET:
             self.facts = facts
 

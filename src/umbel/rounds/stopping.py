@@ -74,7 +74,7 @@ class Standing:
 
 
 def find_watched(pace: Pace, loss: object, metrics: Mapping[str, object]) -> dict[str, float | None]:
-    """What an evaluation has found of the watched metrics; None for what is no finite number."""
+    """The watched metrics of an evaluation; None for those that are no finite number."""
     found = {name: loss if name == "loss" else metrics.get(name) for name in pace.watched}
     return {
         name: float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

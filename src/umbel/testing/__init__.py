@@ -1,8 +1,9 @@
 """For tests of programs that use Umbel: whole runs without sockets and threads, a network with faults, and checks of
-aggregators, strategies, transforms, stores and transports.
+aggregators, strategies, transforms, stores, transports and crews.
 """
 
 from umbel.testing.checks import check_aggregator, check_strategy
+from umbel.testing.crews import check_crew
 from umbel.testing.local import LocalRun, run_locally
 from umbel.testing.proxy import ChaosProxy
 from umbel.testing.stores import check_store
@@ -13,6 +14,7 @@ __all__ = [
     "ChaosProxy",
     "LocalRun",
     "check_aggregator",
+    "check_crew",
     "check_store",
     "check_strategy",
     "check_transform",

@@ -23,6 +23,7 @@ from umbel.rounds.coordinator import Coordinator, Phase
 from umbel.runtime.contents import MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.strategies.base import Strategy
+from umbel.testing.demand import demand
 from umbel.testing.local import LocalRun, run_locally
 from umbel.training import NumPyClient
 
@@ -62,26 +63,26 @@ def _check_sum(aggregator: Aggregator, blocks: Sequence[NDArray], weights: Seque
         before = [block.copy() for _, block, _ in tasks]
         result = fold(aggregator, np.dtype(dtype), tasks, chunk=chunk)
         for (_, block, _), copied in zip(tasks, before, strict=True):
-            _check(np.array_equal(block, copied), "add() changed the block that it was given; copy it first")
-        _check(result.shape == (_SIZE,), f"finish() returned the shape {result.shape} for blocks of ({_SIZE},)")
+            demand(np.array_equal(block, copied), "add() changed the block that it was given; copy it first")
+        demand(result.shape == (_SIZE,), f"finish() returned the shape {result.shape} for blocks of ({_SIZE},)")
         return result
 
     everyone = range(len(blocks))
     whole = folded(everyone, len(blocks))
-    _check(np.array_equal(whole, folded(everyone, len(blocks))), "the same updates gave other bits the second time")
+    demand(np.array_equal(whole, folded(everyone, len(blocks))), "the same updates gave other bits the second time")
     for chunk in (1, 2, 7):
-        _check(_near(folded(everyone, chunk), whole), f"merging partial results of {chunk} updates is not adding them")
-    _check(_near(folded(everyone[::-1], 3), whole), "another order of updates gave another result")
-    _check(_near(folded(everyone, 3, scale=64), whole), "all weights times 64 gave another result: only their ratio counts")
+        demand(_near(folded(everyone, chunk), whole), f"merging partial results of {chunk} updates is not adding them")
+    demand(_near(folded(everyone[::-1], 3), whole), "another order of updates gave another result")
+    demand(_near(folded(everyone, 3, scale=64), whole), "all weights times 64 gave another result: only their ratio counts")
     twice, thrice = [(0, blocks[0], 2), (1, blocks[1], 3)], [(i, blocks[i > 1], 1) for i in range(5)]
     counted = [fold(aggregator, np.dtype("float64"), tasks, chunk=5) for tasks in (twice, thrice)]
-    _check(_near(*counted), "an update of weight 3 gave another result than three such updates of weight 1")
+    demand(_near(*counted), "an update of weight 3 gave another result than three such updates of weight 1")
     equal = [blocks[0]] * len(blocks)
-    _check(_near(folded(everyone, 3, values=equal), blocks[0]), "equal updates did not come back")
-    _check(_same_bits([whole], [_travelled(aggregator, blocks, weights)]), "a partial result that travelled is another")
+    demand(_near(folded(everyone, 3, values=equal), blocks[0]), "equal updates did not come back")
+    demand(_same_bits([whole], [_travelled(aggregator, blocks, weights)]), "a partial result that travelled is another")
     for dtype in ("float16", "float32", "float64", "int32"):
         result = folded(everyone, 3, dtype=dtype)
-        _check(result.dtype == np.dtype(dtype), f"updates of {dtype} became {result.dtype}")
+        demand(result.dtype == np.dtype(dtype), f"updates of {dtype} became {result.dtype}")
 
 
 def _travelled(aggregator: Aggregator, blocks: Sequence[NDArray], weights: Sequence[float]) -> NDArray:
@@ -120,29 +121,29 @@ def _check_rule(rule: Rule, blocks: Sequence[NDArray], weights: Sequence[float])
             raise AssertionError(f"{dtype} became infinite or NaN: {error}") from None
 
     whole = ruled(blocks)
-    _check(np.array_equal(whole, ruled(blocks)), "the same updates gave other bits the second time")
-    _check(_near(ruled([base] * len(blocks)), base), "clients that changed nothing changed the model")
+    demand(np.array_equal(whole, ruled(blocks)), "the same updates gave other bits the second time")
+    demand(_near(ruled([base] * len(blocks)), base), "clients that changed nothing changed the model")
     step = np.full(_SIZE, 1e-4)
     made = ruled([base + step] * len(blocks)) - base
     part = float(made @ step / (step @ step))
-    _check(np.allclose(made, part * step, atol=1e-9), "equal updates gave a model that is not on the way to them")
-    _check(0 <= part <= 1 + 1e-6, f"equal updates moved the model {part:.3f} times as far as they are")
+    demand(np.allclose(made, part * step, atol=1e-9), "equal updates gave a model that is not on the way to them")
+    demand(0 <= part <= 1 + 1e-6, f"equal updates moved the model {part:.3f} times as far as they are")
     whole_way = part > 1 - 1e-6
-    _check(whole_way or rule.plan is not None, f"equal updates did not come back: the model went {part:.3f} of the way")
+    demand(whole_way or rule.plan is not None, f"equal updates did not come back: the model went {part:.3f} of the way")
     for dtype in ("float16", "float32", "float64"):
         ruled(blocks, dtype=dtype)  # finite, as in float64
     if rule.plan is None:
         pieces = [ruled([block[part] for block in blocks], base[part]) for part in (slice(0, 300), slice(300, None))]
-        _check(np.array_equal(np.concatenate(pieces), whole), "a coordinate's result depends on its neighbours; plan() may")
+        demand(np.array_equal(np.concatenate(pieces), whole), "a coordinate's result depends on its neighbours; plan() may")
     if rule.least > 1:
         try:
             ruled(blocks[: rule.least - 1])
         except ValueError:
             raise
         except Exception as error:
-            _check("at least" in str(error), f"too few updates were refused without a reason: {error}")
+            demand("at least" in str(error), f"too few updates were refused without a reason: {error}")
         else:
-            _check(False, f"{rule.least - 1} updates were combined; the rule needs {rule.least}")
+            demand(False, f"{rule.least - 1} updates were combined; the rule needs {rule.least}")
 
 
 def check_strategy(make: Callable[[], Strategy], *, rounds: int = 30, clients: int = 12, seed: int = 0) -> None:
@@ -165,15 +166,15 @@ def check_strategy(make: Callable[[], Strategy], *, rounds: int = 30, clients: i
         return run_locally(make(), learners, num_rounds=number, seed=seed, store=store, coordinator=going_on)
 
     whole = run(rounds)
-    _check(bool(whole.arrays), "the run ended without a model")
+    demand(bool(whole.arrays), "the run ended without a model")
     begin, end = float(np.linalg.norm(best)), float(np.linalg.norm(whole.arrays[0] - best))
-    _check(end < begin / 2, f"after {rounds} rounds the model is {end:.3f} from the optimum; it began at {begin:.3f}")
+    demand(end < begin / 2, f"after {rounds} rounds the model is {end:.3f} from the optimum; it began at {begin:.3f}")
     still = run(3, rate=0.0).arrays[0]
-    _check(_near(still, np.zeros(5)), f"clients that change nothing made {still.tolist()} of zeros")
+    demand(_near(still, np.zeros(5)), f"clients that change nothing made {still.tolist()} of zeros")
     broken = run(3, broken=1)
-    _check(broken.coordinator.state.completed == 3, "a client that raised ended the run")
+    demand(broken.coordinator.state.completed == 3, "a client that raised ended the run")
 
-    _check(_same_bits(whole.arrays, run(rounds).arrays), "the same run again gave other bits")
+    demand(_same_bits(whole.arrays, run(rounds).arrays), "the same run again gave other bits")
     if whole.coordinator.rules.pace.carry_over:  # a run that has ended has given up what it carried
         return
     contents, third = MemoryContents(), max(rounds // 3, 1)
@@ -181,7 +182,7 @@ def check_strategy(make: Callable[[], Strategy], *, rounds: int = 30, clients: i
     if first.coordinator.state.completed < third:  # its `until` has ended it
         return
     again = run(rounds, store=MemoryStore(contents), going_on=_between_rounds(first, rounds, clients))
-    _check(
+    demand(
         _same_bits(whole.arrays, again.arrays),
         f"a run that a new process went on with after round {third} gave other bits: something is in attributes only",
     )
@@ -227,8 +228,3 @@ def _near(one: NDArray, other: NDArray) -> bool:
 
 def _same_bits(one: NDArrays, other: NDArrays) -> bool:
     return [array.tobytes() for array in one] == [array.tobytes() for array in other]
-
-
-def _check(true: bool, otherwise: str) -> None:
-    if not true:
-        raise AssertionError(otherwise)

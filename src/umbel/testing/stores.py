@@ -12,6 +12,7 @@ from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Joined, Replied, Reply, Settle, Started, Verdict
 from umbel.runtime.contents import Contents, write_content
 from umbel.runtime.stores.base import Entry, Snapshot, Store, Unit
+from umbel.testing.demand import demand
 
 __all__ = ["check_store"]
 
@@ -37,7 +38,7 @@ def check_store(open_store: Callable[[], Store]) -> None:
         _check_contents(store.contents)
         _check_journal(store)
         store.note("a fact", ["of", "the", "run"])
-        _check(store.head is None or isinstance(store.head, bytes), f"head is {store.head!r}; it is None or the last hash")
+        demand(store.head is None or isinstance(store.head, bytes), f"head is {store.head!r}; it is None or the last hash")
     finally:
         store.close()
     if store.unit is not Unit.INPUT:
@@ -45,9 +46,9 @@ def check_store(open_store: Callable[[], Store]) -> None:
     again = open_store()
     try:
         content = again.contents.open("kept")
-        _check(_read(content.read(0, content.size)), "a content is not what was written before the store was closed")
+        demand(_read(content.read(0, content.size)), "a content is not what was written before the store was closed")
         content.close()
-        _check(again.accepted("run.1.fit.0.0"), "a reply that counted does not count after the store was closed")
+        demand(again.accepted("run.1.fit.0.0"), "a reply that counted does not count after the store was closed")
         _check_twice(again)
         again.finish("finished")
     finally:
@@ -56,41 +57,41 @@ def check_store(open_store: Callable[[], Store]) -> None:
 
 def _check_contents(contents: Contents) -> None:
     schema = schema_of(_ARRAYS)
-    _check(not _has(contents, "kept"), "a content is there that nobody has written")
+    demand(not _has(contents, "kept"), "a content is there that nobody has written")
     write_content(contents, "kept", schema, gather(schema, _ARRAYS, 0, schema.nbytes))
     content = contents.open("kept")
     whole = content.read(0, content.size)
-    _check(_read(whole), "a content is not what was written")
-    _check(content.read(3, 20) == whole[3:23], "a part of a content is not that part of the whole")
-    _check(b"".join(bytes(block) for block in content.blocks(5)) == whole[5:], "blocks() is not all from there on")
+    demand(_read(whole), "a content is not what was written")
+    demand(content.read(3, 20) == whole[3:23], "a part of a content is not that part of the whole")
+    demand(b"".join(bytes(block) for block in content.blocks(5)) == whole[5:], "blocks() is not all from there on")
     content.close()
 
     begun = contents.create("begun")
     begun.write(b"half of it")
-    _check(not _has(contents, "begun"), "a content has its name before it is committed")
+    demand(not _has(contents, "begun"), "a content has its name before it is committed")
     begun.abort()
-    _check(not _has(contents, "begun"), "a content is there that was given up")
+    demand(not _has(contents, "begun"), "a content is there that was given up")
     write_content(contents, "gone", schema, gather(schema, _ARRAYS, 0, schema.nbytes))
     contents.link("gone", "linked")
     contents.remove("gone")
     contents.remove("gone")  # where it is not there, there is nothing to do
-    _check(not _has(contents, "gone"), "a content is there that was removed")
-    _check(_has(contents, "linked"), "a second name of a content goes with the first")
+    demand(not _has(contents, "gone"), "a content is there that was removed")
+    demand(_has(contents, "linked"), "a second name of a content goes with the first")
     contents.keep_only(["kept"])
-    _check(_has(contents, "kept"), "keep_only() has removed what it was to keep")
-    _check(not _has(contents, "linked"), "keep_only() has kept what nobody named")
+    demand(_has(contents, "kept"), "keep_only() has removed what it was to keep")
+    demand(not _has(contents, "linked"), "keep_only() has kept what nobody named")
 
 
 def _check_journal(store: Store) -> None:
     counted, late = "run.1.fit.0.0", "run.1.fit.0.1"
-    _check(not store.accepted(counted), "a reply counts that nobody has written")
+    demand(not store.accepted(counted), "a reply counts that nobody has written")
     accepted = Entry(Replied(counted, Reply(3, 0.5, {"m": 1.0}, "kept")), 1.0, [Settle(counted, Verdict.ACCEPTED)])
     stale = Entry(Replied(late, Reply(3, 0.5, {}, None)), 2.0, [Settle(late, Verdict.STALE)])
     store.write([Entry(Started(), 0.0), Entry(Joined("a"), 0.5)], Snapshot(State(num_rounds=3), (), 0.5))
     store.write([accepted, stale])
     by_input = store.unit is Unit.INPUT
-    _check(store.accepted(counted) is by_input, f"accepted() is {not by_input} for a reply that counts")
-    _check(not store.accepted(late), "accepted() is True for a reply that came too late")
+    demand(store.accepted(counted) is by_input, f"accepted() is {not by_input} for a reply that counts")
+    demand(not store.accepted(late), "accepted() is True for a reply that came too late")
     if by_input:
         _check_twice(store)
 
@@ -106,7 +107,7 @@ def _check_twice(store: Store) -> None:
         pass
     else:
         raise AssertionError("a second reply of the same task was written; an update counts once")
-    _check(not store.accepted(beside), "a part of a transaction was kept that was refused")
+    demand(not store.accepted(beside), "a part of a transaction was kept that was refused")
 
 
 def _has(contents: Contents, name: str) -> bool:
@@ -121,8 +122,3 @@ def _read(data: bytes) -> bool:
     """Whether this is the content that was written."""
     arrays = Params.from_bytes(bytearray(data)).arrays()
     return all(np.array_equal(one, other) for one, other in zip(arrays, _ARRAYS, strict=True))
-
-
-def _check(true: bool, otherwise: str) -> None:
-    if not true:
-        raise AssertionError(otherwise)

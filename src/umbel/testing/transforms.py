@@ -14,6 +14,7 @@ from umbel.rng import frozen_stream
 from umbel.runtime.transports.simulated.states import decode_state, encode_state
 from umbel.secret import Simulated
 from umbel.server.strategy import FedAvg
+from umbel.testing.demand import demand
 from umbel.testing.local import run_locally
 from umbel.training import NumPyClient
 from umbel.transforms import Chain, Reader, Site, Totals, Transform, chain, chain_of, reader_in
@@ -57,7 +58,7 @@ def _check_names(transform: Transform, links: Chain) -> None:
     except Exception as error:
         raise AssertionError(f"the other side cannot make {transform!r}: {error}") from None
     same = (again.name, dict(again.settings)) == (transform.name, dict(transform.settings))
-    _check(same, f"the settings of {transform!r} make {again!r} on the other side")
+    demand(same, f"the settings of {transform!r} make {again!r} on the other side")
 
 
 def _check_halves(links: Chain, before: NDArrays, after: NDArrays, draw: np.random.RandomState) -> None:
@@ -67,16 +68,16 @@ def _check_halves(links: Chain, before: NDArrays, after: NDArrays, draw: np.rand
     for number in (1, 2, 3):
         given, kept = [array.copy() for array in after], copy.deepcopy(memory)
         first, remembered = _encoded(links, base, given, memory, number)
-        _check(_same(given, after), f"encode() of {name} changed the arrays that it was given; copy them first")
-        _check(_same_memory(memory, kept), f"encode() of {name} changed what it remembers in place; assign new arrays")
+        demand(_same(given, after), f"encode() of {name} changed the arrays that it was given; copy them first")
+        demand(_same_memory(memory, kept), f"encode() of {name} changed what it remembers in place; assign new arrays")
         second, _ = _encoded(links, base, given, memory, number)
-        _check(_same(first, second), f"encode() of {name} gave other bits the second time; draw from site.rng() alone")
+        demand(_same(first, second), f"encode() of {name} gave other bits the second time; draw from site.rng() alone")
         try:
             memory = decode_state(encode_state(remembered))
         except WireError as error:
             raise AssertionError(f"what {name} remembers cannot be kept: {error}") from None
     whole = _decoded(links, base, first, "what encode() makes")
-    _check(all(np.isfinite(array).all() for array in whole), f"decode() of {name} gave values that are not finite")
+    demand(all(np.isfinite(array).all() for array in whole), f"decode() of {name} gave values that are not finite")
     _decoded(links, base, [_lies(array, draw) for array in first], "values that a liar may send")
 
 
@@ -123,7 +124,7 @@ def _read_back(reader: Reader, name: str) -> NDArrays:
             parts = [reader.read(MODEL, position, start, min(cut, spec.size - start)) for start in starts]
             joined = np.concatenate([np.empty(0, whole.dtype), *parts])
             same = joined.tobytes() == whole[: joined.size].tobytes()
-            _check(same, f"decode() of {name} gave other values where they were read {cut} at a time")
+            demand(same, f"decode() of {name} gave other values where they were read {cut} at a time")
         arrays.append(whole)
     return arrays
 
@@ -134,21 +135,21 @@ def _check_server(transform: Transform) -> None:
     if transform.finish is not None:
         block = np.linspace(-1, 1, 1000)
         whole = np.asarray(transform.finish(block.copy(), 0, totals, facts))
-        _check(whole.shape == block.shape, f"finish() of {transform.name} gave the shape {whole.shape} for (1000,)")
+        demand(whole.shape == block.shape, f"finish() of {transform.name} gave the shape {whole.shape} for (1000,)")
         for cut in _CUTS:
             parts = [
                 np.asarray(transform.finish(block[start : start + cut].copy(), start, totals, facts))
                 for start in range(0, block.size, cut)
             ]
             same = np.concatenate(parts).tobytes() == whole.tobytes()
-            _check(same, f"finish() of {transform.name} depends on where blocks are cut; go by `start`")
+            demand(same, f"finish() of {transform.name} depends on where blocks are cut; go by `start`")
     if transform.advance is not None:
         try:
             once, twice = (chain(transform).advance({transform.name: facts}, totals) for _ in range(2))
         except ValueError as error:
             raise AssertionError(str(error)) from None
-        _check(once == twice, f"advance() of {transform.name} made {once} and then {twice} of the same facts")
-        _check(dict(transform.facts) == facts, f"advance() of {transform.name} changed the facts that it was given")
+        demand(once == twice, f"advance() of {transform.name} made {once} and then {twice} of the same facts")
+        demand(dict(transform.facts) == facts, f"advance() of {transform.name} changed the facts that it was given")
 
 
 class _Moving(NumPyClient):
@@ -167,10 +168,10 @@ def _check_runs(transform: Transform) -> None:
         strategy = FedAvg(fraction_evaluate=0.0, initial_parameters=start, transform=transform)
         done = run_locally(strategy, {str(i): _Moving(i) for i in range(3)}, num_rounds=3)
         failed = [failure.text for failure in done.history.failures]
-        _check(not failed, f"a run with {transform!r} has failures: {failed[:1]}")
+        demand(not failed, f"a run with {transform!r} has failures: {failed[:1]}")
         return [array.tobytes() for array in done.arrays]
 
-    _check(run() == run(), f"two runs with {transform!r} ended with other bits")
+    demand(run() == run(), f"two runs with {transform!r} ended with other bits")
 
 
 def _lies(array: NDArray, draw: np.random.RandomState) -> NDArray:
@@ -191,8 +192,3 @@ def _same(ones: NDArrays, others: NDArrays) -> bool:
 
 def _same_memory(one: dict[str, object], other: dict[str, object]) -> bool:
     return encode_state(one) == encode_state(other)
-
-
-def _check(true: bool, otherwise: str) -> None:
-    if not true:
-        raise AssertionError(otherwise)

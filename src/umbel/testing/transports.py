@@ -30,6 +30,7 @@ from umbel.rounds.messages import (
 )
 from umbel.runtime.contents import Contents, MemoryContents, write_content
 from umbel.runtime.transports.base import Transport
+from umbel.testing.demand import demand
 from umbel.training import NumPyClient
 
 __all__ = ["check_transport"]
@@ -89,34 +90,34 @@ class _Check:
         self._evaluate()
         self._hear()
         self._ask()
-        _check(not self._heard(0.0), "something came that nobody had asked for")
+        demand(not self._heard(0.0), "something came that nobody had asked for")
 
     def _come(self) -> None:
         until = time.monotonic() + _PATIENCE
         while self._present != {"a", "b"}:
-            _check(time.monotonic() < until, f"of the clients a and b, only {sorted(self._present)} were told of")
-            _check(not self._heard(1.0), "an answer came before there was a task")
+            demand(time.monotonic() < until, f"of the clients a and b, only {sorted(self._present)} were told of")
+            demand(not self._heard(1.0), "an answer came before there was a task")
 
     def _train(self) -> None:
         tasks = self._send(Kind.FIT, {})
         for task, reply in self._replies(tasks).items():
             told = reply.num_examples, dict(reply.metrics)
-            _check(told == (3, {"m": 0.5}), f"a reply of 3 examples and the metric m = 0.5 came as {told}")
-            _check(reply.content is not None, f"the update of {task} has no content")
+            demand(told == (3, {"m": 0.5}), f"a reply of 3 examples and the metric m = 0.5 came as {told}")
+            demand(reply.content is not None, f"the update of {task} has no content")
             assert reply.content is not None
             content = self._contents.open(reply.content)
             arrays = Params.from_bytes(bytearray(content.read(0, content.size))).arrays()
             content.close()
             same = all(np.array_equal(got, sent + 1) for got, sent in zip(arrays, _MODEL, strict=True))
-            _check(same, "the content of an update does not hold what fit() returned")
+            demand(same, "the content of an update does not hold what fit() returned")
 
     def _fail(self) -> None:
         for wish, kind in (("raise", FailureKind.RAISED), ("short", FailureKind.REJECTED)):
             (task,) = self._send(Kind.FIT, {wish: True}, clients="a")
             failure = self._answers([task])[task]
-            _check(isinstance(failure, Failure), f"a client that was to {wish} answers {failure}")
+            demand(isinstance(failure, Failure), f"a client that was to {wish} answers {failure}")
             assert isinstance(failure, Failure)
-            _check(failure.kind is kind, f"a client that was to {wish} has failed by {failure.kind}, not {kind}")
+            demand(failure.kind is kind, f"a client that was to {wish} has failed by {failure.kind}, not {kind}")
             self._transport.settle(task, Verdict.NOTED, "")
             self._replies(self._send(Kind.EVALUATE, {}, clients="a"))
 
@@ -127,10 +128,10 @@ class _Check:
         until = time.monotonic() + _PATIENCE
         (following,) = self._send(Kind.EVALUATE, {}, clients="b")
         while True:
-            _check(time.monotonic() < until, "a client of which a task was taken back does not take the next one")
+            demand(time.monotonic() < until, "a client of which a task was taken back does not take the next one")
             heard = self._heard(1.0)
             for name in heard:
-                _check(name in (task.id, following), f"{name} is answered, and was never sent")
+                demand(name in (task.id, following), f"{name} is answered, and was never sent")
                 self._transport.settle(name, Verdict.STALE if name == task.id else Verdict.ACCEPTED, "")
             if following in heard:
                 return
@@ -138,20 +139,20 @@ class _Check:
     def _evaluate(self) -> None:
         for reply in self._replies(self._send(Kind.EVALUATE, {})).values():
             loss = float(sum(array.sum() for array in _MODEL))
-            _check((reply.loss, reply.num_examples) == (loss, 5), f"the reply is {reply}, of loss {loss} and 5 examples")
+            demand((reply.loss, reply.num_examples) == (loss, 5), f"the reply is {reply}, of loss {loss} and 5 examples")
 
     def _hear(self) -> None:
         began = time.monotonic()
-        _check(self._transport.receive(0.05) is None, "receive() has something that nobody sent")
-        _check(time.monotonic() - began < 5.0, "receive(0.05) took 5 s")
+        demand(self._transport.receive(0.05) is None, "receive() has something that nobody sent")
+        demand(time.monotonic() - began < 5.0, "receive(0.05) took 5 s")
         threading.Thread(target=self._transport.put, args=(Ticked(),)).start()
-        _check(self._transport.receive(_PATIENCE) == Ticked(), "what another thread puts in is not received")
+        demand(self._transport.receive(_PATIENCE) == Ticked(), "what another thread puts in is not received")
 
     def _ask(self) -> None:
         answer = self._transport.ask("a", Kind.PROPERTIES, None, {"for": "its name"}, _PATIENCE)
-        _check(not isinstance(answer, Failure), f"a question is not answered: {answer}")
+        demand(not isinstance(answer, Failure), f"a question is not answered: {answer}")
         assert not isinstance(answer, Failure)
-        _check(answer.metrics == {"asked": "its name"}, f"a question is answered with {answer.metrics}")
+        demand(answer.metrics == {"asked": "its name"}, f"a question is answered with {answer.metrics}")
 
     # ---- tasks, and what comes of them
 
@@ -184,10 +185,10 @@ class _Check:
         answers: dict[str, Reply | Failure] = {}
         until = time.monotonic() + _PATIENCE
         while len(answers) < len(tasks):
-            _check(time.monotonic() < until, f"of {tasks}, only {sorted(answers)} were answered")
+            demand(time.monotonic() < until, f"of {tasks}, only {sorted(answers)} were answered")
             for name, answer in self._heard(1.0).items():
-                _check(name in tasks, f"{name} is answered, and was not sent")
-                _check(name not in answers, f"{name} is answered twice")
+                demand(name in tasks, f"{name} is answered, and was not sent")
+                demand(name not in answers, f"{name} is answered twice")
                 answers[name] = answer
         return answers
 
@@ -212,8 +213,3 @@ class _Check:
             case _:
                 raise AssertionError(f"a transport does not tell of {event}")
         return {}
-
-
-def _check(true: bool, otherwise: str) -> None:
-    if not true:
-        raise AssertionError(otherwise)

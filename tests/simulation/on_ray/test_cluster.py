@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import queue
@@ -21,8 +22,12 @@ from test_same_bits import Looking
 import umbel as fl
 from umbel.common import ndarrays_to_parameters
 from umbel.errors import SimulationError
+from umbel.runtime.transports.simulated.crew import RemoteCrew
+from umbel.runtime.transports.simulated.ray import RayYard
+from umbel.runtime.transports.simulated.shared import SharedContents
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
+from umbel.testing import check_crew
 from umbel.transforms import Transform, chain, clip, int8, register, top_k
 
 
@@ -212,6 +217,22 @@ def test_a_large_model_goes_out_and_comes_back(simulate):
         same = {"options": options, "clients": 6, "cls": cls}
         there = simulate(lambda context: Adding(), **same)
         assert there == simulate(lambda context: Adding(), backend="inline", ray_init_args=None, **same)
+
+
+def test_a_crew_of_ray_actors_is_one(cluster):
+    @contextlib.contextmanager
+    def on_ray(work):
+        contents = SharedContents()
+        init = {"address": cluster[0], "log_to_driver": False}
+        yard = RayYard(work, contents, cpus=1, gpus=0, workers=2, useful=8, threads=1, init=init)
+        crew = RemoteCrew(yard, contents, work.aggregator, ahead=2)
+        try:
+            crew.try_client("0")
+            yield crew, contents
+        finally:
+            crew.close()
+
+    check_crew(on_ray, dies=True)
 
 
 # ---- faults

@@ -24,7 +24,7 @@ from umbel.runtime.signals import Terminated
 
 __all__ = ["Narrator"]
 
-_Asked = tuple[int, str, str]  # round, exchange, client
+_Key = tuple[int, str, str]  # round, exchange, client
 
 
 class Narrator:
@@ -48,14 +48,14 @@ class Narrator:
         self._holds = holds
         self._version, self._completed = state.version, state.completed
         self._at = 0.0
-        self._under_way: dict[_Asked, list[Task]] = {}
+        self._under_way: dict[_Key, list[Task]] = {}
         for task in coordinator.pending:
             self._remember(task)
         self._sizes: dict[str, int] = {}  # of the content that travels with most tasks
         self._held: list[told.Event] = []
 
     def take(self, event: Input, commands: Sequence[Command], at: float) -> None:
-        """Takes in what the coordinator has said to an input, and the History has of it."""
+        """Tells what an input has brought about; the History has it already."""
         self._at = at
         replies = _replies(event)
         for command in commands:
@@ -64,19 +64,19 @@ class Narrator:
                     self._publish(published, event, replies)
                 case Dispatch(task):
                     self._remember(task)
-                    self._send(task, again=False)
+                    self._tell_task(task, again=False)
                 case _:
                     pass
         for command in commands:
             if isinstance(command, Cancel):  # not before: its failure may come after it
-                self._forget(_asked(command.task), command.task.id)
+                self._forget(_key(command.task), command.task.id)
 
     def owe(self, commands: Iterable[Command]) -> None:
-        """Takes in what a process does for the one before it."""
+        """Tells what this process does for the one before it."""
         for command in commands:
             match command:
                 case Dispatch(task):
-                    self._send(task, again=True)
+                    self._tell_task(task, again=True)
                 case Publish(event=published):
                     self._publish(published, None, {})
                 case _:
@@ -106,9 +106,9 @@ class Narrator:
         state, at = self._coordinator.state, event.at
         match event:
             case events.TaskSucceeded():
-                self._answered(event, replies)
+                self._tell_answer(event, replies)
             case events.TaskFailed():
-                self._failed(event, replies)
+                self._tell_failure(event, replies)
             case events.ClientJoined():
                 self._say(told.ClientJoined(at=at, client=event.client, available=event.available))
             case events.ClientLeft():
@@ -119,7 +119,7 @@ class Narrator:
                 waits = told.WaitingForClients(at=at, round=event.round, available=event.available, needed=event.needed)
                 self._say(waits)
             case events.RoundStarted():
-                self._close_round(at)
+                self._tell_round(at)
                 self._say(told.RoundStarted(at=at, round=event.round, num_rounds=event.num_rounds))
             case events.CohortChosen():
                 self._say(
@@ -134,11 +134,11 @@ class Narrator:
                 )
             case events.ExchangeClosed():
                 fit = event.kind == "fit"
-                self._close_exchange(event, cause.void if fit and isinstance(cause, Stepped) else "")
+                self._tell_exchange(event, cause.void if fit and isinstance(cause, Stepped) else "")
                 if fit:
-                    self._made_version(at, event.round)
+                    self._tell_version(at, event.round)
             case events.ModelInitialized():
-                self._made_version(at, 0)
+                self._tell_version(at, 0)
             case events.CentrallyEvaluated():
                 version = state.version or 0
                 loss, metrics = _number(event.loss), {**event.metrics}
@@ -159,10 +159,10 @@ class Narrator:
                 self._version, self._completed = event.version, event.round - 1
                 self._say(told.RunRewound(at=at, round=event.round, version=event.version))
             case events.RunFinished():
-                self._close_round(at)
+                self._tell_round(at)
                 self._say(told.RunEnded(at=at, rounds=event.rounds, status=status_of(event), why=event.why))
 
-    def _answered(self, event: events.TaskSucceeded, replies: Mapping[str, Reply]) -> None:
+    def _tell_answer(self, event: events.TaskSucceeded, replies: Mapping[str, Reply]) -> None:
         task = self._forget((event.round, event.kind, event.client), *replies)
         if task is None:
             return
@@ -177,14 +177,14 @@ class Narrator:
                 task=task.id,
                 version=task.version,
                 seconds=event.at - task.at,
-                bytes=self._travelling(task) if added_up else self._size(reply.content),
+                bytes=self._size_sent(task) if added_up else self._size(reply.content),
                 num_examples=reply.num_examples,
                 loss=reply.loss if task.kind is Kind.EVALUATE else None,
                 metrics={**reply.metrics},
             )
         )
 
-    def _failed(self, event: events.TaskFailed, replies: Mapping[str, Reply]) -> None:
+    def _tell_failure(self, event: events.TaskFailed, replies: Mapping[str, Reply]) -> None:
         task = self._forget((event.round, event.kind, event.client), *replies)
         self._say(
             told.TaskFailed(
@@ -201,7 +201,7 @@ class Narrator:
             )
         )
 
-    def _close_exchange(self, event: events.ExchangeClosed, void: str) -> None:
+    def _tell_exchange(self, event: events.ExchangeClosed, void: str) -> None:
         self._say(
             told.ExchangeClosed(
                 at=event.at,
@@ -217,14 +217,14 @@ class Narrator:
             )
         )
 
-    def _made_version(self, at: float, number: int) -> None:
+    def _tell_version(self, at: float, number: int) -> None:
         version = self._coordinator.state.version
         if version is None or version == self._version:
             return
         self._version = version
         self._say(told.VersionMade(at=at, round=number, version=version, bytes=self._size(self._model.name(version))))
 
-    def _close_round(self, at: float) -> None:
+    def _tell_round(self, at: float) -> None:
         """Tells of the round that has been completed since the last time, if one has."""
         state, history = self._coordinator.state, self._history
         if state.completed <= self._completed:
@@ -236,17 +236,17 @@ class Narrator:
                 round=number,
                 version=state.version,
                 void=state.void_rounds > 0,
-                loss=_number(_of(history.losses_distributed, number)),
-                metrics=_all_of(history.metrics_distributed, number),
-                fit_metrics=_all_of(history.metrics_distributed_fit, number),
-                central_loss=_number(_of(history.losses_centralized, number)),
-                central_metrics=_all_of(history.metrics_centralized, number),
+                loss=_number(_last_of(history.losses_distributed, number)),
+                metrics=_metrics_of(history.metrics_distributed, number),
+                fit_metrics=_metrics_of(history.metrics_distributed_fit, number),
+                central_loss=_number(_last_of(history.losses_centralized, number)),
+                central_metrics=_metrics_of(history.metrics_centralized, number),
             )
         )
 
     # ---- tasks and their sizes
 
-    def _send(self, task: Task, *, again: bool) -> None:
+    def _tell_task(self, task: Task, *, again: bool) -> None:
         self._say(
             told.TaskSent(
                 at=self._at,
@@ -255,15 +255,15 @@ class Narrator:
                 client=task.client,
                 task=task.id,
                 version=task.version,
-                bytes=self._travelling(task),
+                bytes=self._size_sent(task),
                 again=again,
             )
         )
 
     def _remember(self, task: Task) -> None:
-        self._under_way.setdefault(_asked(task), []).append(task)
+        self._under_way.setdefault(_key(task), []).append(task)
 
-    def _forget(self, asked: _Asked, *names: str) -> Task | None:
+    def _forget(self, asked: _Key, *names: str) -> Task | None:
         """The task that this client is at, which is over: the one of these names, where it was asked twice."""
         tasks = self._under_way.get(asked)
         if not tasks:
@@ -274,7 +274,7 @@ class Narrator:
             del self._under_way[asked]
         return task
 
-    def _travelling(self, task: Task) -> int:
+    def _size_sent(self, task: Task) -> int:
         """Bytes that travel with a task."""
         name = self._model.content_for(task)
         if name is not None and name not in self._sizes:
@@ -310,7 +310,7 @@ def _replies(event: Input) -> dict[str, Reply]:
             return {}
 
 
-def _asked(task: Task) -> _Asked:
+def _key(task: Task) -> _Key:
     return task.round, task.name, task.client
 
 
@@ -319,10 +319,10 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _of(series: Series, number: int) -> object:
+def _last_of(series: Series, number: int) -> object:
     """What the History has of this round; None for nothing."""
     return series[-1][1] if series and series[-1][0] == number else None
 
 
-def _all_of(metrics: Mapping[str, Series], number: int) -> dict[str, object]:
+def _metrics_of(metrics: Mapping[str, Series], number: int) -> dict[str, object]:
     return {name: series[-1][1] for name, series in metrics.items() if series[-1][0] == number}

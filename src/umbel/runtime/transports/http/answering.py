@@ -1,7 +1,7 @@
 """The routes by which a client answers a task. Knows requests and an event loop.
 
-What an answer comes to is `replies.py`'s word. Here its messages are read, and their sender waits until it is decided what
-becomes of the answer: by the run's loop, once that is in the journal, or by whoever has asked outside of the rounds.
+Each route reads one message of an answer, lets `replies.py` say what that comes to, and has its sender wait until what
+becomes of the answer is decided: by the run's loop, once the journal has it, or by the question outside of the rounds.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Answers:
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
 
     def decide(self, task: str, outcome: Outcome) -> None:
-        """The run's loop has decided what becomes of the answer to this task."""
+        """Tells whoever waits what has become of the answer to this task, and strikes the task from what is owed."""
         decided = self._waiting.pop(task, None)
         if decided is not None and not decided.done():
             decided.set_result(outcome)
         self._debts.decide(task)
 
-    def decide_nothing_more(self) -> None:
-        """Nobody will decide any more: those who wait ask again, and hear why."""
+    def end_waits(self) -> None:
+        """Ends every wait: no answer is decided any more, so each sender asks again, and hears why."""
         for decided in self._waiting.values():
             if not decided.done():
                 decided.set_result(Outcome(WORKING))
@@ -72,31 +72,31 @@ class Answers:
         client, name = self._polls.client(request), request.parameters["task"]
         if name not in self._debts.to(client.name):  # then it does not matter what it says, and nothing of it is kept
             await self._reception.drain(request)
-            return self._told(client, name, self._unwanted(name))
+            return self._respond(client, name, self._why_unwanted(name))
         offer = decode(await self._reception.body(request, self._replies.longest), Offer, self._replies.values)
         owed = self._debts.to(client.name).get(name)
         if offer.pieces and owed is not None and not owed.submitted:
             self._reception.hold(request, min(offer.pieces, self._replies.longest))
             whole = self._replies.whole_offer(owed, offer)
             if isinstance(whole, Outcome):
-                return self._told(client, name, whole)
+                return self._respond(client, name, whole)
             offer = whole
         if offer.have is None:
-            return self._told(client, name, await self._offered(owed, name, offer))
+            return self._respond(client, name, await self._take_offer(owed, name, offer))
         client.following += 1
         try:
-            outcome = await self._offered(owed, name, offer)
+            outcome = await self._take_offer(owed, name, offer)
             if outcome.verdict not in (GO, WORKING):
                 outcome.tasks = await self._polls.following(client, offer.have)
         finally:
             client.following -= 1
             client.news.set()  # a poll may have held back
         failpoint("reply.before-answer")
-        return self._told(client, name, outcome)
+        return self._respond(client, name, outcome)
 
-    async def _offered(self, owed: Owed | None, name: str, offer: Offer) -> Outcome:
+    async def _take_offer(self, owed: Owed | None, name: str, offer: Offer) -> Outcome:
         if owed is None or owed.submitted:
-            return await self._not_now(owed, name)
+            return await self._explain(owed, name)
         if offer.failure is not None:
             return await self._submit(owed, self._replies.fail(owed, offer.failure))
         metrics = self._replies.metrics(owed, offer)
@@ -104,10 +104,10 @@ class Answers:
         async def take() -> Taken:
             schema = await self._headers.read(offer.header, owed.door.travels)
             if owed.submitted or not self._debts.is_owed(owed):  # meanwhile, by another request
-                return await self._not_now(owed, name)
+                return await self._explain(owed, name)
             return self._replies.offer(owed, offer, schema, metrics)
 
-        return await self._taken(owed, take)
+        return await self._submit_taken(owed, take)
 
     async def piece(self, request: Request) -> Response:
         """Takes the next piece of an offer that is too large for something on the way."""
@@ -115,24 +115,24 @@ class Answers:
         owed, offset = self._debts.to(client.name).get(name), _offset(request.parameters["offset"])
         if owed is None or owed.submitted:
             await self._reception.drain(request)
-            return self._told(client, name, await self._not_now(owed, name))
+            return self._respond(client, name, await self._explain(owed, name))
         data = await self._reception.body(request, PART)
         if owed.submitted or not self._debts.is_owed(owed):  # meanwhile; a draft of it would lie there for ever
-            return self._told(client, name, await self._not_now(owed, name))
-        return self._told(client, name, self._replies.piece(owed, offset, bytes(data)))
+            return self._respond(client, name, await self._explain(owed, name))
+        return self._respond(client, name, self._replies.piece(owed, offset, bytes(data)))
 
     async def data(self, request: Request) -> Response:
         client, name = self._polls.client(request), request.parameters["task"]
         owed, offset = self._debts.to(client.name).get(name), _offset(request.parameters["offset"])
         if owed is None or owed.upload is None or owed.submitted:
             await self._reception.drain(request)
-            return self._told(client, name, self._unwanted(name) if owed is None else NO_OFFER)
+            return self._respond(client, name, self._why_unwanted(name) if owed is None else NO_OFFER)
         upload = owed.upload
         if request.length > PART:
             raise Refused(413, f"a part has at most {PART} bytes and says how many")
         if offset != upload.received:
             await self._reception.drain(request)
-            return self._told(client, name, Outcome(GO, "not the next byte", upload.received))
+            return self._respond(client, name, Outcome(GO, "not the next byte", upload.received))
 
         async def take() -> Outcome:
             feed = self._replies.receive(owed, offset)
@@ -141,42 +141,42 @@ class Answers:
                     broken = feed(chunk)
                     if broken is not None:
                         await self._reception.drain(request)
-                        return broken if name in self._debts.to(client.name) else self._unwanted(name)
+                        return broken if name in self._debts.to(client.name) else self._why_unwanted(name)
             except Refused:  # these were not the bytes that its sender has signed
                 if upload is owed.upload:
                     owed.withdraw_upload()
                 raise
             return Outcome(GO, offset=upload.received)
 
-        return self._told(client, name, await self._taken(owed, take, request))
+        return self._respond(client, name, await self._submit_taken(owed, take, request))
 
     async def commit(self, request: Request) -> Response:
         client, name = self._polls.client(request), request.parameters["task"]
         commit = decode(await self._reception.body(request, MAX_SMALL), Commit)
         owed = self._debts.to(client.name).get(name)
         if owed is None or owed.submitted:
-            return self._told(client, name, await self._not_now(owed, name))
+            return self._respond(client, name, await self._explain(owed, name))
         if owed.upload is None:
-            return self._told(client, name, NO_OFFER)
+            return self._respond(client, name, NO_OFFER)
         upload = owed.upload
 
         async def take() -> Taken:
             return self._replies.commit(owed, upload, commit)
 
-        outcome = await self._taken(owed, take)
+        outcome = await self._submit_taken(owed, take)
         failpoint("commit.before-answer")
-        return self._told(client, name, outcome)
+        return self._respond(client, name, outcome)
 
-    def _told(self, client: Present, task: str, outcome: Outcome) -> Response:
-        """The answer to a part of a reply; where it was not taken as it came, with a line in the log."""
+    def _respond(self, client: Present, task: str, outcome: Outcome) -> Response:
+        """The response to one message of an answer. Where the server did not take it as it came, the log has a line."""
         if outcome.why and outcome.verdict not in (Verdict.REJECTED, Verdict.NOTED):  # those are the run's to say
             self._conduct.say(client.name, f"{outcome.verdict} for {short(task)}: {outcome.why}")
         return message(outcome)
 
-    async def _taken(
+    async def _submit_taken(
         self, owed: Owed, take: Callable[[], Awaitable[Taken]], request: Request | None = None
     ) -> Outcome:
-        """What `take` comes to; a reply that may not come in becomes a failed task, and the sender hears why."""
+        """Submits what `take` comes to. An answer that may not come in makes its task fail, and its sender hears why."""
         try:
             taken = await take()
         except StoreError:
@@ -205,22 +205,22 @@ class Answers:
         self._put(event)
         return await self._decision(name)
 
-    async def _not_now(self, owed: Owed | None, name: str) -> Outcome:
-        """What is said to the sender of one more message of an answer that is decided about, or is not owed any more."""
-        return await self._decision(name) if owed is not None and owed.submitted else self._unwanted(name)
+    async def _explain(self, owed: Owed | None, name: str) -> Outcome:
+        """The outcome of one more message of an answer that is with the run's loop, or is not owed any more."""
+        return await self._decision(name) if owed is not None and owed.submitted else self._why_unwanted(name)
 
     async def _decision(self, name: str) -> Outcome:
-        """What becomes of the answer that is with the run's loop; why there is none that is wanted, else."""
+        """Waits for what becomes of the answer that is with the run's loop; where none is, says why none is wanted."""
         decided = self._waiting.get(name)
         if decided is None:
-            return self._unwanted(name)
+            return self._why_unwanted(name)
         try:
             return await asyncio.wait_for(asyncio.shield(decided), PATIENCE)
         except TimeoutError:
             return Outcome(WORKING)
 
-    def _unwanted(self, name: str) -> Outcome:
-        """Why an answer to this task is not taken. Raises `Refused` where it will be, in a moment."""
+    def _why_unwanted(self, name: str) -> Outcome:
+        """Why no answer to this task is wanted. Raises `Refused` where one will be, in a moment."""
         if self._debts.is_pending(name):
             raise Refused(503, "the server is starting; try again", expected=True)
         if not name.startswith(f"{self._run}."):

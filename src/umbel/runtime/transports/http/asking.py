@@ -64,14 +64,14 @@ class Questions:
             self._contents.remove(name)
 
     def answer(self, event: Replied | Failed) -> None:
-        """An answer has come to an open question; nobody else is told of it."""
+        """Gives whoever asked the answer to an open question."""
         answer = event.failure if isinstance(event, Failed) else self._read(event.reply)
         asked = self._open.get(event.task)
         if asked is not None and not asked.done():
             asked.set_result(answer)
 
     def leave(self, task: str, why: str) -> None:
-        """Whoever owes this task has left; nothing where it is no question."""
+        """Fails a question whose client has left; does nothing for a task of a round."""
         if task in self._open:
             self.answer(Failed(task, Failure(FailureKind.LEFT, f"the client left: {why}")))
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 to a server that nobody stands before, and without TLS: a request is one piece, an answer is read as it comes.
+"""HTTP/1.1 without TLS and without a proxy between: a request goes out in one piece, an answer is read as it comes.
 
 Knows sockets and HTTP's framing; knows no messages. urllib3 stays for TLS and for proxies, whose words it knows: a small
 request costs 228 us of a client's time with it, and 51 us here, where there are no header objects, no parser of e-mail and
@@ -135,7 +135,7 @@ class Direct:
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         connection = self._connection(timeout.connect)
         try:
-            # Whoever refuses a body may answer, and close, before all of it was sent.
+            # A server that refuses a body may answer, and close, before it has read all of it.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.send(head, body)
             status, found = connection.head(timeout.read)
@@ -150,7 +150,7 @@ class Direct:
             self._idle.pop().close()
 
     def _connection(self, timeout: float) -> _Connection:
-        """One that is there and still open, or a new one."""
+        """An idle connection that is still open, or a new one."""
         while self._idle:
             with contextlib.suppress(IndexError):  # another thread was faster
                 connection = self._idle.pop()
@@ -179,11 +179,11 @@ class _Connection:
         self.version = ""
 
     def wait(self, timeout: float) -> None:
-        """From now on, waits so many seconds at most."""
+        """Waits so many seconds at most from now on."""
         self._socket.settimeout(timeout)
 
     def is_quiet(self) -> bool:
-        """Whether nothing has come since the last answer: neither its end nor what nobody has asked for."""
+        """Whether the connection is open and nothing has come on it since the last answer."""
         self.wait(0.0)
         try:
             self._socket.recv(1, socket.MSG_PEEK)
@@ -205,7 +205,7 @@ class _Connection:
         """Status and headers of the next answer that is a final one. Raises `Malformed`."""
         self.wait(timeout)
         while True:
-            first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+            first, *lines = self._read_to(b"\r\n\r\n").decode("latin-1").split("\r\n")
             self.version, _, status = first.partition(" ")
             if not self.version.startswith("HTTP/1.") or not (status[:3].isascii() and status[:3].isdigit()):
                 raise Malformed("what came is no answer in HTTP")
@@ -234,7 +234,7 @@ class _Connection:
         return left
 
     def line(self) -> bytes:
-        return self._until(b"\r\n")
+        return self._read_to(b"\r\n")
 
     def readinto(self, out: memoryview) -> int:
         """Fills the beginning of `out`; how much of it, 0 where the connection has ended."""
@@ -248,8 +248,8 @@ class _Connection:
     def close(self) -> None:
         self._socket.close()
 
-    def _until(self, end: bytes) -> bytes:
-        """What comes before `end`, which is read, too."""
+    def _read_to(self, end: bytes) -> bytes:
+        """Reads up to and including `end`; returns what comes before it."""
         found = self._rest.find(end)
         while found < 0:
             if len(self._rest) > LONGEST:

@@ -89,7 +89,7 @@ class Debts:
         return (owed for mine in self._owed.values() for owed in mine.values())
 
     def is_owed(self, owed: Owed) -> bool:
-        """Whether this is owed still, and not taken back while something was waited for."""
+        """Whether this task is still owed: another request may have ended it since."""
         return self.to(owed.task.client).get(owed.task.id) is owed
 
     def is_pending(self, task: str) -> bool:
@@ -101,7 +101,7 @@ class Debts:
         self._pending.discard(task.id)
 
     def take_back(self, task: str) -> bool:
-        """The task is no longer wanted, nor what has come of its answer. Whether it was owed."""
+        """Forgets a task that is no longer wanted, and what has come of its answer. Returns whether it was owed."""
         self._pending.discard(task)
         owed = self._remove(task)
         if owed is None:
@@ -112,7 +112,7 @@ class Debts:
         return True
 
     def decide(self, task: str) -> None:
-        """What becomes of its answer is decided."""
+        """Forgets a task whose answer is decided."""
         self._remove(task)
         _remember(self._decided, task)
 
@@ -136,8 +136,9 @@ class Debts:
         ]
 
     def tell(self, news: News) -> bool:
-        """Counts that a poll brings this. Whether it is worth an answer at once: it is not where all of its tasks were
-        told of again and again, and it takes back none that the client had.
+        """Counts that a poll brings this news. Returns whether the news is worth an answer at once.
+
+        It is not where the client was told of all these tasks `TOLD` times, and loses none that it has.
         """
         fresh = any(owed.tellings < TOLD for owed in news.tasks)
         for owed in news.tasks:

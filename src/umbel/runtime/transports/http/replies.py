@@ -62,7 +62,7 @@ class Replies:
         self._surplus = Surplus()
 
     def fail(self, owed: Owed, told: FailureHead) -> Failed:
-        """The client says that it has failed."""
+        """The task has failed, in its client's words."""
         owed.withdraw_upload()  # it had begun to send an answer
         return Failed(owed.task.id, _failure(told))
 

@@ -1,7 +1,7 @@
 """A request as its handler sees it, and the answer to it. Knows HTTP's words; knows no sockets and no sessions.
 
-uvicorn speaks ASGI, and this is all of it that is needed here: a framework's routes, requests and responses were in the way
-of each request, and had no guard that is not ours anyhow.
+uvicorn speaks ASGI, of which this file has all that the server needs. A framework's routes, requests and responses cost time
+in each request, and the guards were ours anyhow.
 """
 
 from __future__ import annotations
@@ -119,7 +119,6 @@ class Request:
             if message["body"]:
                 yield message["body"]
 
-
     async def disconnected(self) -> None:
         """Waits until the server has noticed that the connection has ended."""
         while (await self._receive())["type"] != "http.disconnect":
@@ -134,7 +133,7 @@ class Response(NamedTuple):
     body: bytes | AsyncIterator[bytes] = b""
 
     async def send(self, send: Send, request: Request) -> None:
-        """Sends it as the answer to a request; what is made on the way, only as long as the connection lasts."""
+        """Sends it as the answer to a request. Makes the next block of a body only while the connection lasts."""
         fields = [(name.encode(), value.encode("latin-1")) for name, value in self.headers.items()]
         if isinstance(self.body, bytes):
             if self.status != 204:
@@ -184,7 +183,7 @@ class Routes:
                 self._plain[route.path] = route
 
     def find(self, request: Request) -> tuple[int, Route | None]:
-        """The request's route, and 200; else 404 for a path that there is not, and 405 for one that has another method."""
+        """The request's route, and 200; else 404 for an unknown path, and 405 for a path that takes another method."""
         route = self._plain.get(request.path)
         if route is None:
             for pattern, each in self._patterns:

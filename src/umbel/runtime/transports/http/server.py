@@ -221,7 +221,7 @@ class HttpTransport:
 
     def _say_goodbye(self, why: str, over: bool, gone: threading.Event) -> None:
         self._ending.over, self._ending.away = (why, False) if over else (None, True)
-        self._answers.decide_nothing_more()
+        self._answers.end_waits()
         for owed in self._debts.all():
             if not owed.submitted:
                 owed.withdraw()

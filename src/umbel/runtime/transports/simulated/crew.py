@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -76,11 +77,11 @@ class Tried(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True):
-    """A hand has done a piece. Updates that travel by themselves are in the contents; `total` is the sum as a content."""
+    """A hand has done a piece. Updates that travel by themselves are in the contents; `totals` are sums, as contents."""
 
     hand: Hand
     done: Done
-    total: memoryview | None
+    totals: Mapping[int, memoryview | bytearray]  # by chunk
 
 
 class Died(Struct, frozen=True):
@@ -218,8 +219,8 @@ class RemoteCrew:
                     self._deal()
                 case Tried():
                     self._trial = None
-                case Finished(hand, done, total):
-                    self._take(self._places[hand.slot], done, total)
+                case Finished(hand, done, totals):
+                    self._take(self._places[hand.slot], done, totals)
                 case Died(hand, why):
                     self._bury(self._places[hand.slot], why)
                 case Woken():
@@ -231,7 +232,7 @@ class RemoteCrew:
                 place.hand.kill(f"{place.hand.name} was ended: it took too long")
         return goes_on
 
-    def _take(self, place: _Place, done: Done, total: memoryview | None) -> None:
+    def _take(self, place: _Place, done: Done, totals: Mapping[int, memoryview | bytearray]) -> None:
         """A hand works in order, but a long answer may be overtaken by a short one."""
         (piece,) = (piece for piece in place.pieces if piece.number == done.number)
         place.pieces = deque(other for other in place.pieces if other is not piece)
@@ -244,11 +245,10 @@ class RemoteCrew:
                 if isinstance(answer, Reply) and answer.content is not None:
                     self._contents.remove(answer.content)
             return
-        if total is not None:
-            done.total = self._sum_in(total, piece)
+        done.totals = {chunk: self._sum_in(total, piece) for chunk, total in totals.items()}
         self._outcomes.append(done)
 
-    def _sum_in(self, total: memoryview, piece: Piece) -> PartialSum:
+    def _sum_in(self, total: memoryview | bytearray, piece: Piece) -> PartialSum:
         schema = piece.door.schema
         assert self._aggregator is not None
         assert schema is not None

@@ -46,8 +46,8 @@ class Piece(Struct, frozen=True):
     """Consecutive tasks of one exchange, whose answers come together.
 
     `content` names the parameters that go to all of them. `partial` names the sum that their updates are folded into, in
-    task order; None where each travels by itself. `careful` is said where a worker has died at it: should another die, the
-    crew ought to find out at which task.
+    task order; None where each travels by itself. Task i is of chunk i // `chunk`; a piece has one or several, with a sum
+    for each. `careful` is said where a worker has died at it: should another die, the crew ought to find out at which task.
     """
 
     number: int
@@ -56,17 +56,18 @@ class Piece(Struct, frozen=True):
     content: str | None
     door: Door
     partial: str | None = None
+    chunk: int = 1
     until: float | None = None  # monotonic seconds of the transport's process: later, no answer counts
     careful: bool = False
 
 
 class Done(Struct):
-    """A piece's answers by task index. `total` is the sum of its updates, where they were folded."""
+    """A piece's answers by task index. `totals` are the sums of its updates by chunk, where they were folded."""
 
     number: int
     answers: dict[int, Reply | Failure]
     states: dict[int, bytes] = {}  # of those whose state has changed
-    total: PartialSum | None = None
+    totals: dict[int, PartialSum] = {}
     surplus: dict[int, int] = {}  # how many metrics more than there was room for came with which answer
     noise: bool = False  # whether a client has asked for its secret, which is simulated
 

@@ -167,13 +167,14 @@ class ProcessYard:
                         "a worker process",
                         importable="Workers have this process's sys.path; put the module there",
                     )
-                case Answer(done, updates, has_sum):
-                    total = map_file(files[-1], writable=True) if has_sum else None
-                    if has_sum:
-                        os.close(files.pop())
-                    for name, file in zip(updates, files, strict=True):
+                case Answer(done, updates, chunks):
+                    sums = files[len(updates) :]
+                    totals = {chunk: map_file(file, writable=True) for chunk, file in zip(chunks, sums, strict=True)}
+                    for file in sums:
+                        os.close(file)
+                    for name, file in zip(updates, files, strict=False):
                         self._contents.keep_update(name, file)
-                    said.append(Finished(hand, done, total))
+                    said.append(Finished(hand, done, totals))
         return said
 
     def _bury(self, hand: _Process) -> Died:

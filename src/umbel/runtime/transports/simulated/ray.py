@@ -116,7 +116,7 @@ class _Actor:
     def _finished(self, result: Result[NDArray]) -> list[Said]:
         self._yard.adopt(result.updates)
         # a copy: what comes out of the object store cannot be written to
-        return [Finished(self, result.done, None if result.total is None else memoryview(bytearray(result.total.data)))]
+        return [Finished(self, result.done, {chunk: bytearray(total.data) for chunk, total in result.totals.items()})]
 
 
 class _Heard(Struct, frozen=True):

@@ -80,11 +80,11 @@ class Sums:
 
 @dataclass(slots=True)
 class _Job:
-    """A piece as the transport follows it: its tasks, and which chunk of the sum it is, if it is one."""
+    """A piece as the transport follows it: its tasks, and which chunks of the sum it has, if it is folded."""
 
     piece: Piece
     tasks: dict[int, Task]
-    chunk: int | None = None
+    chunks: tuple[int, ...] = ()
     deaths: dict[int | None, int] = field(default_factory=dict)
 
 
@@ -92,7 +92,8 @@ class SimulatedTransport:
     """`folds` tells whether updates are added up where they are made, and `keeps` whether each is kept by itself even then.
 
     `singly` sends every task by itself, for a pace that may close an exchange before all have answered; `deadline` is after
-    how many seconds it does. `defers` has the states of clients wait for `keep`.
+    how many seconds it does. `batch` is how many tasks, rounded up to whole chunks, are handed over at once. `defers` has
+    the states of clients wait for `keep`.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class SimulatedTransport:
         singly: bool,
         keeps: bool = True,
         deadline: float | None = None,
+        batch: int = 1,
         defers: bool = False,
         room: Room = Room(),  # noqa: B008  # a value
     ) -> None:
@@ -117,6 +119,7 @@ class SimulatedTransport:
         self._keeps = keeps
         self._singly = singly
         self._deadline = deadline
+        self._batch = batch
         self._defers = defers
         self._room = room
         self._surplus = Surplus()
@@ -225,11 +228,12 @@ class SimulatedTransport:
     # ---- pieces
 
     def _cut(self) -> None:
-        """Makes pieces of what has been dispatched: chunks of consecutive tasks that get the same parameters."""
+        """Makes pieces of what has been dispatched: whole chunks of consecutive tasks that get the same parameters."""
         tasks, self._dispatched = self._dispatched, []
         first = tasks[0][0]
         self._closes = None if self._deadline is None else time.monotonic() + self._deadline
         chunk = 1 if self._singly else chunk_size(first.cohort)
+        most = 1 if self._singly else -(-self._batch // chunk) * chunk
         alike = all(content == tasks[0][1] for _, content, _ in tasks)
         folds = self._folds and first.is_update and alike
         if folds:
@@ -237,7 +241,7 @@ class SimulatedTransport:
         run: list[tuple[Task, str | None, Door]] = []
         for entry in tasks:
             if run and (
-                entry[0].index // chunk != run[0][0].index // chunk
+                entry[0].index // most != run[0][0].index // most
                 or entry[0].index <= run[-1][0].index  # of another exchange, after a resume
                 or entry[1] != run[0][1]
             ):
@@ -262,8 +266,9 @@ class SimulatedTransport:
             for task, _, _ in run
         )
         partial = _exchange(first) if folds else None
-        piece = Piece(next(self._numbers), first.kind, asked, content, door, partial, self._closes)
-        return _Job(piece, {task.index: task for task, _, _ in run}, first.index // chunk if folds else None)
+        piece = Piece(next(self._numbers), first.kind, asked, content, door, partial, chunk, self._closes)
+        chunks = sorted({task.index // chunk for task, _, _ in run}) if folds else ()
+        return _Job(piece, {task.index: task for task, _, _ in run}, tuple(chunks))
 
     def _feed(self) -> None:
         crew = self._crew
@@ -273,11 +278,11 @@ class SimulatedTransport:
             crew.start(job.piece)
 
     def _has_room(self, job: _Job) -> bool:
-        """Whether the sum of this chunk may be made now, or would have to wait for too many earlier ones."""
-        if job.chunk is None or job.piece.door.schema is None:
+        """Whether the sums of these chunks may be made now, or would have to wait for too many earlier ones."""
+        if not job.chunks or job.piece.door.schema is None:
             return True
-        ahead = job.chunk - self.sums.next
-        return ahead < max(self._crew.slots + 1, WAITING_SUMS // max(2 * job.piece.door.schema.nbytes, 1))
+        room = WAITING_SUMS // max(2 * job.piece.door.schema.nbytes, 1)
+        return job.chunks[0] - self.sums.next < max((self._crew.slots + 1) * len(job.chunks), room)
 
     def _take(self, outcome: Done | Lost) -> None:
         job = self._away.pop(outcome.number, None)
@@ -302,8 +307,8 @@ class SimulatedTransport:
             if index in outcome.surplus:
                 self._surplus.say(task.client, task.kind, f"{outcome.surplus[index]:,} metrics")
             replies.append((task.id, answer))
-        if job.chunk is not None:
-            self.sums.put(job.chunk, outcome.total)
+        for chunk in job.chunks:
+            self.sums.put(chunk, outcome.totals.get(chunk))
         if replies:
             self._inputs.append(Reported(tuple(replies)))
 
@@ -322,8 +327,9 @@ class SimulatedTransport:
         if piece.tasks:
             job.piece = replace(piece, number=next(self._numbers), careful=True)
             self._ready.appendleft(job)
-        elif job.chunk is not None:
-            self.sums.put(job.chunk, None)
+        else:
+            for chunk in job.chunks:
+                self.sums.put(chunk, None)
 
     def _position(self, client: str) -> int:
         return self._positions.get(client, -1) if self._positions else int(client)

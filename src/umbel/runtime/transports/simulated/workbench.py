@@ -72,7 +72,8 @@ class Workbench:
         if piece.partial is not None and piece.door.schema is not None and self._work.aggregator is not None:
             if self._plan is None or self._plan.model != piece.door.schema:
                 self._plan = plan(piece.door.schema)
-            done.total = PartialSum(self._work.aggregator, self._plan)
+            chunks = sorted({asked.index // piece.chunk for asked in piece.tasks})
+            done.totals = {chunk: PartialSum(self._work.aggregator, self._plan) for chunk in chunks}
         return done
 
     def do_task(self, piece: Piece, asked: Asked, model: Params | None, done: Done) -> None:
@@ -98,14 +99,15 @@ class Workbench:
             memory = memory if encoding is None else answer.memory
             kept = pack(state, memory) if state or memory or asked.state else b""
             schema = _schema(answer, piece.door.travels)
+            total = done.totals.get(asked.index // piece.chunk)
             metrics = piece.door.room.take(answer.metrics)
             reply = piece.door.admit(Reply(answer.num_examples, answer.loss, {**metrics}, asked.into), schema)
             if encoding is not None:
-                reply = self._take_codes(piece, asked, answer, reply, schema, encoding, done.total)
+                reply = self._take_codes(piece, asked, answer, reply, schema, encoding, total)
             elif piece.kind in (Kind.FIT, Kind.PARAMETERS):
                 in_place = schema is piece.door.schema and all(map(operator.is_, answer.arrays, views))
                 data = given.buffer if in_place else None
-                reply = self._take(piece, asked, answer, reply, schema, model, data, done.total)
+                reply = self._take(piece, asked, answer, reply, schema, model, data, total)
         except (Rejected, WireError) as error:
             return Failure(FailureKind.REJECTED, str(error))
         except BaseException as error:

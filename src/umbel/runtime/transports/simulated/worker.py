@@ -31,11 +31,11 @@ Send = Callable[[Iterable[bytes | memoryview]], T]
 
 
 class Result(Struct, Generic[T], frozen=True):
-    """An outcome. `updates` are contents by name; `total` is the sum, where there is one."""
+    """An outcome. `updates` are contents by name; `totals` are sums by chunk, where there are any."""
 
     done: Done
     updates: dict[str, T]
-    total: T | None
+    totals: dict[int, T]
 
 
 class Worker(Generic[T]):
@@ -93,11 +93,11 @@ class Worker(Generic[T]):
         done, updates = self._piece[2], self._updates
         del self._piece  # not while the next sum grows: of a 100 MB model each is 200 MB
         self._updates = {}
-        total, done.total = done.total, None
-        if total is None:
-            return Result(done, updates, None)
-        schema, data = total.stream()
-        return Result(done, updates, self._send_total(_content(know(schema), data)))
+        totals, done.totals = done.totals, {}
+        return Result(done, updates, {chunk: self._sum(*total.stream()) for chunk, total in totals.items()})
+
+    def _sum(self, schema: Schema, data: Iterable[memoryview]) -> T:
+        return self._send_total(_content(know(schema), data))
 
     def _keep(self, name: str, schema: Schema, arrays: NDArrays) -> None:
         self._updates[name] = self._send_update(_content(schema, gather(schema, arrays, 0, schema.nbytes)))

@@ -67,11 +67,11 @@ class Order(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """An outcome; with a file for each name in `updates`, and one for the sum if there is one."""
+    """An outcome; with a file for each name in `updates`, and then one for the sum of each of `chunks`."""
 
     done: Done
     updates: tuple[str, ...]
-    has_sum: bool
+    chunks: tuple[int, ...]
 
 
 def dump(value: object) -> int:
@@ -137,8 +137,8 @@ def _do(worker: Worker[int], piece: Piece, content: int | None, place: mmap) -> 
         worker.do_task(position)
     place[:] = NOWHERE.to_bytes(8, "little", signed=True)
     result = worker.finish()
-    total = [] if result.total is None else [result.total]
-    return Answer(result.done, tuple(result.updates), bool(total)), [*result.updates.values(), *total]
+    sent = [*result.updates.values(), *result.totals.values()]
+    return Answer(result.done, tuple(result.updates), tuple(result.totals)), sent
 
 
 def _listen(channel: Channel, inbox: Inbox) -> None:
