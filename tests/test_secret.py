@@ -22,7 +22,7 @@ from umbel.errors import SecurityError, StoreError
 from umbel.runtime import fingerprints
 from umbel.runtime.fingerprints import SECRET, fingerprint
 from umbel.runtime.runs import open_run
-from umbel.runtime.security.kept_secret import FILE, kept_secret
+from umbel.runtime.security.kept_secret import FILE, load_secret
 from umbel.runtime.security.private_files import make_private
 from umbel.secret import AES, CIPHERS, SHAKE, Secret, aes_ctr, shake_ctr, usual_cipher
 from umbel.server.strategy import FedAvg
@@ -148,35 +148,35 @@ def test_nothing_of_a_secret_is_shown_copied_or_pickled():
 
 def test_a_secret_is_kept_in_a_file_that_others_cannot_read(tmp_path):
     path = tmp_path / "secret"
-    made = kept_secret(path)
+    made = load_secret(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert kept_secret(path).export() == made.export()
+    assert load_secret(path).export() == made.export()
     assert [file.name for file in tmp_path.iterdir()] == ["secret"]
     text = path.read_text()
     assert (made.cipher, made.export().hex()) == (text.split("\n")[1], text.split("\n")[2])
     path.write_text(text.replace(AES, SHAKE))
-    assert kept_secret(path).cipher == SHAKE
+    assert load_secret(path).cipher == SHAKE
 
     for damaged in ("", text[:-10], text.replace("1", "2", 1), text.replace("A", "R"), text + "more", "\0" * 100):
         path.write_text(damaged)
         with pytest.raises(SecurityError, match="is not a secret as Umbel writes it") as raised:
-            kept_secret(path)
+            load_secret(path)
         assert made.export().hex()[:8] not in str(raised.value)
     with pytest.raises(SecurityError, match="cannot be made: Not a directory"):
-        kept_secret(path / "below")
+        load_secret(path / "below")
 
 
 def test_a_secret_that_others_could_read_is_closed_and_where_that_cannot_be_it_is_said(tmp_path, monkeypatch, caplog):
     path = tmp_path / "secret"
-    made = kept_secret(path).export()
+    made = load_secret(path).export()
     path.chmod(0o644)
-    assert kept_secret(path).export() == made
+    assert load_secret(path).export() == made
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert caplog.messages == [f"The secret {path} is not to be read by others, and it could be until now"]
     caplog.clear()
     monkeypatch.setattr(type(path), "chmod", lambda *_: None)  # as on a memory stick
     os.chmod(path, 0o777)
-    assert kept_secret(path).export() == made
+    assert load_secret(path).export() == made
     assert "it still can be: this file system keeps no modes, or the file is not yours" in caplog.text
     assert made.hex()[:8] not in caplog.text
 
@@ -187,8 +187,8 @@ def test_a_file_system_without_links_keeps_secrets_too(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", link)
     path = tmp_path / "secret"
-    made = kept_secret(path).export()
-    assert kept_secret(path).export() == made
+    made = load_secret(path).export()
+    assert load_secret(path).export() == made
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(FileExistsError):
         make_private(path, b"another")

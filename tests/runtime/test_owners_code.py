@@ -11,7 +11,7 @@ from umbel.params import Params
 from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server.strategy import FedAvg, FedMedian, FLTrust, Strategy
-from umbel.strategies.returned import checked_parameters
+from umbel.strategies.returned import check_parameters
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
@@ -104,7 +104,7 @@ def test_a_strategy_that_says_so_may_change_the_form_of_its_model():
 
 def test_names_that_came_from_a_client_stay_where_arrays_come_without():
     model = Params.of({"fc.weight": START[0], "fc.bias": START[1]}).schema
-    given = checked_parameters("aggregate_fit", P([a.astype("float64") for a in START]), model)
+    given = check_parameters("aggregate_fit", P([a.astype("float64") for a in START]), model)
     assert given.stream()[0].names == ("fc.weight", "fc.bias")
 
 

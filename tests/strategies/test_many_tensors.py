@@ -9,12 +9,12 @@ import pytest
 
 from umbel.common import ndarrays_to_parameters
 from umbel.errors import StrategyError
-from umbel.strategies.returned import checked_parameters
+from umbel.strategies.returned import check_parameters
 
 
 def read(arrays):
     """Seconds that it takes to read these as an owner's own parameters."""
-    given = checked_parameters("initialize_parameters", ndarrays_to_parameters(arrays))
+    given = check_parameters("initialize_parameters", ndarrays_to_parameters(arrays))
     began = time.perf_counter()
     for _ in given.stream()[1]:
         pass

@@ -17,7 +17,7 @@ from umbel.runtime.log import configure, logger
 from umbel.runtime.named_once import named_once
 from umbel.runtime.process import keep_standard_files
 from umbel.runtime.security.identity import FOLDER, TOKEN, Identity
-from umbel.runtime.security.kept_secret import FILE, kept_secret
+from umbel.runtime.security.kept_secret import FILE, load_secret
 from umbel.runtime.security.tls import Pem, client_context
 from umbel.runtime.transports.http.address import parse_target
 from umbel.runtime.transports.http.client import Patience, serve
@@ -110,7 +110,7 @@ def start_client(
         if key is not None:
             cleanup.callback(key.close)
         named_by_key = f"client-{secrets.token_hex(6)}" if key is None else f"client-{key.fingerprint[:12]}"
-        secret = None if key is None else kept_secret(key.path.with_name(f"{key.path.name}.{FILE}"))
+        secret = None if key is None else load_secret(key.path.with_name(f"{key.path.name}.{FILE}"))
         name = client_id if client_id is not None else named_by_key
         context = Context(node_id=name)
         instance = make_client(source, context)

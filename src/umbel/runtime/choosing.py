@@ -18,7 +18,7 @@ from umbel.runtime.contents import write_content
 from umbel.runtime.model import GlobalModel
 from umbel.strategies.base import Strategy
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
-from umbel.strategies.returned import checked_parameters
+from umbel.strategies.returned import check_parameters
 
 __all__ = ["Chooser", "method_of"]
 
@@ -97,7 +97,7 @@ class Chooser:
             if not isinstance(ins, GetPropertiesIns):
                 if id(ins.parameters) not in own:
                     name = f"own-{question.round}-{question.name}-{question.attempt}-{len(own)}"
-                    given = checked_parameters(method_of(question), ins.parameters)
+                    given = check_parameters(method_of(question), ins.parameters)
                     write_content(self._model.contents, name, *given.stream())
                     own[id(ins.parameters)] = name
                 content = own[id(ins.parameters)] or None

@@ -51,7 +51,7 @@ def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, p
         "strategy": f"{type(strategy).__module__}.{type(strategy).__qualname__}",
         "strategy keywords": plain,
         "model schema": None if initial is None else [[spec.dtype, list(spec.shape)] for spec in initial.stream()[0].specs],
-        "rules": _written(strategy.min_available_clients, pace, round_of(strategy)),
+        "rules": _as_values(strategy.min_available_clients, pace, round_of(strategy)),
         "seed": seed,
         "port": port,
         "num_rounds": num_rounds,
@@ -101,7 +101,7 @@ def rules_of(run: str, stored: Mapping[str, object]) -> Rules:
     raise RunMismatch(f"run {run} was made under rules that this Umbel does not know: {rules}; use the Umbel that wrote it")
 
 
-def _written(min_available: int, pace: Pace, exchanges: tuple[Exchange, ...]) -> dict[str, object]:
+def _as_values(min_available: int, pace: Pace, exchanges: tuple[Exchange, ...]) -> dict[str, object]:
     """Rules as values; those of a classic round as ever."""
     classic = {"min_available": min_available, "pace": asdict(pace)}
     return classic if exchanges == ROUND else {**classic, "exchanges": msgspec.to_builtins(exchanges)}

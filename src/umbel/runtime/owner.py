@@ -67,8 +67,8 @@ from umbel.strategies.blame import blame
 from umbel.strategies.classic import check_model, held_by, received
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients
 from umbel.strategies.facts import Facts
-from umbel.strategies.kinds import widened
-from umbel.strategies.returned import checked_parameters
+from umbel.strategies.kinds import describe_widened
+from umbel.strategies.returned import check_parameters
 from umbel.transforms import Totals
 from umbel.wire import Schema, short
 
@@ -121,13 +121,13 @@ class Owner:
             seed_generators(self._seed, "server", type(question).__name__, getattr(question, "round", 0))
             self._lend_facts(question)
             with listening() as heard:
-                answered = self._remembered(question, self._ask(question))
+                answered = self._keep_facts(question, self._ask(question))
             return self._notes.noted(answered, heard)
         except StoreError:
             raise
         except BaseException as error:  # also sys.exit(), of which Python itself says nothing
             if self._remedy and not is_an_end(error, os.getpid()):
-                logger.error("%s has raised %s. %s", _asked(question), type(error).__name__, self._remedy)
+                logger.error("%s has raised %s. %s", _name_of(question), type(error).__name__, self._remedy)
             raise
         finally:
             self.busy = False
@@ -135,13 +135,13 @@ class Owner:
     def _lend_facts(self, question: Question) -> None:
         """Has the strategy remember what the run knows, and nothing that a method which has raised has changed since."""
         if self._facts:
-            self._facts.lend(_known(question), writable=not isinstance(question, (Initialize, Choose)))
+            self._facts.lend(_facts_of(question), writable=not isinstance(question, (Initialize, Choose)))
 
-    def _remembered(self, question: Question, answered: Input) -> Input:
+    def _keep_facts(self, question: Question, answered: Input) -> Input:
         """The answer with the facts that the strategy's method has changed."""
         if not self._facts or not isinstance(answered, (Stepped, Evaluated, Summarized)):
             return answered
-        changed = self._facts.changed(_asked(question).partition("(")[0], _known(question))
+        changed = self._facts.take_back(_name_of(question).partition("(")[0], _facts_of(question))
         return answered if changed is None else replace(answered, facts=changed)
 
     def _ask(self, question: Question) -> Input:
@@ -158,14 +158,14 @@ class Owner:
             case Summarize():
                 loss, metrics = _loss_and_metrics("aggregate_evaluate", self._summarize(question))
                 self._model.spend(*_own_contents(question))
-                return Summarized(loss, self._kept(Kind.EVALUATE, metrics, question.results))
+                return Summarized(loss, self._limit(Kind.EVALUATE, metrics, question.results))
 
     def _summarize(self, question: Summarize) -> object:
         """What the clients' evaluations say together; nothing where the strategy's method raises: they may be why."""
         self._notes.not_finite(Kind.EVALUATE, question.results)
         results = [(self._chooser.client(task.client), _evaluate_res(reply)) for task, reply in question.results]
         try:
-            return self._strategy.aggregate_evaluate(question.round, results, _failed(question.failures))
+            return self._strategy.aggregate_evaluate(question.round, results, _as_failures(question.failures))
         except BaseException as error:
             if ends_the_run(error):
                 raise
@@ -174,7 +174,7 @@ class Owner:
             remark(blame("aggregate_evaluate()", error, sent))
             return None, {}
 
-    def _kept(
+    def _limit(
         self, kind: Kind, metrics: dict[str, object], results: Sequence[tuple[Task, Reply]]
     ) -> dict[str, object]:
         """The metrics of an exchange, as far as the History has room for their names."""
@@ -192,7 +192,7 @@ class Owner:
             ) from None
         if parameters is None:
             return Initialized(False)
-        given = checked_parameters("initialize_parameters", parameters)
+        given = check_parameters("initialize_parameters", parameters)
         if not len(given) and self._receives in ("sum", "updates"):
             raise StrategyError(
                 "initialize_parameters() returned no arrays; return the model's, or None to ask a client for its own"
@@ -218,40 +218,40 @@ class Owner:
         except NotFinite as error:
             self._lend_facts(question)
             void = why_void(error, type(self._strategy).__name__, self._norms(question))
-            self._model.spend(*_used(question))
+            self._model.spend(*_contents_used(question))
             self._model.forget(question.round)
             return Stepped(question.version, void=void)
 
     def _combine(self, question: Step, version: int, memory: Memory) -> Stepped:
         """What the strategy makes of the updates. Raises `NotFinite` where the round is void."""
         try:
-            failures, results = _failed(self._not_recalled(question)), self._results(question, memory)
+            failures, results = _as_failures(self._not_recalled(question)), self._results(question, memory)
             answers = answers_of(question.closed, self._chooser.client, self._model.contents)
             returned = self._strategy.aggregate_exchanges(question.round, results, failures, answers)
         except TooFewUpdates as error:
             self._lend_facts(question)
-            self._model.spend(*_used(question))
+            self._model.spend(*_contents_used(question))
             return Stepped(version, {}, f"{error}; the model stays as it is")
         try:
             parameters, metrics = returned
         except (TypeError, ValueError):
             raise StrategyError(f"aggregate_fit() returned {returned!r}; return (parameters or None, metrics)") from None
-        self._model.spend(*_used(question))
+        self._model.spend(*_contents_used(question))
         if parameters is None:
             self._model.forget(question.round)
-            return Stepped(version, self._kept(Kind.FIT, _named(metrics), question.results), _why_kept(question))
+            return Stepped(version, self._limit(Kind.FIT, _as_metrics(metrics), question.results), _why_kept(question))
         model = None if self._receives == "anything" else self._model.at(version).schema
         self._write(question.round, "aggregate_fit", parameters, model)
         examples = sum(reply.num_examples for _, reply in question.results)
         self._model.advance(version, question.round, Totals(question.round, len(question.results), examples))
         self._model.carry(version, question.round)
         before, after = self._model.at(version).schema, self._model.at(question.round).schema
-        kept = self._kept(Kind.FIT, _named(metrics), question.results)
-        return Stepped(question.round, kept, widened(before, after))
+        kept = self._limit(Kind.FIT, _as_metrics(metrics), question.results)
+        return Stepped(question.round, kept, describe_widened(before, after))
 
     def _write(self, version: int, method: str, given: Parameters, model: Schema | None) -> None:
         """Makes what the strategy's method returned the given version."""
-        self._model.write(version, checked_parameters(method, given, model))
+        self._model.write(version, check_parameters(method, given, model))
         given.read_from(self._model.parameters(version))
 
     def _norms(self, question: Step) -> list[tuple[str, float]]:
@@ -328,11 +328,11 @@ def _evaluate_res(reply: Reply) -> EvaluateRes:
     return EvaluateRes(_OK, reply.loss, reply.num_examples, scalars(reply.metrics))
 
 
-def _failed(failures: Sequence[tuple[Task, Failure]]) -> list[FailedResult]:
+def _as_failures(failures: Sequence[tuple[Task, Failure]]) -> list[FailedResult]:
     return [ClientFailed(f"client {task.client}: {failure.text}") for task, failure in failures]
 
 
-def _asked(question: Question) -> str:
+def _name_of(question: Question) -> str:
     """What a question is called in the strategy."""
     match question:
         case Initialize():
@@ -347,7 +347,7 @@ def _asked(question: Question) -> str:
             return f"aggregate_evaluate() of round {number}"
 
 
-def _known(question: Question) -> Mapping[str, bool | int | float]:
+def _facts_of(question: Question) -> Mapping[str, bool | int | float]:
     """What the strategy remembers in numbers when it is asked this."""
     return {} if isinstance(question, Initialize) or question.facts is UNSET else question.facts
 
@@ -355,7 +355,7 @@ def _known(question: Question) -> Mapping[str, bool | int | float]:
 def _loss_and_metrics(method: str, returned: object) -> tuple[object, dict[str, object]]:
     if not isinstance(returned, (tuple, list)) or len(returned) != 2:
         raise StrategyError(f"{method}() returned {returned!r}; return (loss, metrics)")
-    return _number(method, returned[0]), _named(returned[1])
+    return _number(method, returned[0]), _as_metrics(returned[1])
 
 
 def _number(method: str, loss: object) -> object:
@@ -371,14 +371,14 @@ def _number(method: str, loss: object) -> object:
     raise StrategyError(f"{method}() returned the loss {short(loss)}, a {type(loss).__name__}; return a number, or None")
 
 
-def _named(metrics: object) -> dict[str, object]:
+def _as_metrics(metrics: object) -> dict[str, object]:
     """Metrics as a journal can write them: names are text, values whatever they are."""
     if metrics is not None and not isinstance(metrics, Mapping):
         raise StrategyError(f"metrics are a dict, {{}} for none; got {metrics!r}")
     return {as_text(name): writable(value) for name, value in (metrics or {}).items()}
 
 
-def _used(question: Step) -> list[str]:
+def _contents_used(question: Step) -> list[str]:
     replies = (reply.content for _, reply in question.results if reply.content is not None)
     return [*_own_contents(question), *replies, *contents_of(question.closed)]
 

@@ -24,7 +24,7 @@ from umbel.runtime.failpoints import failpoint
 from umbel.runtime.fingerprints import ATTRIBUTES, MAY_CHANGE, SECRET, Fingerprint, differences
 from umbel.runtime.interactive import in_notebook
 from umbel.runtime.log import logger
-from umbel.runtime.security.kept_secret import FILE, kept_secret
+from umbel.runtime.security.kept_secret import FILE, load_secret
 from umbel.runtime.stores.base import Keeping, Store
 from umbel.runtime.stores.mark import IN_FOLDER
 from umbel.runtime.stores.memory import MemoryStore
@@ -110,7 +110,7 @@ def _opened(database: Database, folder: Path, mine: Fingerprint, *, fresh: bool,
     name = _new_name()
     if SECRET in mine:  # first: a run that has said that it has one has one
         make_folder(folder / name)
-        kept_secret(folder / name / FILE)
+        load_secret(folder / name / FILE)
     database.add(name, mine)
     failpoint("run.added")
     return _locked(database, folder, name, keeping)

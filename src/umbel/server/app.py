@@ -38,7 +38,7 @@ from umbel.runtime.process import need_files, prepare, spare_files
 from umbel.runtime.resume import restored
 from umbel.runtime.run import Clock, run
 from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, how_to_go_on, open_run, places
-from umbel.runtime.security.kept_secret import FILE, kept_secret
+from umbel.runtime.security.kept_secret import FILE, load_secret
 from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Durability, Keeping, Unit
@@ -196,7 +196,7 @@ def _serve(
     coordinator, history, untold, at = restored(opened.stored, rules, settings.num_rounds)
     begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
     store = opened.store
-    secret = Secret.new() if opened.folder is None else kept_secret(opened.folder / FILE)
+    secret = Secret.new() if opened.folder is None else load_secret(opened.folder / FILE)
     model = GlobalModel(
         store.contents,
         receives=received(strategy),

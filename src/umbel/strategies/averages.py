@@ -10,11 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from umbel.exchange import Metrics
+from umbel.strategies.base import Number
 
 __all__ = ["average_metrics", "median_metrics", "senders_needed"]
-
-Number = bool | int | float
-
 
 def average_metrics(metrics: Sequence[tuple[int, Metrics]]) -> dict[str, object]:
     """Each numeric metric averaged by number of examples over the clients that sent it; equally where all counts are 0.

@@ -24,11 +24,11 @@ from umbel.statistics import statistics_of
 from umbel.stepping import Memory, Source
 from umbel.strategies.base import FailedResult, Parts
 from umbel.strategies.clients import ClientProxy
-from umbel.strategies.kinds import remark_rounding, rounds
+from umbel.strategies.kinds import is_rounded, remark_rounding
 from umbel.transforms import Finish, Totals, chain
 from umbel.wire import Schema
 
-__all__ = ["Standalone", "combined", "left_out", "started_from"]
+__all__ = ["Standalone", "combine_results", "leave_out_unfit", "started_from"]
 
 Results = list[tuple[ClientProxy, FitRes]]
 
@@ -79,7 +79,7 @@ class _Slot:
         self._data.clear()
 
 
-def combined(
+def combine_results(
     parts: Parts,
     results: Results,
     *,
@@ -123,7 +123,7 @@ def combined(
     place = places[0]
     for (client, _), (schema, _) in zip(results, readers, strict=True):
         _same_shapes(f"client {client.cid} returned", schema, place.model)
-    if inside is not None and rounds((schema for schema, _ in readers), place.model):
+    if inside is not None and is_rounded((schema for schema, _ in readers), place.model):
         remark_rounding()
     contributions = [
         Contribution(at.task, *reader, weight, share, None if mixes else _origin(at))
@@ -164,7 +164,7 @@ def _finish(parts: Parts, results: Results, number: int) -> Finish | None:
     return chain(parts.transform).finish(totals, place.facts)
 
 
-def left_out(results: Results, failures: list[FailedResult]) -> tuple[Results, list[FailedResult]]:
+def leave_out_unfit(results: Results, failures: list[FailedResult]) -> tuple[Results, list[FailedResult]]:
     """The results without those of which it is known that they cannot be combined, and the failures with them."""
     unfit = [(client.cid, res.parameters.unfit) for client, res in results if res.parameters.unfit]
     if not unfit:

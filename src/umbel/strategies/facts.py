@@ -27,7 +27,7 @@ class Facts:
         self._of: list[tuple[Strategy, str, dict[str, Number]]] = []
         for number, strategy in enumerate(strategies):
             if isinstance(strategy.facts, Mapping) and (FIRST in vars(strategy) or strategy.facts):
-                first = vars(strategy).setdefault(FIRST, _checked(f"{type(strategy).__name__}.facts", strategy.facts))
+                first = vars(strategy).setdefault(FIRST, _check_numbers(f"{type(strategy).__name__}.facts", strategy.facts))
                 self._of.append((strategy, f"{number}/" if number else "", first))
 
     def __bool__(self) -> bool:
@@ -39,11 +39,11 @@ class Facts:
             mine = {name: facts.get(f"{prefix}{name}", value) for name, value in first.items()}
             strategy.facts = mine if writable else _Lent(mine)
 
-    def changed(self, method: str, facts: Mapping[str, Number]) -> dict[str, Number] | None:
-        """The facts that the strategies have now; None where they are `facts` still. Raises `StrategyError` for others."""
+    def take_back(self, method: str, facts: Mapping[str, Number]) -> dict[str, Number] | None:
+        """The facts that the strategies have now; None where they still are `facts`. Raises `StrategyError` for others."""
         found: dict[str, Number] = {}
         for strategy, prefix, first in self._of:
-            now = _checked(f"{method}() made of {type(strategy).__name__}.facts", strategy.facts)
+            now = _check_numbers(f"{method}() made of {type(strategy).__name__}.facts", strategy.facts)
             odd = sorted(now.keys() ^ first.keys(), key=str)
             if odd:
                 left = f"{type(strategy).__name__}.facts {'with' if odd[0] in now else 'without'} {short(odd[0])}"
@@ -66,7 +66,7 @@ class _Lent(dict[str, Number]):
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
 
-def _checked(what: str, facts: Mapping[str, object]) -> dict[str, Number]:
+def _check_numbers(what: str, facts: Mapping[str, object]) -> dict[str, Number]:
     """Facts as plain numbers."""
     plain = {}
     for name, value in facts.items():

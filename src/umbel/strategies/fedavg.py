@@ -31,7 +31,7 @@ from umbel.strategies.averages import average_metrics
 from umbel.strategies.base import CLASSIC_PACE, FailedResult, Parts, Receives, Strategy
 from umbel.strategies.blame import by_function
 from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
-from umbel.strategies.combining import Results, Standalone, combined, left_out
+from umbel.strategies.combining import Results, Standalone, combine_results, leave_out_unfit
 from umbel.strategies.sound import check_sound
 from umbel.transforms import Chain, Transform, chain
 from umbel.until import Until
@@ -268,13 +268,13 @@ class FedAvg(Strategy):
 
         Raises `TooFewUpdates` where the aggregator needs more, and `StrategyError` where the results' shapes differ.
         """
-        results, failures = left_out(results, failures)
+        results, failures = leave_out_unfit(results, failures)
         if not results or (failures and not self.accept_failures):
             return None, {}
         weights = self._weights(server_round, results)
         made, parts = None, self.parts
         if isinstance(parts.aggregator, Rule) or any(weight > 0 for weight in weights):
-            made = combined(
+            made = combine_results(
                 parts,
                 results,
                 number=server_round,

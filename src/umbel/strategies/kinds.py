@@ -8,7 +8,7 @@ from umbel.combine import is_wider
 from umbel.remarks import Remark, remark
 from umbel.wire import Schema, dtype_of, shorten
 
-__all__ = ["remark_rounding", "rounds", "widened"]
+__all__ = ["describe_widened", "is_rounded", "remark_rounding"]
 
 _ROUNDED = Remark(
     ("float64 is rounded",),
@@ -17,7 +17,7 @@ _ROUNDED = Remark(
 )
 
 
-def widened(before: Schema, after: Schema) -> str:
+def describe_widened(before: Schema, after: Schema) -> str:
     """Says which tensors have become of a wider kind, which happens once to each; "" where none has."""
     named: dict[str, list[str]] = {}
     for old, new in zip(before.specs, after.specs, strict=False):
@@ -32,11 +32,11 @@ def remark_rounding() -> None:
     remark(_ROUNDED)
 
 
-def rounds(answers: Iterable[Schema], model: Schema) -> bool:
+def is_rounded(answers: Iterable[Schema], model: Schema) -> bool:
     """Whether one of these answers is rounded to the float32 of the model."""
-    return any(_rounds(answer, model) for answer in answers if answer.specs != model.specs)  # they are alike, nearly always
+    return any(_is_rounded(answer, model) for answer in answers if answer.specs != model.specs)  # nearly always alike
 
 
-def _rounds(answer: Schema, model: Schema) -> bool:
+def _is_rounded(answer: Schema, model: Schema) -> bool:
     pairs = zip(answer.specs, model.specs, strict=False)
     return any(ours.dtype == "F64" and theirs.dtype == "F32" for ours, theirs in pairs)

@@ -18,10 +18,10 @@ from umbel.finite import all_finite
 from umbel.params import NDArray
 from umbel.wire import Schema, TensorSpec, short
 
-__all__ = ["checked_parameters"]
+__all__ = ["check_parameters"]
 
 
-def checked_parameters(method: str, given: object, model: Schema | None = None) -> Parameters:
+def check_parameters(method: str, given: object, model: Schema | None = None) -> Parameters:
     """The parameters that `method` returned, as they may be written.
 
     Their values must be finite; with `model` there must be as many arrays as it has, of the same shapes, and they get its

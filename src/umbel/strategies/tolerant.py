@@ -8,7 +8,7 @@ from umbel.exchange import EvaluateRes, FitRes, Parameters
 from umbel.keywords import checked
 from umbel.strategies.base import FailedResult
 from umbel.strategies.clients import ClientProxy
-from umbel.strategies.combining import left_out
+from umbel.strategies.combining import leave_out_unfit
 from umbel.strategies.fedavg import Common, FedAvg
 
 __all__ = ["FaultTolerantFedAvg"]
@@ -49,7 +49,7 @@ class FaultTolerantFedAvg(FedAvg):
     def aggregate_fit(
         self, server_round: int, results: list[tuple[ClientProxy, FitRes]], failures: list[FailedResult]
     ) -> tuple[Parameters | None, dict[str, object]]:
-        results, failures = left_out(results, failures)
+        results, failures = leave_out_unfit(results, failures)
         if not _enough(len(results), len(failures), self.completion_rate_fit):
             return None, {}
         return super().aggregate_fit(server_round, results, failures)

@@ -11,14 +11,14 @@ from umbel.runtime.log import logger
 from umbel.runtime.security.private_files import is_private, make_private
 from umbel.secret import Secret
 
-__all__ = ["FILE", "kept_secret", "read_secret"]
+__all__ = ["FILE", "load_secret", "read_secret"]
 
 FILE = "secret"  # in the folder of a run
 _TITLE = "umbel secret 1"
 
 
-def kept_secret(path: Path) -> Secret:
-    """The secret in this file, made where there is none. Raises `SecurityError` where the file cannot be used."""
+def load_secret(path: Path) -> Secret:
+    """Reads the secret in this file; makes one where there is none. Raises `SecurityError` where the file cannot be used."""
     if not path.exists():
         secret = Secret.new()
         text = f"{_TITLE}\n{secret.cipher}\n{secret.export().hex()}\n"
@@ -31,7 +31,7 @@ def kept_secret(path: Path) -> Secret:
 
 
 def read_secret(path: Path) -> Secret:
-    """The secret in this file, which is closed to others where it was open.
+    """Reads the secret in this file, and closes the file to others where it was open.
 
     Raises `SecurityError` where it is gone or damaged.
     """
@@ -46,7 +46,7 @@ def read_secret(path: Path) -> Secret:
             lines = file.read(1000).decode("ascii", "replace").splitlines()
     except OSError as error:
         raise SecurityError(f"the secret {os.fspath(path)!r} cannot be read: {error.strerror}") from None
-    with contextlib.suppress(ValueError, SecurityError):  # whatever is there is not said: it may be half of a secret
+    with contextlib.suppress(ValueError, SecurityError):  # the error shows nothing of the file: it may hold half of a secret
         title, cipher, key = lines
         if title == _TITLE:
             return Secret(bytes.fromhex(key), cipher)

@@ -245,10 +245,10 @@ class RemoteCrew:
                 if isinstance(answer, Reply) and answer.content is not None:
                     self._contents.remove(answer.content)
             return
-        done.totals = {chunk: self._sum_in(total, piece) for chunk, total in totals.items()}
+        done.totals = {chunk: self._read_sum(total, piece) for chunk, total in totals.items()}
         self._outcomes.append(done)
 
-    def _sum_in(self, total: memoryview | bytearray, piece: Piece) -> PartialSum:
+    def _read_sum(self, total: memoryview | bytearray, piece: Piece) -> PartialSum:
         schema = piece.door.schema
         assert self._aggregator is not None
         assert schema is not None

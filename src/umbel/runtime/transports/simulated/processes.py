@@ -125,7 +125,7 @@ class ProcessYard:
                 with contextlib.suppress(BlockingIOError):
                     self._woken.recv(1024)
             else:
-                said += self._heard(key.data)
+                said += self._read_from(key.data)
         return said
 
     def wake(self) -> None:
@@ -148,7 +148,7 @@ class ProcessYard:
         self._woken.close()
         os.close(self._work)
 
-    def _heard(self, hand: _Process) -> list[Said]:
+    def _read_from(self, hand: _Process) -> list[Said]:
         try:
             hand.channel.read()
         except Closed:

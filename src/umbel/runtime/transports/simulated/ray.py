@@ -71,7 +71,7 @@ class _Actor:
         return self.process is not None and self.why is None
 
     def try_client(self, client: str) -> None:
-        self.call(self.handle.try_client.remote(client, self._yard.threads), self._tried)
+        self.call(self.handle.try_client.remote(client, self._yard.threads), self._report_tried)
 
     def send(self, piece: Piece) -> None:
         content = None
@@ -80,7 +80,7 @@ class _Actor:
         if piece.careful:
             self.call(self.handle.begin_piece.remote(piece, content), lambda _: self._step(piece, 0))
         else:
-            self.call(self.handle.do.remote(piece, content), self._finished)
+            self.call(self.handle.do.remote(piece, content), self._report_finished)
 
     def kill(self, why: str) -> None:
         """Its open calls fail then; it counts as dead after the last of them."""
@@ -98,7 +98,7 @@ class _Actor:
         self.process = answer
         return [Began(self)]
 
-    def _tried(self, broken: Broken | None) -> list[Said]:
+    def _report_tried(self, broken: Broken | None) -> list[Said]:
         if broken is not None:
             raise _unusable(broken)
         return [Tried(self)]
@@ -107,13 +107,13 @@ class _Actor:
         """The next task of a piece that is done with care: each is sent when the one before has been answered."""
         if position == len(piece.tasks):
             self.at = None
-            self.call(self.handle.finish.remote(), self._finished)
+            self.call(self.handle.finish.remote(), self._report_finished)
         else:
             self.at = piece.tasks[position].index
             self.call(self.handle.do_task.remote(position), lambda _: self._step(piece, position + 1))
         return []
 
-    def _finished(self, result: Result[NDArray]) -> list[Said]:
+    def _report_finished(self, result: Result[NDArray]) -> list[Said]:
         self._yard.adopt(result.updates)
         # a copy: what comes out of the object store cannot be written to
         return [Finished(self, result.done, {chunk: bytearray(total.data) for chunk, total in result.totals.items()})]
