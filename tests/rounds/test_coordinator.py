@@ -1117,6 +1117,11 @@ def test_a_version_that_is_lost_in_a_later_exchange_takes_the_round_with_it():
 def test_an_exchange_of_no_kind_is_refused():
     with pytest.raises(TypeError, match=r"Exchange\('keys'\) was given 'properties'; it is one of Kind.PROPERTIES, "):
         Exchange("keys", "properties")
+    for name in ("", "a.b", 3):
+        with pytest.raises(ValueError, match="an exchange has a word for a name"):
+            Exchange(name, Kind.EVALUATE)
+    with pytest.raises(TypeError, match=r"pace=5; it is a Pace, such as Pace\(deadline=60\)"):
+        Exchange("keys", Kind.PROPERTIES, pace=5)
 
 
 @pytest.mark.parametrize(
@@ -1126,7 +1131,6 @@ def test_an_exchange_of_no_kind_is_refused():
         ((KEYS, EVALUATE), "of which one is FIT"),
         ((FIT, FIT, EVALUATE), "told apart by names"),
         ((Exchange("parameters", Kind.EVALUATE), FIT, EVALUATE), "told apart by names"),
-        ((Exchange("a.b", Kind.EVALUATE), FIT, EVALUATE), "words"),
         ((replace(KEYS, contributes=FIT.contributes), FIT, EVALUATE), "'keys' answers"),
         ((replace(FIT, to=To.SURVIVORS), EVALUATE), "nobody was asked before"),
         ((Exchange("first", Kind.PARAMETERS), FIT, EVALUATE), "'first' cannot do it"),

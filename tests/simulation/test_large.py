@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import time
 import tracemalloc
 
@@ -12,7 +14,7 @@ from members import fedavg, initial
 import umbel as fl
 from umbel.common import ndarrays_to_parameters
 from umbel.runtime.transports.simulated.states import States, decode_state, encode_state
-from umbel.server.strategy import FedAvg
+from umbel.server.strategy import FedAvg, FedMedian
 from umbel.simulation import start_simulation
 
 
@@ -124,3 +126,24 @@ def test_states_beyond_a_size_lie_in_a_file_which_does_not_grow_by_rewriting():
     assert set(states.take_changed()) == {str(client) for client in range(20)}
     assert list(states.take_changed()) == []
     states.close()
+
+
+def test_the_updates_of_a_simulation_that_has_ended_are_not_on_the_disk_any_more():
+    def open_files():
+        links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        return sum(os.readlink(link).endswith("(deleted)") for link in links if os.path.islink(link))
+
+    gc.collect()
+    before = open_files()
+    gc.disable()  # the disk is not to wait for it
+    try:
+        start_simulation(
+            client_fn=Counting,
+            num_clients=20,
+            config=fl.server.ServerConfig(num_rounds=1),
+            strategy=FedMedian(initial_parameters=ndarrays_to_parameters(initial()), fraction_evaluate=0.0),
+            backend="inline",
+        )
+        assert open_files() - before < 5
+    finally:
+        gc.enable()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import socket
 import threading
 from collections import deque
@@ -305,3 +307,19 @@ def test_shared_contents_are_contents():
     with pytest.raises(Exception, match="the content 'c' is missing"):
         contents.open("c")
     contents.close()
+
+
+def test_files_that_do_not_arrive_because_too_many_are_open_are_said_to_be_too_many():
+    ours, theirs = (Channel(end) for end in socket.socketpair())
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fd = anonymous_file()
+    theirs.send("message", [fd] * 8)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+            ours.read()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        os.close(fd)
+        ours.close()
+        theirs.close()

@@ -221,5 +221,14 @@ def test_a_simulation_asks_its_clients_in_every_exchange(tmp_path):
 
 
 @pytest.mark.system
+@pytest.mark.parametrize("given", [None, 3, FIT, ("fit",), (each for each in (FIT,)), lambda self: (FIT,)])
+def test_exchanges_that_are_no_list_of_exchanges_are_named(given):
+    class Odd(FedAvg):
+        exchanges = given
+
+    with pytest.raises(StrategyError, match=r"Odd.exchanges is .*; it is a list of exchanges, such as \[keys, FIT\]"):
+        round_of(Odd())
+
+
 def test_in_worker_processes_the_exchanges_end_in_the_same_numbers(tmp_path):
     assert simulated(tmp_path, "processes", workers=2) == simulated(tmp_path, "inline")

@@ -57,6 +57,10 @@ class Exchange(Struct, frozen=True):
     pace: Pace | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise ValueError(f"an exchange has a word for a name; got {self.name!r}")
+        if self.pace is not None and not isinstance(self.pace, Pace):
+            raise TypeError(f"Exchange({self.name!r}) was given pace={self.pace!r}; it is a Pace, such as Pace(deadline=60)")
         for value, kinds in ((self.kind, Kind), (self.to, To), (self.contributes, Contribution)):
             if not isinstance(value, kinds):
                 known = ", ".join(f"{kinds.__name__}.{each.name}" for each in kinds)
@@ -84,7 +88,7 @@ def check_round(exchanges: Sequence[Exchange]) -> None:
     """Raises `ValueError` for a list that is no round: exchanges of which one is `FIT`, and then `EVALUATE`."""
     *before, last = exchanges
     names = [exchange.name for exchange in exchanges]
-    if len({*names, FIRST_PARAMETERS.name}) <= len(names) or not all(name.isidentifier() for name in names):
+    if len({*names, FIRST_PARAMETERS.name}) <= len(names):
         raise ValueError(f"exchanges are told apart by names, which are words other than 'parameters'; got {names}")
     if last.contributes is not Contribution.METRICS or FIT.name not in names:
         raise ValueError(f"a round is exchanges of which one is FIT, and then the evaluation; got {names}")

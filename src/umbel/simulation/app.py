@@ -172,7 +172,7 @@ def start_simulation(
         if opened is not None:
             cleanup.callback(opened.close)
         crew, contents = crew_for(wishes, Work(client_fn, seed, size_of(clients), aggregator, makers))
-        cleanup.callback(contents.keep_only, ())
+        cleanup.callback(contents.close)  # a round of single updates may lie on the disk
         cleanup.callback(crew.close)
         said = "inline" if crew.here else f"{crew.slots} workers"
         logger.info("Umbel simulation of %s clients, %s, seed %d, %s", f"{size_of(clients):,}", said, seed, settings)

@@ -10,7 +10,6 @@ from typing import Literal, get_args
 from umbel.accidents import is_an_end, message_of
 from umbel.aggregators import chunk_size
 from umbel.errors import SimulationError
-from umbel.runtime.contents import Contents
 from umbel.runtime.transports.simulated.auto import AutoCrew
 from umbel.runtime.transports.simulated.crew import RemoteCrew, Yard
 from umbel.runtime.transports.simulated.inline import InlineCrew
@@ -39,7 +38,7 @@ class Wishes:
     ray: Mapping[str, object]
 
 
-def crew_for(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
+def crew_for(wishes: Wishes, work: Work) -> tuple[Crew, SharedContents]:
     """A crew that has made one client for a trial, and the contents that it works with. Raises `SimulationError`."""
     if wishes.backend not in get_args(Backend):
         raise SimulationError(f"backend={wishes.backend!r}; it is one of {', '.join(map(repr, get_args(Backend)))}")
@@ -60,7 +59,7 @@ def crew_for(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
     return _processes(wishes, work, found)
 
 
-def _inline(wishes: Wishes, work: Work, contents: Contents) -> InlineCrew:
+def _inline(wishes: Wishes, work: Work, contents: SharedContents) -> InlineCrew:
     crew = InlineCrew(work, contents)
     try:
         crew.try_client(wishes.first)
@@ -75,7 +74,7 @@ def _inline(wishes: Wishes, work: Work, contents: Contents) -> InlineCrew:
     return crew
 
 
-def _auto(wishes: Wishes, work: Work, found: Places) -> tuple[Crew, Contents]:
+def _auto(wishes: Wishes, work: Work, found: Places) -> tuple[Crew, SharedContents]:
     contents = SharedContents()
     inline = _inline(wishes, work, contents)
     if found.slots == 1:
@@ -85,16 +84,16 @@ def _auto(wishes: Wishes, work: Work, found: Places) -> tuple[Crew, Contents]:
 
 
 def _processes(
-    wishes: Wishes, work: Work, found: Places, contents: Contents | None = None
-) -> tuple[Crew, Contents]:
+    wishes: Wishes, work: Work, found: Places, contents: SharedContents | None = None
+) -> tuple[Crew, SharedContents]:
     from umbel.runtime.transports.simulated.processes import ProcessYard
 
-    shared = contents if isinstance(contents, SharedContents) else SharedContents()
+    shared = SharedContents() if contents is None else contents
     yard = ProcessYard(work, shared, slots=found.slots, threads=wishes.threads, devices=found.devices)
     return _remote(wishes, work, yard, shared)
 
 
-def _ray(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
+def _ray(wishes: Wishes, work: Work) -> tuple[Crew, SharedContents]:
     from umbel.runtime.transports.simulated.ray import RayYard
 
     contents = SharedContents()
@@ -112,7 +111,7 @@ def _ray(wishes: Wishes, work: Work) -> tuple[Crew, Contents]:
     return _remote(wishes, work, yard, contents)
 
 
-def _remote(wishes: Wishes, work: Work, yard: Yard, contents: SharedContents) -> tuple[Crew, Contents]:
+def _remote(wishes: Wishes, work: Work, yard: Yard, contents: SharedContents) -> tuple[Crew, SharedContents]:
     crew = RemoteCrew(yard, contents, work.aggregator, ahead=1 if wishes.singly else 2)
     try:
         crew.try_client(wishes.first)

@@ -26,6 +26,7 @@ from umbel.spelling import Spelled
 from umbel.statistics import Averaged
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.transforms import Chain, Transform
+from umbel.wire import short
 
 __all__ = ["CLASSIC_PACE", "Answers", "FailedResult", "Number", "Parts", "Receives", "Strategy", "round_of"]
 
@@ -153,7 +154,11 @@ class Strategy(metaclass=Spelled):
 
 def round_of(strategy: Strategy) -> tuple[Exchange, ...]:
     """A round of this strategy. Raises `StrategyError` where its exchanges are none."""
-    exchanges = (*strategy.exchanges, EVALUATE)
+    given: object = strategy.exchanges
+    if not isinstance(given, (list, tuple)) or not all(isinstance(each, Exchange) for each in given):
+        name = type(strategy).__name__
+        raise StrategyError(f"{name}.exchanges is {short(given)}; it is a list of exchanges, such as [keys, FIT]")
+    exchanges = (*given, EVALUATE)
     try:
         check_round(exchanges)
     except ValueError as error:

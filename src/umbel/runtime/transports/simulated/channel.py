@@ -6,6 +6,8 @@ Only processes that a simulation has started itself hold an end of it; nothing h
 from __future__ import annotations
 
 import array
+import errno
+import os
 import pickle
 import socket
 
@@ -58,9 +60,12 @@ class Channel:
             self.read()
 
     def read(self) -> None:
-        """Takes in what has come, waiting for at least a byte. Raises `Closed`."""
+        """Takes in what has come, waiting for at least a byte. Raises `Closed`, and `OSError` where this process may open
+        no more files: those that came are lost.
+        """
         try:
-            data, ancillary, _, _ = self.socket.recvmsg(_AT_ONCE, socket.CMSG_SPACE(_MAX_FILES * array.array("i").itemsize))
+            room = socket.CMSG_SPACE(_MAX_FILES * array.array("i").itemsize)
+            data, ancillary, flags, _ = self.socket.recvmsg(_AT_ONCE, room)
         except OSError as error:
             raise Closed(str(error)) from None
         for level, kind, body in ancillary:
@@ -68,6 +73,8 @@ class Channel:
                 files = array.array("i")
                 files.frombytes(body[: len(body) - len(body) % files.itemsize])
                 self._files += files
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if not data:
             raise Closed("the other end is closed")
         self._buffer += data
