@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from umbel.params import DType, NDArray
-from umbel.stepping import Source
-from umbel.wire import Schema, dtype_of
+from umbel.wire import Schema, Source, dtype_of
 
 __all__ = ["Block", "Stretch", "cut", "find_stretches", "read_base", "read_block", "slot_dtype"]
 

@@ -23,13 +23,12 @@ from umbel.blocks import Block, Stretch, cut, find_stretches, read_base, read_bl
 from umbel.finite import FiniteBlocks, all_finite, whole
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, Params
-from umbel.stepping import CENTRE, Memory, Source, Stepping, forgetful, slot_block, slot_schema, slot_source
+from umbel.stepping import CENTRE, Memory, Stepping, forgetful, slot_block, slot_schema, slot_source
 from umbel.transforms import Finish
-from umbel.wire import Schema, dtype_of
+from umbel.wire import Schema, Source, dtype_of
 
 __all__ = [
     "Contribution",
-    "Source",
     "Spread",
     "combine",
     "finish_block",

@@ -11,8 +11,7 @@ import math
 import numpy as np
 
 from umbel.params import NDArray
-from umbel.stepping import Source
-from umbel.wire import Schema, dtype_of
+from umbel.wire import Schema, Source, dtype_of
 
 __all__ = ["Distance", "differs", "distance"]
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 
-import ml_dtypes
 import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -20,15 +19,12 @@ from umbel.exchange import Scalar, scalars
 from umbel.params import NDArray
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.messages import Kind, Reply
-from umbel.stepping import Source
 from umbel.transforms import Applied
 from umbel.update import Layout
-from umbel.wire import Schema, TensorSpec, dtype_of, short
+from umbel.wire import LARGEST, Schema, Source, TensorSpec, dtype_of, largest_of, short
 
 __all__ = ["Door", "ValueCheck"]
 
-# A weighted float64 sum of this times the largest weight, over 10^8 clients, is still finite.
-LARGEST = 1e290
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -231,7 +227,7 @@ def _bounds(spec: TensorSpec, model: TensorSpec) -> tuple[float, float] | None:
         return None if spec.dtype == model.dtype else (int(limits.min), int(limits.max))
     if spec.is_float and dtype.itemsize < min(dtype_of(spec.dtype).itemsize, 4):  # the tensor becomes float32
         return -_FLOAT32_MAX, _FLOAT32_MAX
-    largest = LARGEST if dtype.itemsize == 8 else float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]  # its stub
+    largest = largest_of(dtype)
     return -largest, largest
 
 

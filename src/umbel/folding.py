@@ -17,14 +17,14 @@ import numpy as np
 
 from umbel.aggregators import Aggregator
 from umbel.aggregators.accumulators import pack, unpack
-from umbel.combine import Source, finish_block, is_wider, stepped_schema, wider_kind
+from umbel.combine import finish_block, is_wider, stepped_schema, wider_kind
 from umbel.errors import WireError
 from umbel.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, NDArrays, Params
 from umbel.stepping import Memory, Stepping, forgetful
 from umbel.transforms import Finish
-from umbel.wire import Schema, dtype_of, tag_of
+from umbel.wire import Schema, Source, dtype_of, tag_of
 
 __all__ = ["PartialSum", "Plan", "plan"]
 

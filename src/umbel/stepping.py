@@ -15,15 +15,13 @@ import numpy as np
 from umbel.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray
-from umbel.wire import Schema, TensorSpec, dtype_of
+from umbel.wire import Schema, Source, TensorSpec, dtype_of
 
-__all__ = ["CENTRE", "FACTS", "Memory", "Sink", "Source", "Stepping", "forgetful", "slot_schema"]
+__all__ = ["CENTRE", "FACTS", "Memory", "Sink", "Stepping", "forgetful", "slot_schema"]
 
 FACTS = "facts"  # the content beside a version that has what its transforms go by
 CENTRE = "centre"  # the slot of a rule that keeps its result: the combined update's difference to the old version
 
-# Bytes of data at an offset, into a writable buffer.
-Source = Callable[[int, memoryview], None]
 
 
 class Sink(Protocol):

@@ -107,8 +107,8 @@ class Layout:
         if not plain and got.names != want.names:
             expected = ", ".join(part for part, _ in self.parts)
             raise Rejected(
-                f"{method} was answered with {_listed(got)}, where the task's transforms make {_listed(want)} (the parts "
-                f"{expected}). The client has not applied them: update its umbel"
+                f"{method} was answered with {_names_in(got)}, where the task's transforms make {_names_in(want)} (the "
+                f"parts {expected}). The client has not applied them: update its umbel"
             )
         if len(got) != len(want):
             raise Rejected(
@@ -133,7 +133,7 @@ class Layout:
                 )
 
 
-def _listed(schema: Schema) -> str:
+def _names_in(schema: Schema) -> str:
     shown = ", ".join(map(short, schema.names[:3]))
     return f"{len(schema)} arrays ({shown}{', …' if len(schema) > 3 else ''})"
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
@@ -30,13 +30,16 @@ from umbel.errors import WireError
 
 __all__ = [
     "BYTES",
+    "LARGEST",
     "MAX_HEADER",
     "TRAVELS",
     "Schema",
+    "Source",
     "TensorSpec",
     "dtype_of",
     "encode_header",
     "know",
+    "largest_of",
     "parse_header",
     "short",
     "shorten",
@@ -45,10 +48,13 @@ __all__ = [
 
 BYTES = ".bytes"  # ends the name of a U8 tensor that is somebody's bytes, such as a booster
 
+LARGEST = 1e290  # of what travels: a weighted float64 sum of this, times the largest weight, over 10^8 clients, is finite
 MAX_HEADER = 16 * 2**20  # bytes; about 150,000 tensors
 _MAX_RANK = 32  # numpy 1.x stops there
 _MAX_BYTES = 2**62
 _METADATA = "__metadata__"  # a key of the format's own: {str: str}, read by nobody here
+
+Source = Callable[[int, memoryview], None]  # reads data bytes from an offset on into a writable buffer
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     tag: np.dtype(scalar)
@@ -86,6 +92,12 @@ def dtype_of(tag: str) -> np.dtype[Any]:
         return _DTYPES[tag]
     except (KeyError, TypeError):
         raise WireError(f"unknown dtype {short(tag)}; Umbel reads {', '.join(_DTYPES)}") from None
+
+
+@lru_cache(maxsize=64)
+def largest_of(dtype: np.dtype[Any]) -> float:
+    """The largest value that may travel in a floating tensor of this dtype."""
+    return LARGEST if dtype.itemsize == 8 else float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]  # its stub
 
 
 def tag_of(dtype: np.dtype[Any]) -> str:

@@ -21,13 +21,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
-from umbel.combine import Source
 from umbel.errors import ContentDamaged, StoreError, StoreUnavailable
 from umbel.exchange import Parameters
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import PATIENCE
 from umbel.runtime.sums import Sum, Sums
-from umbel.wire import Schema, encode_header, parse_header
+from umbel.wire import Schema, Source, encode_header, parse_header
 
 __all__ = ["Content", "Contents", "FileContents", "MemoryContents", "Writer", "as_parameters", "write_content"]
 

@@ -24,11 +24,11 @@ from umbel.runtime.contents import BLOCK, Content, Contents, as_parameters, writ
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
 from umbel.runtime.largest import largest_update
-from umbel.stepping import FACTS, Memory, Sink, Source
+from umbel.stepping import FACTS, Memory, Sink
 from umbel.strategies.base import Receives
 from umbel.transforms import Chain, Totals, identity, reader_of, source_of
 from umbel.update import Layout
-from umbel.wire import Schema, TensorSpec, encode_header, know
+from umbel.wire import Schema, Source, TensorSpec, encode_header, know
 
 __all__ = ["GlobalModel", "kept_best"]
 

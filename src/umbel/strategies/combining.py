@@ -21,12 +21,12 @@ from umbel.params import NDArrays, Params
 from umbel.remarks import Remark, remark
 from umbel.rng import frozen_stream
 from umbel.statistics import statistics_of
-from umbel.stepping import Memory, Source
+from umbel.stepping import Memory
 from umbel.strategies.base import FailedResult, Parts
 from umbel.strategies.clients import ClientProxy
 from umbel.strategies.kinds import is_rounded, remark_rounding
 from umbel.transforms import Finish, Totals, chain
-from umbel.wire import Schema
+from umbel.wire import Schema, Source
 
 __all__ = ["Standalone", "combine_results", "leave_out_unfit", "started_from"]
 

@@ -26,7 +26,7 @@ from umbel.params import NDArray, NDArrays
 from umbel.rng import frozen_stream
 from umbel.secret import Secret
 from umbel.update import MODEL, Layout, Update
-from umbel.wire import Schema, dtype_of, short
+from umbel.wire import Schema, Source, dtype_of, short
 
 __all__ = [
     "Applied",
@@ -35,7 +35,6 @@ __all__ = [
     "Reader",
     "Settings",
     "Site",
-    "Source",
     "Totals",
     "Transform",
     "find",
@@ -52,7 +51,6 @@ BLOCK = 1 << 16  # coordinates that are looked at together; in float64 they stay
 
 Facts = Mapping[str, float]
 Settings = Mapping[str, object]
-Source = Callable[[int, memoryview], None]  # data bytes at an offset, into a writable buffer
 
 
 class Applied(Struct, frozen=True):

@@ -9,9 +9,9 @@ import numpy as np
 
 from umbel.params import NDArray, NDArrays
 from umbel.transforms.base import BLOCK, Arrival, Reader, Site, Transform, register
-from umbel.transforms.differences import LARGEST, floats_of
+from umbel.transforms.differences import floats_of
 from umbel.update import DIFFERENCE, Layout, Update
-from umbel.wire import Schema, TensorSpec, dtype_of
+from umbel.wire import LARGEST, Schema, TensorSpec, dtype_of
 
 __all__ = ["SCALES", "cast"]
 

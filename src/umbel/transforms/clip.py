@@ -37,10 +37,10 @@ def clip(norm: float) -> Transform:
 
     def encode(update: Update, base: NDArrays, site: Site) -> Update:
         arrays = update.parts[DIFFERENCE]
-        factor = _factor(bound, _norm(block for array in arrays if _floats(array) for block in _cut(array)))
+        factor = _factor(bound, _norm(block for array in arrays if _is_float(array) for block in _cut(array)))
         if factor == 1.0:
             return update
-        clipped = [_scaled(array, factor) if _floats(array) else array for array in arrays]
+        clipped = [_scale(array, factor) if _is_float(array) else array for array in arrays]
         return update._replace(parts={**update.parts, DIFFERENCE: clipped})
 
     def decode(reader: Reader, arrival: Arrival) -> Reader:
@@ -67,7 +67,7 @@ def clip(norm: float) -> Transform:
     return Transform("clip", {"norm": bound}, encode=encode, decode=decode)
 
 
-def _floats(array: NDArray) -> bool:
+def _is_float(array: NDArray) -> bool:
     return array.dtype.kind in "fV"
 
 
@@ -89,7 +89,7 @@ def _factor(bound: float, norm: float) -> float:
     return 1.0 if norm <= bound else bound / norm
 
 
-def _scaled(array: NDArray, factor: float) -> NDArray:
+def _scale(array: NDArray, factor: float) -> NDArray:
     made = np.empty_like(array)
     for ours, theirs in zip(_cut(made), _cut(array), strict=True):
         ours[:] = theirs.astype(np.float64) * factor

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import ml_dtypes
 import numpy as np
 
 from umbel.errors import Rejected
-from umbel.params import DType, NDArray, NDArrays
+from umbel.params import NDArray, NDArrays
 from umbel.transforms.base import BLOCK, Arrival, Reader, Site, Transform, register
 from umbel.update import DIFFERENCE, MODEL, Layout, Update
-from umbel.wire import Schema, dtype_of
+from umbel.wire import Schema, dtype_of, largest_of
 
-__all__ = ["differences", "restored"]
-
-LARGEST = 1e290  # a weighted float64 sum of this times the largest weight is still finite, as at the door
+__all__ = ["differences", "floats_of"]
 
 
 @register
@@ -73,11 +68,8 @@ def _difference(position: int, array: NDArray, old: NDArray) -> NDArray:
 
 
 def _decode(reader: Reader, arrival: Arrival) -> Reader:
-    return restored(reader, arrival.layout, arrival.base)
-
-
-def restored(reader: Reader, layout: Layout, base: Reader) -> Reader:
     """Base + difference, computed in float64, as values of the model's dtypes that are finite whatever has come."""
+    layout, base = arrival.layout, arrival.base
     schema = layout[MODEL]
 
     def read(part: str, position: int, start: int, size: int) -> NDArray:
@@ -89,17 +81,12 @@ def restored(reader: Reader, layout: Layout, base: Reader) -> Reader:
             return difference.astype(dtype, copy=False)
         old = base.read(MODEL, position, start, size).astype(np.float64)
         values = old + difference.astype(np.float64)
-        largest = _largest(dtype)
+        largest = largest_of(dtype)
         if not np.isfinite(np.add.reduce(values)):  # nearly never
             values = np.where(np.isnan(values), old, values)
         return values.clip(-largest, largest, out=values).astype(dtype)
 
     return Reader(layout, read)
-
-
-@lru_cache(maxsize=64)
-def _largest(dtype: DType) -> float:
-    return LARGEST if dtype.itemsize == 8 else float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]  # its stub
 
 
 def floats_of(schema: Schema) -> list[int]:

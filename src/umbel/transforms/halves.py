@@ -1,6 +1,6 @@
-"""The functions of a transform, called: what they return is checked, and what they raise says whose they are.
+"""Calls the functions of a transform: checks what each returns, and notes at an error which function raised it.
 
-Knows one transform; knows no chains. Otherwise a client would be blamed for the server's half, or the other way round.
+Knows one transform; knows no chains. Without the note a client would be blamed for the server's half, or the reverse.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _BY = "raised by "
 
 
 def whose(error: BaseException) -> str | None:
-    """The function that has raised this, such as "encode() of rotate"; None where it is no transform's."""
+    """Which function of a transform has raised this, "encode() of rotate" say; None for any other error."""
     notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(_BY)]
     return notes[0].removeprefix(_BY) if notes else None
 
 
 @contextmanager
-def _named(half: str, link: Transform) -> Iterator[None]:
-    """Notes at what is raised inside whose it is; the innermost counts."""
+def _blame(half: str, link: Transform) -> Iterator[None]:
+    """Notes at an error raised inside which function raised it; the innermost note counts."""
     try:
         yield
     except BaseException as error:  # sys.exit(), too
@@ -39,13 +39,13 @@ def _named(half: str, link: Transform) -> Iterator[None]:
 
 def lay_out(link: Transform, before: Layout) -> Layout:
     """What `layout` makes of a layout. Raises `ValueError` for what is none."""
-    with _named("layout", link):
+    with _blame("layout", link):
         made: object = link.layout(before)
         if not isinstance(made, Layout):
-            raise ValueError(f"layout() of {link.name} returned {_shown(made)}; return a Layout, such as layout.replaced(…)")
+            raise ValueError(f"layout() of {link.name} returned {_show(made)}; return a Layout, such as layout.replaced(…)")
         for part, schema in made.parts:
             if not isinstance(part, str) or not (schema is None or isinstance(schema, Schema)):
-                raise ValueError(f"layout() of {link.name} has {_shown(schema)} for the part {part!r}; give each a Schema")
+                raise ValueError(f"layout() of {link.name} has {_show(schema)} for the part {part!r}; give each a Schema")
         gone = [part for part, _ in before.parts if part not in made]
         if gone and not link.decodes:
             raise ValueError(f"layout() of {link.name} has no part {gone[0]!r} any more, and no decode() restores it")
@@ -55,39 +55,39 @@ def lay_out(link: Transform, before: Layout) -> Layout:
 
 def encode(link: Transform, update: Update, base: NDArrays, site: Site, layout: Layout) -> Update:
     """What `encode` makes of an update. Raises `ValueError` where it is not what `layout` says."""
-    with _named("encode", link):
+    with _blame("encode", link):
         made: object = link.encode(update, base, site)
         if not isinstance(made, Update) or not isinstance(made.parts, Mapping):
-            said = _shown(made if not isinstance(made, Update) else made.parts)
+            said = _show(made if not isinstance(made, Update) else made.parts)
             raise ValueError(f"encode() of {link.name} returned {said}; return an Update: update._replace(parts={{…}})")
         for part, arrays in made.parts.items():
             whole = isinstance(arrays, list)
             odd = [each for each in arrays if not isinstance(each, (np.ndarray, np.generic))] if whole else [arrays]
             if odd:
-                raise ValueError(f"encode() of {link.name} made {_shown(odd[0])} in {part!r}; a part is a list of arrays")
+                raise ValueError(f"encode() of {link.name} made {_show(odd[0])} in {part!r}; a part is a list of arrays")
         forms = {part: [(array.dtype, array.shape) for array in arrays] for part, arrays in made.parts.items()}
         wanted = {part: layout[part].forms for part, _ in layout.parts}
         if forms != wanted:
-            raise ValueError(f"encode() of {link.name} made {_listed(forms)}, and its layout says {_listed(wanted)}")
+            raise ValueError(f"encode() of {link.name} made {_list_parts(forms)}, and its layout says {_list_parts(wanted)}")
         return made
 
 
 def decode(link: Transform, reader: Reader, arrival: Arrival) -> Reader:
     """The reader that `decode` makes. It raises `ValueError` for what are not so many real numbers."""
-    with _named("decode", link):
+    with _blame("decode", link):
         made: object = link.decode(reader, arrival)
         if not isinstance(made, Reader) or not callable(made.read):
-            raise ValueError(f"decode() of {link.name} returned {_shown(made)}; return Reader(arrival.layout, read)")
+            raise ValueError(f"decode() of {link.name} returned {_show(made)}; return Reader(arrival.layout, read)")
     if is_in_the_box(link):  # a model of many tensors is read in many small blocks: 1 µs each
         return made
     inner = made.read
 
     def read(part: str, position: int, start: int, size: int) -> NDArray:
-        with _named("decode", link):
+        with _blame("decode", link):
             values: object = inner(part, position, start, size)
             if not isinstance(values, np.ndarray) or values.shape != (size,) or values.dtype.kind not in "fiubV":
                 raise ValueError(
-                    f"decode() of {link.name} read {_shown(values)} where {size} coordinates are; return real numbers"
+                    f"decode() of {link.name} read {_show(values)} where {size} coordinates are; return real numbers"
                 )
             return values
 
@@ -98,10 +98,10 @@ def finish(link: Transform, block: NDArray, start: int, totals: Totals, facts: F
     """The block as `finish` gives it, in float64. Raises `ValueError` for one of another shape."""
     if link.finish is None:
         return block
-    with _named("finish", link):
+    with _blame("finish", link):
         made: object = link.finish(block, start, totals, facts)
         if not isinstance(made, np.ndarray) or made.shape != block.shape or made.dtype.kind not in "fiubV":
-            raise ValueError(f"finish() of {link.name} returned {_shown(made)} for {_shown(block)}; return a block like it")
+            raise ValueError(f"finish() of {link.name} returned {_show(made)} for {_show(block)}; return a block like it")
         return np.asarray(made, np.float64)
 
 
@@ -109,10 +109,10 @@ def advance(link: Transform, facts: Facts, totals: Totals) -> dict[str, float]:
     """The facts of the next round. Raises `ValueError` for what are no finite numbers under names."""
     if link.advance is None:
         return dict(facts)
-    with _named("advance", link):
+    with _blame("advance", link):
         made: object = link.advance(facts, totals)
         if not isinstance(made, Mapping):
-            raise ValueError(f"advance() of {link.name} returned {_shown(made)}; return a dict of numbers")
+            raise ValueError(f"advance() of {link.name} returned {_show(made)}; return a dict of numbers")
         after = {name: plain_number(value) for name, value in made.items()}
         for name, value in after.items():
             if value is None or not isinstance(name, str):
@@ -122,11 +122,11 @@ def advance(link: Transform, facts: Facts, totals: Totals) -> dict[str, float]:
         return {name: value for name, value in after.items() if value is not None}
 
 
-def _shown(value: object) -> str:
+def _show(value: object) -> str:
     return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
-def _listed(parts: Mapping[str, list[tuple[DType, tuple[int, ...]]]]) -> str:
+def _list_parts(parts: Mapping[str, list[tuple[DType, tuple[int, ...]]]]) -> str:
     """The parts of an update, each with its first arrays."""
     texts = []
     for part, forms in parts.items():

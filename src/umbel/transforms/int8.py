@@ -51,7 +51,7 @@ def int8(block: int = 4096) -> Transform:
             if array.dtype.kind not in "fV":
                 arrays.append(array)
                 continue
-            codes, found = _rounded(array.reshape(-1), block, rng)
+            codes, found = _quantize(array.reshape(-1), block, rng)
             arrays.append(codes.reshape(array.shape))
             scales.append(found)
         return update._replace(parts={**update.parts, DIFFERENCE: arrays, SCALES: [np.concatenate(scales)]})
@@ -75,7 +75,7 @@ def int8(block: int = 4096) -> Transform:
     return Transform("int8", {"block": block}, layout, encode, decode, codec=True)
 
 
-def _rounded(values: NDArray, block: int, rng: np.random.RandomState) -> tuple[NDArray, NDArray]:
+def _quantize(values: NDArray, block: int, rng: np.random.RandomState) -> tuple[NDArray, NDArray]:
     """The codes of a tensor, and its blocks' scales."""
     block = min(block, max(values.size, 1))
     codes, scales = np.empty(values.size, np.int8), np.empty(-(-values.size // block))

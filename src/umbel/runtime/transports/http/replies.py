@@ -39,8 +39,7 @@ from umbel.runtime.transports.http.protocol import (
     metrics_of,
 )
 from umbel.runtime.transports.http.upload import Upload
-from umbel.stepping import Source
-from umbel.wire import Schema
+from umbel.wire import Schema, Source
 
 __all__ = ["NO_OFFER", "Replies", "reject"]
 
