@@ -23,8 +23,8 @@ class Context:
 
     **Noise that is to protect comes from `private_rng`, and from nothing else here.** Before each task the generators of
     `random`, numpy, torch, tensorflow, mlx and mxnet are seeded from the run's seed, the client's name and the round, and
-    `rng()` and `jax_key()` follow from them: whoever knows the seed, the server for one, computes every draw and subtracts
-    it. Differential privacy by such noise, be it Opacus' or ten lines of one's own, protects nothing.
+    `rng()` and `jax_key()` follow from them: everyone who knows the seed, such as the server, computes every draw and
+    subtracts it. Differential privacy by such noise, be it Opacus' or ten lines of one's own, protects nothing.
     """
 
     node_id: str
@@ -38,7 +38,7 @@ class Context:
     def rng(self) -> np.random.Generator:
         """A generator for this task: the same draws whenever the same client does the same round of the same run.
 
-        So whoever knows the seed can compute them: not for noise that is to protect.
+        Everyone who knows the seed can compute them: do not use them for noise that is to protect.
         """
         return np.random.default_rng() if self.seed is None else stream(self.seed, "client", self.node_id, self.round)
 
@@ -54,8 +54,8 @@ class Context:
 
     @property
     def secret(self) -> Secret:
-        """This client's secret for this task: nobody else can compute a byte of `secret.stream("noise", round, "model")`.
-        All are the same again where a client with an identity does the same task again.
+        """This client's secret for this task: only it can compute the bytes of `secret.stream("noise", round, "model")`.
+        They are the same again where a client with an identity does the same task again.
 
         Where nothing needs them again, `private_rng` is the better choice: a server that gives one task's name to two
         different models would get the same noise twice. In a simulation it follows from the seed, and protects nothing.

@@ -1,12 +1,12 @@
-"""Bytes that nobody can compute who has not the key, and whoever has it can compute anywhere: noise that has an address.
+"""Bytes that only the holder of a key can compute, anywhere and again: noise that has an address.
 
-The exception from "randomness is an address of a seed that all may know". `private.py` draws what nobody can ever draw
-again; what is made here can be made again by whoever has the secret: any block, in any process, also after a restart.
+The exception to "randomness is an address of a seed that all may know". `private.py` draws numbers that cannot be drawn
+again. The holder of a secret can make its bytes again: any block, in any process, also after a restart.
 
     subkey = BLAKE2b-256, keyed with the secret, of (cipher, purpose, round, part)
     stream = AES-256 in counter mode under the subkey, or SHAKE-256 of the subkey and a counter; byte n of it has address n
 
-The two ciphers make different streams, so a secret knows which one is its. Nothing of a secret is shown, copied or pickled.
+The two ciphers make different streams, so a secret knows which one is its. A secret refuses to be shown, copied or pickled.
 
 **The same noise on two different sums is no noise**: their difference has none. So what a run or a client keeps is never
 used as it is, but a secret that is derived from it for exactly one thing: the answers of these tasks, or this task.
@@ -49,7 +49,7 @@ class Secret:
 
     @classmethod
     def new(cls) -> Secret:
-        """A secret that nobody else has, of the operating system's randomness."""
+        """A new secret, from the operating system's randomness."""
         return cls(os.urandom(KEY_SIZE), usual_cipher())
 
     def derive(self, *path: int | str) -> Secret:
@@ -64,7 +64,7 @@ class Secret:
 
     @classmethod
     def of_seed(cls, seed: int, *path: int | str) -> Secret:
-        """The secret that stands in a simulation for that of `path`: whoever knows the seed knows it.
+        """The secret that a simulation uses for that of `path`: everyone who knows the seed knows it.
 
         >>> one, other = Secret.of_seed(7, "server"), Secret.of_seed(7, "server")
         >>> one.stream("noise", 3, "model").read(0, 8) == other.stream("noise", 3, "model").read(0, 8)
@@ -93,7 +93,7 @@ class Secret:
 
 
 class Simulated:
-    """Gives the secret that stands in a simulation for that of `path`; `used` tells whether anybody has asked for it."""
+    """Gives the secret that a simulation uses for that of `path`; `used` tells whether it was asked for."""
 
     __slots__ = ("_path", "_seed", "used")
 

@@ -22,7 +22,7 @@ from umbel.server.strategy import (
     NearestNeighbourMixing,
     PowerOfChoice,
 )
-from umbel.strategies.classic import received, slots_of, summing
+from umbel.strategies.classic import aggregator_of, receives_of, slots_of
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
@@ -137,11 +137,11 @@ def test_an_asynchronous_strategy_draws_by_its_selector():
 
 def test_what_the_other_strategy_is_decides_how_its_updates_are_taken():
     around = PowerOfChoice(FedXgbBagging(), candidates=3)
-    assert received(around) == "anything"
+    assert receives_of(around) == "anything"
     assert slots_of(PowerOfChoice(FedAvgM(server_momentum=0.5), candidates=3)) == ("momentum",)
     plain = PowerOfChoice(FedAvg(), candidates=3)
-    assert summing(plain, plain.pace) is not None  # workers may add up
-    assert summing(around, around.pace) is None
+    assert aggregator_of(plain, plain.pace) is not None  # workers may add up
+    assert aggregator_of(around, around.pace) is None
 
 
 def test_several_may_be_around_each_other_but_each_once():

@@ -19,7 +19,7 @@ from umbel.selectors import sample, uniform
 from umbel.server import ClientProxy, Criterion, SimpleClientManager
 from umbel.server.strategy import FaultTolerantFedAvg, FedAvg, FedAvgM, FedMedian, FedXgbBagging, QFedAvg
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import received, slots_of, summing
+from umbel.strategies.classic import aggregator_of, receives_of, slots_of
 from umbel.strategies.clients import NotEnoughClients
 from umbel.strategies.fedavg import average_metrics
 from umbel.testing import check_strategy, run_locally
@@ -418,13 +418,13 @@ def saying():
 )
 def test_what_a_class_says_it_receives_holds_for_the_method_that_it_has(strategy, receives, adds_up):
     made = strategy()
-    assert received(made) == receives
-    assert (summing(made, Pace(quorum=0)) is not None) is adds_up
+    assert receives_of(made) == receives
+    assert (aggregator_of(made, Pace(quorum=0)) is not None) is adds_up
 
 
 def test_a_strategy_that_says_what_nobody_knows_is_told_what_there_is():
     with pytest.raises(StrategyError, match=r"Own\.receives is 'sums'; it is one of 'sum', 'updates', 'anything'"):
-        received(type("Own", (FedAvg,), {"receives": "sums"})())
+        receives_of(type("Own", (FedAvg,), {"receives": "sums"})())
 
 
 def test_what_a_strategy_within_another_remembers_survives_and_leaves_no_file_behind(tmp_path):

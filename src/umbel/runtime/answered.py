@@ -1,4 +1,4 @@
-"""What the exchanges of a round were answered, as a strategy is given it. Knows contents; asks nobody."""
+"""The answers to the exchanges of a round, as a strategy is given them. Knows contents; asks no client."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Who takes part in an exchange: asks the strategy, and holds what it says to who is there and to what can travel.
+"""Asks the strategy who takes part in an exchange, and checks that those clients are there and what they get can travel.
 
-Knows the client manager and the clients' proxies, which are brought up to who is there before each question.
+Knows the client manager and the clients' proxies, and brings both up to date before each question.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Chooser:
             self._proxies = {}
         gone = [self._proxies.pop(name) for name in list(self._proxies) if name not in available]
         if isinstance(self._manager, SimpleClientManager) and _registers_plainly(self._manager):
-            self._manager.clients = Proxies(available, self.client)  # nothing is made for who is not sampled
+            self._manager.clients = Proxies(available, self.client)  # makes no proxy of a client that is not sampled
             return
         for proxy in gone:
             self._manager.unregister(proxy)

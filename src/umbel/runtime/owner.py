@@ -64,7 +64,7 @@ from umbel.secret import Secret
 from umbel.stepping import Memory
 from umbel.strategies.base import FailedResult, Strategy
 from umbel.strategies.blame import blame
-from umbel.strategies.classic import check_model, held_by, received
+from umbel.strategies.classic import check_model, held_by, receives_of
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients
 from umbel.strategies.facts import Facts
 from umbel.strategies.kinds import describe_widened
@@ -105,7 +105,7 @@ class Owner:
         self._seed = seed
         self._chooser = Chooser(strategy, manager, model, seed=seed, proxy=proxy, population=population)
         self._take_sum = take_sum
-        self._receives = received(strategy)
+        self._receives = receives_of(strategy)
         self._facts = Facts(held_by(strategy))
         self._remedy = remedy
         self._history = History() if history is None else history

@@ -50,7 +50,7 @@ from umbel.runtime.transports.http.proxy_header import read_header
 from umbel.runtime.transports.http.server import HttpTransport
 from umbel.secret import Secret, usual_cipher
 from umbel.strategies.base import Strategy, round_of
-from umbel.strategies.classic import received, slots_of, transforms_of
+from umbel.strategies.classic import receives_of, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.server import Server, refuse_own_rounds
@@ -199,7 +199,7 @@ def _serve(
     secret = Secret.new() if opened.folder is None else load_secret(opened.folder / FILE)
     model = GlobalModel(
         store.contents,
-        receives=received(strategy),
+        receives=receives_of(strategy),
         max_examples=max_examples,
         max_bytes=max_bytes,
         slots=slots_of(strategy),

@@ -58,7 +58,7 @@ from umbel.simulation.checks import check_cohort, check_extra, check_maker, dema
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
 from umbel.strategies.base import Strategy, round_of
-from umbel.strategies.classic import received, slots_of, summing, transforms_of
+from umbel.strategies.classic import aggregator_of, receives_of, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.server import refuse_own_rounds
@@ -147,7 +147,7 @@ def start_simulation(
     check_maker(client_fn)
     cpus, gpus = client_needs(client_resources)
     prepare()
-    aggregator = summing(chosen, pace) if durations is None else None
+    aggregator = aggregator_of(chosen, pace) if durations is None else None
     aggregator = aggregator if aggregator is not None and aggregator.travels else None
     makers = transforms_of(chosen).makers
     paces = [pace, *(exchange.pace for exchange in round_of(chosen) if exchange.pace is not None)]
@@ -235,7 +235,7 @@ class _Simulation:
         states, store, lost = _places(opened, contents, coordinator.state, slots)
         model = GlobalModel(
             contents,
-            receives=received(self.strategy),
+            receives=receives_of(self.strategy),
             max_examples=self.max_examples,
             max_bytes=self.max_bytes,
             slots=slots,
@@ -248,7 +248,7 @@ class _Simulation:
             contents,
             states=states,
             folds=self.folds,
-            keeps=received(self.strategy) != "sum",
+            keeps=receives_of(self.strategy) != "sum",
             singly=self.singly,
             deadline=self.pace.deadline if self.durations is None else None,
             defers=self.durations is not None,

@@ -15,10 +15,10 @@ from umbel.strategies.sound import check_sound
 from umbel.transforms import Chain, chain, identity
 from umbel.wire import Schema
 
-__all__ = ["check_model", "held_by", "received", "slots_of", "summing", "transforms_of"]
+__all__ = ["aggregator_of", "check_model", "held_by", "receives_of", "slots_of", "transforms_of"]
 
 
-def received(strategy: Strategy) -> Receives | None:
+def receives_of(strategy: Strategy) -> Receives | None:
     """What the `aggregate_fit` of a strategy receives, as `Strategy` has it; None where nothing is said of that method.
 
     What a class says holds for the method that it has or inherits, and not for one that a class derived from it has.
@@ -37,14 +37,14 @@ def received(strategy: Strategy) -> Receives | None:
     return None
 
 
-def summing(strategy: Strategy, pace: Pace) -> Aggregator | None:
+def aggregator_of(strategy: Strategy, pace: Pace) -> Aggregator | None:
     """The aggregator by which workers may fold updates before anyone has seen them; None where each is needed by itself.
 
     Each is needed by a rule that is no sum, and by a pace that may close a round before all have answered.
     A strategy that holds another one and says nothing is given what that one takes.
     """
     holders = [each for each in held_by(strategy) if isinstance(each, FedAvg)]
-    if not holders or {received(strategy), received(holders[0])} & {"updates", "anything"}:
+    if not holders or {receives_of(strategy), receives_of(holders[0])} & {"updates", "anything"}:
         return None
     aggregator = holders[0].parts.aggregator
     whole_cohort = pace.goal is None and pace.deadline is None
@@ -77,7 +77,7 @@ def transforms_of(strategy: Strategy) -> Chain:
     """
     for parts in _parts(strategy):
         if found := chain(parts.transform).links:
-            receives, limit = received(strategy), strategy.pace.max_update_norm
+            receives, limit = receives_of(strategy), strategy.pace.max_update_norm
             check_sound(type(strategy).__name__, parts, receives=receives, max_update_norm=limit)
             transforms = Chain(found)
             transforms.makers  # noqa: B018  # raises for one that the clients could not make

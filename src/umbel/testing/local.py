@@ -25,7 +25,7 @@ from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.secret import Simulated
 from umbel.strategies.base import Strategy, round_of
-from umbel.strategies.classic import received, slots_of, transforms_of
+from umbel.strategies.classic import receives_of, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.training import Client, ClientFn, NumPyClient, make_client
 
@@ -71,7 +71,7 @@ def run_locally(
     coordinator = coordinator or Coordinator(rules, State(num_rounds=num_rounds))
     model = GlobalModel(
         kept.contents,
-        receives=received(strategy),
+        receives=receives_of(strategy),
         max_examples=max_examples,
         max_bytes=max_bytes,
         slots=slots_of(strategy),

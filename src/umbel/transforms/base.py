@@ -84,7 +84,7 @@ class Totals(NamedTuple):
     """What a round has added up: its number, how many updates, and the sum of their numbers of examples.
 
     `secret()` is the run's, for noise on exactly this sum: `totals.secret().stream("noise", totals.round, "model")` has 64
-    bits for each coordinate, the same after a restart, and nobody else can compute them.
+    bits for each coordinate, the same after a restart, which only this run can compute.
     """
 
     round: int

@@ -1,7 +1,7 @@
-"""Those who watch a run: they are told on a thread of their own, one event after another, and cannot steer the run.
+"""Tells observers of a run, on a thread of its own, one event after another; an observer cannot steer the run.
 
-Knows no events. An observer that raises is named, and told nothing more. The run waits for a slow one only when `ROOM`
-events do, and says so; and at the end, until all have been told everything.
+Knows no events. Names an observer that raises, and tells it nothing more. When `ROOM` events wait for a slow observer, the
+run waits, too, and says so; at the end it waits until all have been told everything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Audience"]
 ROOM = 10_000  # events, about 5 MiB
 TOGETHER = 0.05  # seconds in which events gather: to wake a thread for each takes 40 µs, twice what it takes to make one
 NAG_EVERY = 10.0  # seconds between two lines about whom the run waits for
-PROMPT = 1.0  # seconds at the end of a run in which nobody needs to know why it takes them
+PROMPT = 1.0  # seconds of waiting that need no explanation
 
 
 class Audience:

@@ -29,7 +29,7 @@ from umbel.wire import know
 
 __all__ = ["Began", "Died", "Finished", "Hand", "RemoteCrew", "Said", "Tried", "Woken", "Yard"]
 
-GRACE = 1.0  # seconds that a hand has to finish a piece which nobody wants any more
+GRACE = 1.0  # seconds that a hand has to finish a piece that was dropped
 STARTS = 3  # so often in a row a hand may fail to start
 START_TIMEOUT = 600.0  # seconds for a place to work at, and for the user's imports
 NAG_EVERY = 10.0  # seconds between two lines about a hand that is waited for
@@ -48,11 +48,11 @@ class Hand(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether it takes pieces: the user's code is loaded there, and nobody has killed it."""
+        """Whether it takes pieces: the user's code is loaded there, and it was not killed."""
 
     @property
     def at(self) -> int | None:
-        """The index of the task that it is at, or was at when it died; None where nobody knows."""
+        """The index of the task that it is at, or was at when it died; None where that is unknown."""
 
     def try_client(self, client: str) -> None:
         """Has it make a client for nothing. The yard says `Tried`, or raises `SimulationError`."""
@@ -172,7 +172,7 @@ class RemoteCrew:
             self._hear(None)
 
     def free(self) -> bool:
-        # A dropped piece takes no place: nobody hears when it is done, and what is to come would wait for ever.
+        # A dropped piece takes no place: its end is not told, and the next piece would wait for ever.
         at_work = sum(piece.number not in self._dropped for place in self._places for piece in place.pieces)
         return len(self._backlog) + at_work < self._ahead * self.slots
 
