@@ -151,18 +151,6 @@ def test_what_came_of_the_history_can_be_added_up_from_the_events():
     assert [e.client for e in seen if isinstance(e, TaskFailed)] == [note.client for note in history.failures]
 
 
-def test_an_exchange_of_the_strategy_s_own_is_told_under_its_name():
-    few = FedAvg(fraction_fit=0.1, min_fit_clients=1, fraction_evaluate=0.0, min_evaluate_clients=0)
-    seen, _ = told(strategy=PowerOfChoice(few, candidates=2), rounds=1)
-    asked = [e for e in seen if isinstance(e, TaskSent) and e.kind == "candidates"]
-    answered = [e for e in seen if isinstance(e, TaskAnswered) and e.kind == "candidates"]
-    assert [e.task for e in asked] == [e.task for e in answered]
-    assert len(asked) == 2
-    assert all(e.loss is not None for e in answered)
-    closed = [(e.kind, e.results) for e in seen if isinstance(e, ExchangeClosed)]
-    assert [kind for kind, _ in closed] == ["candidates", "fit"]
-
-
 def test_a_void_round_says_why_and_makes_no_version():
     rate = lambda number: 1e40 if number == 2 else 0.5  # noqa: E731
     seen, _ = told(strategy=FedAvgM(server_learning_rate=rate), rounds=3)
@@ -207,6 +195,7 @@ def test_exchanges_of_a_strategy_s_own_are_told_under_their_names():
     assert [loss for _, loss, _ in asked][::2] == [0.0, 0.0]
     kinds = [e.kind for e in seen if isinstance(e, TaskSent)]
     assert kinds[1:4] == ["candidates"] * 3
+    assert [e.kind for e in seen if isinstance(e, ExchangeClosed)] == ["candidates", "fit", "evaluate"]
     assert len([e for e in seen if isinstance(e, RoundClosed)]) == 1
     tasks = {e.task for e in seen if isinstance(e, TaskSent)}
     assert tasks == {e.task for e in seen if isinstance(e, (TaskAnswered, TaskFailed))}
