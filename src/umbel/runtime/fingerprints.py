@@ -63,7 +63,7 @@ def fingerprint(strategy: Strategy, pace: Pace, *, seed: int, num_rounds: int, p
 
 
 def as_path(text: str) -> str:
-    """The path that a fingerprint shows: what is not Unicode in it, which stands there escaped, as the system has it.
+    """The path that a fingerprint shows, as the system has it: without the escapes of bytes that are no Unicode.
 
     >>> as_path("caf\\\\udce9/train.py") == os.fsdecode(b"caf\\xe9/train.py")
     True
@@ -72,7 +72,7 @@ def as_path(text: str) -> str:
 
 
 def _as_text(value: object) -> object:
-    """Texts as a database takes them: what is not Unicode, in names of files, is escaped."""
+    """Escapes what a database does not take: names of files may have bytes that are no Unicode."""
     match value:
         case str():
             return as_text(value)
@@ -102,13 +102,13 @@ def rules_of(run: str, stored: Mapping[str, object]) -> Rules:
 
 
 def _as_values(min_available: int, pace: Pace, exchanges: tuple[Exchange, ...]) -> dict[str, object]:
-    """Rules as values; those of a classic round as ever."""
+    """Rules as values; those of a classic round have no exchanges, as older Umbels wrote them."""
     classic = {"min_available": min_available, "pace": asdict(pace)}
     return classic if exchanges == ROUND else {**classic, "exchanges": msgspec.to_builtins(exchanges)}
 
 
 def differences(stored: Fingerprint, mine: Fingerprint) -> list[str]:
-    """How a start differs from the one that a run was begun by, each in a few words; nothing where it is the same run."""
+    """How a start differs from the one that began the run, each in a few words; empty where it is the same run."""
     found = []
     for name, value in mine.items():
         before = stored.get(name)
@@ -133,7 +133,7 @@ def differences(stored: Fingerprint, mine: Fingerprint) -> list[str]:
 
 
 def _rules(stored: Fingerprint) -> str:
-    """Rules as they are said; what an older Umbel did not know has its default."""
+    """Rules in words; what an older Umbel did not know has its default."""
     try:
         rules = rules_of("", stored)
     except RunMismatch:

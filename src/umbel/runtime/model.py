@@ -74,14 +74,14 @@ class GlobalModel:
         return f"{cls.name(version)}+{slot}"
 
     def names(self, version: int) -> list[str]:
-        """Of everything that a version may have: its content, and a slot's each."""
+        """The names of all that a version may have: its content, and one for each slot."""
         return [self.name(version), *(self.slot_name(version, slot) for slot in self._slots)]
 
     @contextmanager
     def step(self, version: int, following: int) -> Iterator[Memory]:
-        """What the step from one version to the following one remembers, and leaves.
+        """Lends the memory of one step: it reads the slots of `version`, and writes those of the `following` one.
 
-        Afterwards no slot is written: what the step has left unread cannot be combined later.
+        It ends with the step: parameters that were not read until then cannot be combined later.
         """
         under_way = True
 
@@ -105,7 +105,7 @@ class GlobalModel:
             under_way = False
 
     def carry(self, version: int, following: int) -> None:
-        """The following version keeps the slots that the step did not write: a strategy may go round its own step."""
+        """Copies to the following version the slots that the step did not write: a strategy may go round its own step."""
         for slot in self._slots:
             content = self._slot(version, slot)
             if content is not None and self._slot(following, slot) is None:
@@ -113,7 +113,7 @@ class GlobalModel:
                 write_content(self.contents, self.slot_name(following, slot), content.schema, blocks)
 
     def forget(self, version: int) -> None:
-        """Nothing was made of this version: neither were its slots."""
+        """Removes a version that the step has given up, and its slots."""
         for name in self.names(version):
             self.contents.remove(name)
 
@@ -216,11 +216,11 @@ class GlobalModel:
         failpoint("model.after-adopt")
 
     def spend(self, *names: str) -> None:
-        """These contents are not needed once the present step is committed."""
+        """Notes contents that are not needed once the present step is committed."""
         self._spent += names
 
-    def committed(self, versions: frozenset[int]) -> None:
-        """The step is durable: forgets what it used up, and all but these versions, which are still needed."""
+    def forget_but(self, versions: frozenset[int]) -> None:
+        """Removes what the step, which is durable now, has used up, and all but these versions, which are still needed."""
         for name in self._spent:
             self.contents.remove(name)
             failpoint("model.forgetting")
@@ -239,7 +239,7 @@ class GlobalModel:
             self.forget(version)
 
     def check(self, version: int, *, needed: bool = True) -> None:
-        """Raises `StoreError` where a file of this version is gone or damaged; 10 µs a file that nobody has touched.
+        """Raises `StoreError` where a file of this version is gone or damaged; takes 10 µs for an untouched file.
 
         One that is not `needed` may never have been there.
         """
@@ -253,7 +253,7 @@ class GlobalModel:
                 raise
 
     def keep_only(self, state: State, versions: frozenset[int]) -> None:
-        """Removes every content but those of these versions, and what else this state needs, whoever has left it."""
+        """Removes every content that neither these versions nor this state need."""
         self._kept = versions
         names = (name for version in versions for name in self.names(version))
         self.contents.keep_only({*state.contents, *names})

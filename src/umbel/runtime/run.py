@@ -140,7 +140,7 @@ def run(
             if step_done or last:  # at the end, too: versions that clients still at work had started from
                 failpoint("model.before-forget")
                 state = coordinator.state
-                model.committed(state.versions | state.spare)
+                model.forget_but(state.versions | state.spare)
                 for version in state.versions | state.spare:  # whoever has touched them: said now, and not in the last round
                     model.check(version, needed=version in state.versions)
                 failpoint("model.after-forget")
@@ -154,7 +154,7 @@ def run(
         due = coordinator.done or coordinator.state.completed <= SNAPSHOT_ROUNDS or time.monotonic() >= snapshot_at
         if store.unit is Unit.ROUND and due:
             keep([], clock())
-        model.committed(coordinator.state.versions)
+        model.forget_but(coordinator.state.versions)
 
     def do(command: Command) -> None:
         match command:

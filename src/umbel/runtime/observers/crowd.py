@@ -1,4 +1,4 @@
-"""Who comes and goes, in lines: one for each while they are few, and one a second for all of them once they are many.
+"""Says who comes and goes: in a line for each while they are few, in one a second for all of them once they are many.
 
 A line takes about as long as everything else that a client costs when it joins: ten thousand of them were ten seconds.
 """
@@ -47,7 +47,7 @@ class Crowd:
                 logger.debug("client %s left: %s (%d available)", client, why, available)
 
     def waits(self, available: int, needed: int) -> None:
-        """The run waits for so many clients."""
+        """Says that the run waits for clients."""
         with self._lock:
             self._available = available
             if self._may_write():

@@ -80,7 +80,7 @@ class Identity:
 
 
 def new_token() -> tuple[str, bytes]:
-    """A join token, and what a server keeps of it: a public key, from which nobody gets back to the token."""
+    """A join token, and the public key that a server keeps of it; the token cannot be computed from that."""
     seed = secrets.token_bytes(KEY_SIZE)
     return _PREFIX + base64.urlsafe_b64encode(seed).decode().rstrip("="), Key(seed).public
 
