@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import math
 import socket
@@ -247,3 +248,16 @@ def test_a_client_sends_what_there_is_room_for_and_says_what_is_left_out(transpo
     room = "the server has room for 2 metrics of 1,048,576 bytes; 2 are left out, the first of them 'big'"
     assert f"evaluate of round 1: {room}" in lines
     assert any(line.startswith("evaluate: 2 metrics of client a are more than there is room for") for line in lines)
+
+
+def test_a_message_that_turns_out_to_be_no_http_is_answered_once(transport):
+    _, link = transport
+    host, port = link._url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 20) as end:
+        end.sendall(f"POST / HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\nno size\r\n".encode())
+        said = b""
+        with contextlib.suppress(ConnectionResetError):
+            while more := end.recv(65536):
+                said += more
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert said.startswith(b"HTTP/1.1 400 ")

@@ -13,7 +13,7 @@ from members import fedavg, initial
 
 import umbel as fl
 from umbel.common import ndarrays_to_parameters
-from umbel.runtime.transports.simulated.states import States, decode_state, encode_state
+from umbel.runtime.transports.simulated.states import States, decode_state, encode_state, pack
 from umbel.server.strategy import FedAvg, FedMedian
 from umbel.simulation import start_simulation
 
@@ -103,6 +103,8 @@ def test_arrays_of_a_state_may_be_changed():
 def test_what_is_no_data_is_not_kept(thing):
     with pytest.raises(fl.errors.WireError, match=r"context\.state holds what cannot be kept"):
         encode_state({"thing": thing})
+    with pytest.raises(fl.errors.WireError, match=r"the memory of sparse holds what cannot be kept"):
+        pack({"steps": 3}, {"sparse": {"thing": thing}})
 
 
 def test_only_clients_that_have_kept_something_are_looked_for():

@@ -230,5 +230,15 @@ def test_exchanges_that_are_no_list_of_exchanges_are_named(given):
         round_of(Odd())
 
 
+def test_an_aggregate_exchanges_that_returns_nonsense_is_called_by_its_name():
+    class Odd(FedAvg):
+        def aggregate_exchanges(self, server_round, results, failures, answers):
+            return None
+
+    made = Odd(initial_parameters=ndarrays_to_parameters([np.zeros(2)]), fraction_evaluate=0.0)
+    with pytest.raises(StrategyError, match=r"aggregate_exchanges\(\) returned None; return \(parameters or None, metrics"):
+        run_locally(made, {"a": Sized(1), "b": Sized(2)}, num_rounds=1)
+
+
 def test_in_worker_processes_the_exchanges_end_in_the_same_numbers(tmp_path):
     assert simulated(tmp_path, "processes", workers=2) == simulated(tmp_path, "inline")

@@ -62,7 +62,7 @@ from umbel.runtime.stores.codec import writable
 from umbel.runtime.void import why_void
 from umbel.secret import Secret
 from umbel.stepping import Memory
-from umbel.strategies.base import FailedResult, Strategy
+from umbel.strategies.base import FailedResult, Strategy, stepping_method
 from umbel.strategies.blame import blame
 from umbel.strategies.classic import check_model, held_by, receives_of
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients
@@ -127,7 +127,7 @@ class Owner:
             raise
         except BaseException as error:  # also sys.exit(), of which Python itself says nothing
             if self._remedy and not is_an_end(error, os.getpid()):
-                logger.error("%s has raised %s. %s", _name_of(question), type(error).__name__, self._remedy)
+                logger.error("%s has raised %s. %s", _name_of(self._strategy, question), type(error).__name__, self._remedy)
             raise
         finally:
             self.busy = False
@@ -141,7 +141,7 @@ class Owner:
         """The answer with the facts that the strategy's method has changed."""
         if not self._facts or not isinstance(answered, (Stepped, Evaluated, Summarized)):
             return answered
-        changed = self._facts.take_back(_name_of(question).partition("(")[0], _facts_of(question))
+        changed = self._facts.take_back(_name_of(self._strategy, question).partition("(")[0], _facts_of(question))
         return answered if changed is None else replace(answered, facts=changed)
 
     def _ask(self, question: Question) -> Input:
@@ -235,13 +235,14 @@ class Owner:
         try:
             parameters, metrics = returned
         except (TypeError, ValueError):
-            raise StrategyError(f"aggregate_fit() returned {returned!r}; return (parameters or None, metrics)") from None
+            method = stepping_method(self._strategy)
+            raise StrategyError(f"{method}() returned {short(returned)}; return (parameters or None, metrics)") from None
         self._model.spend(*_contents_used(question))
         if parameters is None:
             self._model.forget(question.round)
             return Stepped(version, self._limit(Kind.FIT, _as_metrics(metrics), question.results), _why_kept(question))
         model = None if self._receives == "anything" else self._model.at(version).schema
-        self._write(question.round, "aggregate_fit", parameters, model)
+        self._write(question.round, stepping_method(self._strategy), parameters, model)
         examples = sum(reply.num_examples for _, reply in question.results)
         self._model.advance(version, question.round, Totals(question.round, len(question.results), examples))
         self._model.carry(version, question.round)
@@ -332,7 +333,7 @@ def _as_failures(failures: Sequence[tuple[Task, Failure]]) -> list[FailedResult]
     return [ClientFailed(f"client {task.client}: {failure.text}") for task, failure in failures]
 
 
-def _name_of(question: Question) -> str:
+def _name_of(strategy: Strategy, question: Question) -> str:
     """What a question is called in the strategy."""
     match question:
         case Initialize():
@@ -340,7 +341,7 @@ def _name_of(question: Question) -> str:
         case Choose(round=number):
             return f"{method_of(question)}() of round {number}"
         case Step(round=number):
-            return f"aggregate_fit() of round {number}"
+            return f"{stepping_method(strategy)}() of round {number}"
         case Evaluate(round=number):
             return f"evaluate() after round {number}"
         case Summarize(round=number):

@@ -28,7 +28,17 @@ from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.transforms import Chain, Transform
 from umbel.wire import short
 
-__all__ = ["CLASSIC_PACE", "Answers", "FailedResult", "Number", "Parts", "Receives", "Strategy", "round_of"]
+__all__ = [
+    "CLASSIC_PACE",
+    "Answers",
+    "FailedResult",
+    "Number",
+    "Parts",
+    "Receives",
+    "Strategy",
+    "round_of",
+    "stepping_method",
+]
 
 # The classic rule: a round closes with the whole cohort, and one without any update counts, too.
 CLASSIC_PACE = Pace(quorum=0, retries=0)
@@ -164,3 +174,9 @@ def round_of(strategy: Strategy) -> tuple[Exchange, ...]:
     except ValueError as error:
         raise StrategyError(f"{type(strategy).__name__}.exchanges: {error}") from None
     return exchanges
+
+
+def stepping_method(strategy: Strategy) -> str:
+    """The method of this strategy that makes the next model, by which its author knows it."""
+    own = type(strategy).aggregate_exchanges is not Strategy.aggregate_exchanges
+    return "aggregate_exchanges" if own else "aggregate_fit"

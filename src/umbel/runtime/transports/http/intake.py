@@ -196,6 +196,9 @@ def _counted(base: Any, connections: Connections) -> type[asyncio.Protocol]:
             if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
                 self.transport.abort()  # an answer is on its way, into which nothing else can be written
                 return
+            if self.cycle is not None:
+                self.cycle.disconnected = True  # whoever handles the message says nothing more
+                self.cycle.message_event.set()
             text = f"{why}\n".encode()
             head = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
             self.transport.write(head % len(text) + text)

@@ -24,8 +24,8 @@ _ARRAY = 1
 _MEMORY = "\0umbel"  # the key of what is not the client's own: no name that anyone gives
 
 
-def encode_state(state: dict[str, object]) -> bytes:
-    """The state as bytes, b"" for an empty one. Raises `WireError` naming what cannot be kept.
+def encode_state(state: Mapping[str, object], what: str = "context.state") -> bytes:
+    """The state as bytes, b"" for an empty one. Raises `WireError` naming `what` it is, and what in it cannot be kept.
 
     >>> decode_state(encode_state({"steps": 3, "momentum": np.ones(2, "float32")}))["momentum"].tolist()
     [1.0, 1.0]
@@ -40,7 +40,7 @@ def encode_state(state: dict[str, object]) -> bytes:
         return _encoder.encode(state)
     except Exception as error:  # a list or a dict of the user's own class raises what it likes
         raise WireError(
-            f"context.state holds what cannot be kept: {error}; it takes arrays, numbers, text, bytes, "
+            f"{what} holds what cannot be kept: {error}; it takes arrays, numbers, text, bytes, "
             "and lists and dicts of them"
         ) from None
 
@@ -52,7 +52,13 @@ def decode_state(data: bytes) -> dict[str, object]:
 
 def pack(state: dict[str, object], memory: Mapping[str, object]) -> bytes:
     """All that a client keeps: its own state, and what transforms remember beside it. Raises as `encode_state` does."""
-    return encode_state({**state, _MEMORY: memory} if memory else state)
+    try:
+        return encode_state({**state, _MEMORY: memory} if memory else state)
+    except WireError:
+        for name, kept in memory.items():
+            if isinstance(kept, Mapping):
+                encode_state(kept, f"the memory of {name}")
+        raise
 
 
 def unpack(data: bytes) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
