@@ -139,7 +139,7 @@ def test_nothing_of_a_secret_is_shown_copied_or_pickled():
     assert pickle.loads(pickle.dumps(context)) == context
     assert pickle.loads(pickle.dumps(context)).make_secret is None
     for key, cipher in ((b"short", SHAKE), (KEY, "ROT13")):
-        with pytest.raises(SecurityError, match="a secret is 32 bytes and AES-256-CTR or SHAKE-256"):
+        with pytest.raises(SecurityError, match=r"a secret is 32 bytes and AES-256-CTR or SHAKE-256"):
             Secret(key, cipher)
 
 
@@ -408,3 +408,14 @@ def test_a_client_by_itself_has_a_secret_for_as_long_as_it_lives():
     assert made[0] == made[1] != made[2]
 
 
+def test_an_address_is_whole_numbers_and_texts_and_those_of_numpy_do_not_wrap_around():
+    secret = Secret(bytes(32), SHAKE)
+    for odd in (1.5, 1.0, None):
+        with pytest.raises(TypeError, match="a place in a run is whole numbers and texts; got"):
+            secret.stream("noise", odd, "model")
+    one, other = secret.stream("noise", 1, "model"), secret.stream("noise", np.int64(1), "model")
+    assert one.read(5, 8) == other.read(np.int64(5), np.int32(8))
+    assert (one.words(2**29, 4) == one.words(np.int32(2**29), np.int32(4))).all()
+    for key in ("k" * 32, None):
+        with pytest.raises(SecurityError, match=r"a secret is 32 bytes and .*; got a "):
+            Secret(key, SHAKE)

@@ -6,6 +6,7 @@ numbers, whatever else was drawn before, in whichever process. Nothing here touc
 
 from __future__ import annotations
 
+import operator
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -46,7 +47,7 @@ def key(seed: int, *path: int | str) -> int:
 
 
 def address(*path: int | str) -> bytes:
-    """A place in a run as bytes: no two places have the same.
+    """A place in a run as bytes: no two places have the same. Raises `TypeError` for other parts than numbers and texts.
 
     >>> address("ab", "c"), address("a", "bc")
     (b's2:abs1:c', b's1:as2:bc')
@@ -54,12 +55,15 @@ def address(*path: int | str) -> bytes:
     return b"".join([_part(part) for part in path])
 
 
-@lru_cache(maxsize=4096)  # thousands of places share their seed, their purpose, their round or their client
+@lru_cache(maxsize=4096, typed=True)  # thousands of places share their seed, their purpose, their round or their client
 def _part(part: int | str) -> bytes:
     if isinstance(part, str):
         encoded = part.encode()
         return b"s%d:%b" % (len(encoded), encoded)  # length first: ("ab", "c") is not ("a", "bc")
-    number = b"%d" % int(part)
+    try:
+        number = b"%d" % operator.index(part)
+    except TypeError:  # 1.5 would be the place of 1, and its draws the same
+        raise TypeError(f"a place in a run is whole numbers and texts; got {part!r}") from None
     return b"i%d:%b" % (len(number), number)
 
 

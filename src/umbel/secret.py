@@ -14,6 +14,7 @@ used as it is, but a secret that is derived from it for exactly one thing: the a
 
 from __future__ import annotations
 
+import operator
 import os
 from hashlib import blake2b, shake_256
 from importlib.util import find_spec
@@ -43,8 +44,9 @@ class Secret:
 
     def __init__(self, key: bytes, cipher: str, *, simulated: bool = False) -> None:
         """Raises `SecurityError` for a key of another size, or a cipher that is not known."""
-        if len(key) != KEY_SIZE or cipher not in CIPHERS:
-            raise SecurityError(f"a secret is {KEY_SIZE} bytes and {AES} or {SHAKE}; got {len(key)}, {cipher[:40]!r}")
+        if not isinstance(key, bytes) or len(key) != KEY_SIZE or cipher not in CIPHERS:
+            size = f"{len(key)} bytes" if isinstance(key, bytes) else f"a {type(key).__name__}"
+            raise SecurityError(f"a secret is {KEY_SIZE} bytes and {AES} or {SHAKE}; got {size}, {str(cipher)[:40]!r}")
         self._key, self.cipher, self.simulated = key, cipher, simulated
 
     @classmethod
@@ -118,6 +120,7 @@ class Stream:
 
         Raises `ValueError` for addresses that there are not, and `SecurityError` where the cipher's package is missing.
         """
+        start, size = operator.index(start), operator.index(size)  # numpy's integers wrap around
         if start < 0 or size < 0 or start + size > 2**64:
             raise ValueError(f"bytes {start} to {start + size} of a stream: it has those from 0 to 2**64 - 1")
         block, keystream = (_AES_BLOCK, aes_ctr) if self._cipher == AES else (_SHAKE_BLOCK, shake_ctr)
@@ -126,7 +129,8 @@ class Stream:
 
     def words(self, start: int, size: int) -> npt.NDArray[np.uint64]:
         """The words of coordinates `start` to `start + size`, 64 bits for each: shape `(size,)`, read-only."""
-        return np.frombuffer(self.read(8 * start, 8 * size), "<u8").astype(np.uint64, copy=False)
+        start, size = 8 * operator.index(start), 8 * operator.index(size)
+        return np.frombuffer(self.read(start, size), "<u8").astype(np.uint64, copy=False)
 
     def __repr__(self) -> str:
         return f"<a stream of {self._cipher}>"

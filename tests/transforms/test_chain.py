@@ -59,7 +59,12 @@ def test_orders_that_cannot_work_are_refused_with_the_one_that_does():
 
 @pytest.mark.parametrize(
     ("make", "setting"),
-    [(clip, 0), (clip, float("nan")), (clip, True), (cast, "fp8"), (int8, 0), (int8, 1.5), (top_k, 0.0), (top_k, 1.01)],
+    [
+        *((clip, odd) for odd in (0, float("nan"), True, "1")),
+        *((cast, odd) for odd in ("fp8", ["fp16"])),
+        *((int8, odd) for odd in (0, 1.5)),
+        *((top_k, odd) for odd in (0.0, 1.01)),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused_where_the_transform_is_made(make, setting):
     assert repr(setting) in refusal(make, setting)
@@ -90,6 +95,20 @@ def test_a_name_that_another_function_has_is_not_given_away():
     assert refusal(register, int8) == (
         "umbel.transforms.int8 has registered a transform called 'int8'; give yours another name"
     )
+
+
+def test_what_is_no_transform_is_named():
+    for odd in ("clip", clip, 3, [clip(1.0)]):
+        with pytest.raises(TypeError, match=r"chain\(\) takes transforms; got .*: write chain\(clip\(1.0\), int8\(\)\)"):
+            chain(odd)
+    for odd in (None, clip(1.0), lambda: clip(1.0)):
+        with pytest.raises(TypeError, match=r"register\(\) takes a function with a name"):
+            register(odd)
+
+
+def test_settings_may_be_numbers_of_numpy():
+    assert repr(chain(clip(np.float32(0.5)), int8(np.int64(64)))) == repr(chain(clip(0.5), int8(64)))
+    assert repr(top_k(np.float32(0.5))) == "top_k(fraction=0.5)"
 
 
 def test_a_transform_that_nobody_registered_is_refused_before_the_run():

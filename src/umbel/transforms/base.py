@@ -196,9 +196,11 @@ def register(make: _Make) -> _Make:
     """Makes a function that returns a `Transform` known under its own name, on this side; the other side does the same.
 
     The function takes the transform's settings by name. Use it as a decorator, in a module that server and clients import.
-    Raises `ValueError` for a name that another function has.
+    Raises `ValueError` for a name that another function has, and `TypeError` for what is no function, or has no name.
     """
-    name = make.__name__
+    name = getattr(make, "__name__", "")
+    if not callable(make) or not name.isidentifier():
+        raise TypeError(f"register() takes a function with a name, which makes a Transform; got {short(make)}")
     known = _registry.get(name)
     if known is not None and (known.__module__, known.__qualname__) != (make.__module__, make.__qualname__):
         raise ValueError(f"{known.__module__} has registered a transform called {name!r}; give yours another name")

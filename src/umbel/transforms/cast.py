@@ -32,7 +32,7 @@ def cast(to: str) -> Transform:
 
     Raises `ValueError` for any other `to`.
     """
-    if to not in _TAGS:
+    if not isinstance(to, str) or to not in _TAGS:
         raise ValueError(f'cast() takes "fp16" or "bf16"; got {to!r}')
     tag = _TAGS[to]
 

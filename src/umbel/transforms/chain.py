@@ -11,7 +11,7 @@ from umbel.transforms import halves
 from umbel.transforms.base import Applied, Arrival, Facts, Reader, Site, Totals, Transform, find, is_in_the_box, make
 from umbel.transforms.differences import differences
 from umbel.update import MODEL, Layout, Update
-from umbel.wire import Schema
+from umbel.wire import Schema, short
 
 __all__ = ["Chain", "Finish", "chain", "chain_of", "decoded", "identity"]
 
@@ -122,7 +122,7 @@ def chain(*transforms: Transform | Chain | None) -> Chain:
 
     A codec is the last one, because what comes after it would see codes in place of differences; `clip` sees the update as
     it was trained, and clips again what the server has decoded. Raises `ValueError` for an order that cannot work, for two
-    codecs, and for one name twice.
+    codecs, and for one name twice, and `TypeError` for what is no transform.
 
     >>> from umbel.transforms import clip, int8
     >>> chain(clip(1.0), int8())
@@ -130,6 +130,8 @@ def chain(*transforms: Transform | Chain | None) -> Chain:
     """
     links: list[Transform] = []
     for each in transforms:
+        if each is not None and not isinstance(each, (Transform, Chain)):
+            raise TypeError(f"chain() takes transforms; got {short(each)}: write chain(clip(1.0), int8())")
         links += each.links if isinstance(each, Chain) else [] if each is None else [each]
     links = [link for link in links if link.name != "differences"]
     if all(each is None or (isinstance(each, Chain) and not each.links) for each in transforms):

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from umbel.params import NDArray, NDArrays
-from umbel.transforms.base import BLOCK, Arrival, Reader, Site, Transform, register
+from umbel.transforms.base import BLOCK, Arrival, Reader, Site, Transform, plain_number, register
 from umbel.update import DIFFERENCE, Update
 
 __all__ = ["clip"]
@@ -31,9 +31,10 @@ def clip(norm: float) -> Transform:
     >>> clip(1.0)
     clip(norm=1.0)
     """
-    if isinstance(norm, bool) or not isinstance(norm, (int, float)) or not 0 < norm < math.inf:
+    given = plain_number(norm)
+    if given is None or isinstance(given, bool) or given <= 0:
         raise ValueError(f"clip() takes a finite norm above 0; got {norm!r}")
-    bound = float(norm)
+    bound = float(given)
 
     def encode(update: Update, base: NDArrays, site: Site) -> Update:
         arrays = update.parts[DIFFERENCE]

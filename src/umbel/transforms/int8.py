@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from umbel.params import NDArray, NDArrays
-from umbel.transforms.base import Arrival, Reader, Site, Transform, register
+from umbel.transforms.base import Arrival, Reader, Site, Transform, plain_number, register
 from umbel.transforms.cast import SCALES
 from umbel.transforms.differences import floats_of
 from umbel.update import DIFFERENCE, Layout, Update
@@ -28,8 +28,10 @@ def int8(block: int = 4096) -> Transform:
 
     Raises `ValueError` for a `block` that is not a whole number of 1 or more.
     """
-    if isinstance(block, bool) or not isinstance(block, int) or block < 1:
+    given = plain_number(block)
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
         raise ValueError(f"int8() takes a block of 1 value or more; got {block!r}")
+    block = given
 
     def places(schema: Schema) -> dict[int, int]:
         """For each floating tensor the place of its first scale; and their number, under -1."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from umbel.params import NDArray, NDArrays
-from umbel.transforms.base import Arrival, Reader, Site, Transform, register
+from umbel.transforms.base import Arrival, Reader, Site, Transform, plain_number, register
 from umbel.transforms.differences import floats_of
 from umbel.update import DIFFERENCE, Layout, Update
 from umbel.wire import Schema, TensorSpec
@@ -35,8 +35,10 @@ def top_k(fraction: float = 0.01) -> Transform:
 
     Raises `ValueError` for a fraction that is not above 0 and at most 1.
     """
-    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+    given = plain_number(fraction)
+    if given is None or isinstance(given, bool) or not 0 < given <= 1:
         raise ValueError(f"top_k() takes a fraction above 0, 1 at most; got {fraction!r}")
+    fraction = float(given)
 
     def kept(schema: Schema) -> int:
         total = sum(schema.specs[position].size for position in floats_of(schema))
@@ -108,7 +110,7 @@ def top_k(fraction: float = 0.01) -> Transform:
 
         return Reader(arrival.layout, read)
 
-    return Transform("top_k", {"fraction": float(fraction)}, layout, encode, decode, biased=True, codec=True)
+    return Transform("top_k", {"fraction": fraction}, layout, encode, decode, biased=True, codec=True)
 
 
 def _largest(values: NDArray, count: int) -> NDArray:
