@@ -101,7 +101,7 @@ class Chooser:
                     write_content(self._model.contents, name, *given.stream())
                     own[id(ins.parameters)] = name
                 content = own[id(ins.parameters)] or None
-            members.append(Member(proxy.cid, config, content))  # type: ignore[arg-type]  # scalars
+            members.append(Member(proxy.cid, {**config}, content))
         return tuple(members)
 
     def client(self, name: str) -> ClientProxy:

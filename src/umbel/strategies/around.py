@@ -26,7 +26,7 @@ class Around(FedAvg):
         if issubclass(inner, cls):
             raise TypeError(f"{inner.__name__} is a {cls.__name__} already")
         names = {"__module__": inner.__module__, "__qualname__": f"{cls.__qualname__}({inner.__qualname__})"}
-        both: type[Self] = Spelled(cls.__name__, (cls, inner), names)  # type: ignore[assignment]  # it is a class
+        both: type[Self] = Spelled(cls.__name__, (cls, inner), names)  # type: ignore[assignment]  # mypy: a metaclass makes Spelled, and no class
         made = super().__new__(both)
         vars(made).update(vars(strategy))
         return made
