@@ -223,6 +223,13 @@ def test_the_draws_of_int8_have_an_address():
     assert len(set(others)) == len(others)
 
 
+def test_a_block_of_int8_may_be_longer_than_any_tensor_and_costs_no_memory_then():
+    before = [np.zeros(5000, "float32"), np.zeros((), "float32")]
+    after = [np.linspace(-1, 1, 5000).astype("float32"), np.ones((), "float32")]
+    whole = there_and_back(int8(block=5000), before, after)
+    assert there_and_back(int8(block=2**62), before, after)[0].tobytes() == whole[0].tobytes()
+
+
 # ---- top_k
 
 

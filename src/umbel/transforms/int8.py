@@ -67,8 +67,10 @@ def int8(block: int = 4096) -> Transform:
                 return values
             first, last = start // block, (start + size - 1) // block
             scales = reader.read(SCALES, 0, begins[position] + first, last + 1 - first)
-            within = start - first * block
-            factors: NDArray = np.repeat(scales, block)[within : within + size]
+            counts = np.full(len(scales), block)  # a block may be much longer than what is read
+            counts[0] -= start - first * block
+            counts[-1] -= (last + 1) * block - (start + size)
+            factors: NDArray = np.repeat(scales, counts)
             factors *= values
             return factors
 
