@@ -10,6 +10,7 @@ import pytest
 
 import umbel as fl
 from umbel.common import ndarrays_to_parameters
+from umbel.errors import StrategyError
 from umbel.params import Params
 from umbel.rounds.coordinator import Coordinator, Phase
 from umbel.rounds.events import TaskFailed
@@ -279,6 +280,15 @@ def test_a_decode_that_raises_fails_the_task_and_ends_no_worker():
     assert {failure.text.partition(" (")[0] for failure in history.failures} == {
         "decode() of spoilt raised ZeroDivisionError: division by zero"
     }
+
+
+def test_transforms_of_a_model_without_arrays_end_the_run_in_words():
+    class Counts(fl.client.NumPyClient):
+        def fit(self, parameters, config):
+            return [np.ones(3)], 1, {}
+
+    with pytest.raises(StrategyError, match="no client has parameters to begin with; give the strategy initial_parameters="):
+        run_locally(FedAvg(fraction_evaluate=0.0, transform=int8()), {"0": Counts(), "1": Counts()}, num_rounds=1)
 
 
 # ---- facts, finish and going on

@@ -204,6 +204,7 @@ class Owner:
     def _step(self, question: Step) -> Stepped:
         if question.version is None:  # a client's parameters are the first version
             if not question.results:  # nobody has any
+                check_model(self._strategy, Schema(()))
                 self._model.write(0, Parameters.of([]))
                 return Stepped(0)
             ((_, reply),) = question.results

@@ -86,13 +86,18 @@ def transforms_of(strategy: Strategy) -> Chain:
 
 
 def check_model(strategy: Strategy, model: Schema) -> None:
-    """Raises `StrategyError` where the strategy names arrays that the model does not have, and `ValueError` where a
-    transform has no layout for it.
+    """Raises `StrategyError` where the strategy names arrays that the model does not have, or has transforms for one
+    without any, and `ValueError` where a transform has no layout for it.
     """
     for parts in _parts(strategy):
         statistics_of(model, parts.averaged)
-    if len(model):
-        transforms_of(strategy).layouts(model)
+    transforms = transforms_of(strategy)
+    if transforms.links and not len(model):
+        raise StrategyError(
+            "transform= goes by the model's arrays, and no client has parameters to begin with; give the strategy "
+            "initial_parameters=, or leave out transform="
+        )
+    transforms.layouts(model)
 
 
 def _parts(strategy: Strategy) -> list[Parts]:
