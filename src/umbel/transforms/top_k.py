@@ -31,7 +31,8 @@ def top_k(fraction: float = 0.01) -> Transform:
     only where the server has taken the update. 8 bytes for each coordinate that travels; integers and booleans travel as
     they are.
 
-    What is decoded is biased, and rounds are lost while the memory fills. A client that takes part seldom has an old one.
+    What is decoded is biased, and rounds are lost while the memory fills. A client that takes part seldom has an old one;
+    over the network, one that is started again has none, and what it had left out is lost.
 
     Raises `ValueError` for a fraction that is not above 0 and at most 1.
     """
