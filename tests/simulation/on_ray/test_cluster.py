@@ -53,7 +53,7 @@ def simulate(cluster):
 
 
 def workers(head):
-    return [process for process in head.children(recursive=True) if title(process).startswith("ray::Worker")]
+    return [process for process in head.children(recursive=True) if title(process).startswith("ray::Actor")]
 
 
 def title(process):

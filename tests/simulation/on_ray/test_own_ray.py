@@ -30,14 +30,14 @@ def test_a_program_with_its_own_ray_gives_the_same_bits_and_prints_what_clients_
     lines = [line for line in simulation.text.splitlines() if not line.startswith("INFO    : ")]
     assert lines.pop() == "returned"
     assert lines
-    assert all(re.search(r"\(Worker pid=\d+\).* fitting \d+ in \d+", line) for line in lines), simulation.text
+    assert all(re.search(r"\(Actor pid=\d+\).* fitting \d+ in \d+", line) for line in lines), simulation.text
 
 
 def test_ctrl_c_returns_the_history_so_far_and_leaves_no_process(simulate, own_ray):  # noqa: F811
     simulation = simulate(backend="ray", ray=own_ray, rounds=1000, seconds=0.05)
     simulation.says("[ROUND 3/1000]", deadline=120)
     processes = ray_processes(simulation)
-    assert sum("ray::Worker" in " ".join(process.cmdline()) for process in processes) == 2
+    assert sum("ray::Actor" in " ".join(process.cmdline()) for process in processes) == 2
     os.killpg(simulation.process.pid, signal.SIGINT)  # as a terminal does it: whoever is in the group gets it, too
     assert simulation.ends() == 0, simulation.text
     assert "returned" in simulation.text

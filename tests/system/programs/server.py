@@ -12,7 +12,7 @@ from member import Gates, initial
 import umbel as fl
 from umbel.pace import Pace
 from umbel.runtime import run
-from umbel.runtime.transports.http import server as http_server
+from umbel.runtime.transports.http import polling
 
 
 def main(
@@ -36,7 +36,8 @@ def main(
     if snapshots is not None:  # seconds between two of them: a test cannot wait for one
         run.SNAPSHOT_EVERY, run.SNAPSHOT_PAUSE = snapshots, 0.0
     if poll is not None:  # seconds that a client may be asked to wait for news
-        http_server.POLL = poll
+        assert polling.POLL  # it is used there
+        polling.POLL = poll
     points = Gates(gates, "server", list(hold))
 
     def write(event):
