@@ -54,7 +54,6 @@ from umbel.rounds.messages import (
     Verdict,
 )
 from umbel.rounds.seeding import EMPTY_GRACE, MOST_EMPTY, SEED_RETRY
-from umbel.runtime.stores.base import Entry
 from umbel.runtime.stores.codec import decode_state, encode
 from umbel.until import Until
 
@@ -425,16 +424,6 @@ def test_a_tick_changes_nothing_before_there_are_enough_clients():
 
 
 # ---- training
-
-
-def test_whoever_sends_what_is_odd_in_a_reply_that_counts_is_told():
-    story = Story().to(Moment.FIT)
-    odd = reply("fit", 1)
-    settled, *_ = story.say(replace(odd, reply=replace(odd.reply, unfit="array '0' contains nan")))
-    assert settled == Settle(
-        odd.task, Verdict.ACCEPTED, "array '0' contains nan. Where the strategy averages updates, this one is left out"
-    )
-    assert Entry(odd, 0.0, [settled]).counted == odd.task
 
 
 def test_the_last_reply_closes_the_round_and_results_are_in_task_order():

@@ -42,19 +42,6 @@ def test_a_client_that_always_raises_does_not_spin_and_keeps_the_model(federatio
     assert len(federation.history()["failures"]) == 6
 
 
-def test_an_update_with_nan_is_left_out_by_a_strategy_that_saves_the_model_and_its_client_is_told(federation):
-    """Such a strategy says nothing of what it receives: its updates are taken as they are."""
-    server = federation.server(rounds=2, strategy="keeps")
-    federation.client("a")
-    diverging = federation.client("b", spoils=["fit.1"])
-
-    assert server.ends() == 0
-    assert "the update of client b is left out: array '0' contains nan" in server.text
-    assert diverging.ends() == 0
-    assert "The server has taken fit of round 1 as it is: array '0' contains nan" in diverging.text
-    assert "this one is left out" in diverging.text
-
-
 def test_an_update_with_nan_is_refused_in_words_and_its_client_stays(federations):
     """Whether it goes in one message or in parts."""
 

@@ -5,8 +5,6 @@ An answer to a task that was carried over from an earlier round is kept for the 
 
 from __future__ import annotations
 
-from msgspec import UNSET
-
 from umbel.rounds import events
 from umbel.rounds.messages import (
     Command,
@@ -41,14 +39,7 @@ def take_reply(run: Run, event: Replied, at: float) -> list[Command]:
     if place is None:
         return settle_late(run, event, at)
     s.results[place] = event.reply
-    return [_accept(event), _publish_success(s.tasks[place], event.reply, at)]
-
-
-def _accept(event: Replied) -> Settle:
-    """Its sender hears what is odd in it, too: the strategy's own code may take it, or leave it out."""
-    unfit = event.reply.unfit
-    why = "" if unfit is UNSET else f"{unfit}. Where the strategy averages updates, this one is left out"
-    return Settle(event.task, Verdict.ACCEPTED, why)
+    return [Settle(event.task, Verdict.ACCEPTED), _publish_success(s.tasks[place], event.reply, at)]
 
 
 def take_report(run: Run, event: Reported, at: float) -> list[Command]:
@@ -78,7 +69,7 @@ def settle_late(run: Run, event: Replied, at: float) -> list[Command]:
     s = run.state
     carried = s.find_carried(event.task)
     if carried is not None:
-        return [_accept(event), _keep_ahead(s, carried, event.reply, at)]
+        return [Settle(event.task, Verdict.ACCEPTED), _keep_ahead(s, carried, event.reply, at)]
     counted = {task.id: reply for task, reply in (*s.answered, *s.kept)}
     if event.task in counted:
         settle = Settle(event.task, Verdict.ALREADY)

@@ -65,10 +65,9 @@ class Entry(NamedTuple):
     def counted(self) -> str | None:
         """The task whose reply counts with this; None for everything else, and for a reply that came too late."""
         event = self.event
-        if not isinstance(event, Replied):
+        if not isinstance(event, Replied) or Settle(event.task, Verdict.ACCEPTED) not in self.commands:
             return None
-        settled = (said for said in self.commands if isinstance(said, Settle) and said.task == event.task)
-        return event.task if any(said.verdict is Verdict.ACCEPTED for said in settled) else None
+        return event.task
 
 
 class Snapshot(NamedTuple):

@@ -28,7 +28,6 @@ from umbel.wire import short
 __all__ = ["Answers"]
 
 PATIENCE = 25.0  # seconds a request may wait for the run's loop before it is told to ask again
-_THE_RUNS_TO_SAY = Verdict.REJECTED, Verdict.NOTED, Verdict.ACCEPTED
 
 Taken = Outcome | Replied | Failed
 
@@ -170,7 +169,7 @@ class Answers:
 
     def _respond(self, client: Present, task: str, outcome: Outcome) -> Response:
         """The response to one message of an answer. Where the server did not take it as it came, the log has a line."""
-        if outcome.why and outcome.verdict not in _THE_RUNS_TO_SAY:
+        if outcome.why and outcome.verdict not in (Verdict.REJECTED, Verdict.NOTED):  # those are the run's to say
             self._conduct.say(client.name, f"{outcome.verdict} for {short(task)}: {outcome.why}")
         return message(outcome)
 

@@ -317,8 +317,6 @@ class _Life:
                 continue
             if outcome.verdict in (Verdict.REJECTED, Verdict.STALE) and not isinstance(answer, Failure):
                 logger.warning("The server did not take %s: %s", _readable(head.id), outcome.why)
-            elif outcome.verdict == Verdict.ACCEPTED and outcome.why:
-                logger.warning("The server has taken %s as it is: %s", _readable(head.id), outcome.why)
             self._done.append(head.id)
             self._take(outcome.tasks)
             return outcome.verdict
