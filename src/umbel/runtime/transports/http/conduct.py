@@ -113,40 +113,33 @@ class Conduct:
 
     def registers(self, address: str) -> None:
         """Raises `Refused` where too many registrations come from one address."""
-        pace = _kept(self._registrations, address)
-        if pace is None:
-            pace = _keep(self._registrations, address, Bucket(*self._limits.registrations))
-        if not pace.take():
+        if not _pace(self._registrations, address, self._limits.registrations).take():
             raise Refused(429, f"too many registrations from {address}; try again soon")
 
     def in_vain(self, source: str, *, stranger: bool) -> float:
         """Notes a request that came to nothing; the seconds for which its answer is kept back, where there were too many."""
         key = source if stranger else f"client {source}"  # who may be called like an address
-        pace = _kept(self._vain, key)
-        if pace is None:
-            pace = _keep(self._vain, key, Bucket(*(self._limits.vain_of_strangers if stranger else self._limits.vain)))
-        return 0.0 if pace.take() else KEPT_WAITING
+        limit = self._limits.vain_of_strangers if stranger else self._limits.vain
+        return 0.0 if _pace(self._vain, key, limit).take() else KEPT_WAITING
 
     def enters(self, client: str, address: str, stayed: float = 0.0) -> bool:
         """Whether a client that has been there for `stayed` seconds takes part now; else it may in a while.
 
         Each that does is a line in the journal. Where an address's clients come and go, whoever stays enters before them.
         """
-        pace = _kept(self._entries, client) or _keep(self._entries, client, Bucket(*self._limits.entries))
+        pace = _pace(self._entries, client, self._limits.entries)
         if pace.left() < 1:
             return False
         turnover = _kept(self._turnover, address)
-        if turnover is not None and turnover.left() < 1 and client not in self._useful:
-            late = _kept(self._late, address) or _keep(self._late, address, Bucket(*LATE))
-            if stayed < STAYS or not late.take():
-                return False
+        spent = turnover is not None and turnover.left() < 1 and client not in self._useful
+        if spent and (stayed < STAYS or not _pace(self._late, address, LATE).take()):
+            return False
         return pace.take()
 
     def leaves(self, client: str, address: str) -> None:
         """A client has gone that took part."""
         if client not in self._useful:
-            pace = _kept(self._turnover, address) or _keep(self._turnover, address, Bucket(*self._limits.turnover))
-            pace.take()
+            _pace(self._turnover, address, self._limits.turnover).take()
 
     def serves(self, client: str) -> None:
         """A client has answered a task."""
@@ -185,6 +178,11 @@ class Conduct:
             fresh = _Record(Bucket(*self._limits.requests), deque(maxlen=self._limits.offences))
             record = _keep(self._records, client, fresh)
         return record
+
+
+def _pace(table: OrderedDict[str, Bucket], key: str, limit: tuple[float, int]) -> Bucket:
+    """How much this client or address has left; all of it where nothing is known of it."""
+    return _kept(table, key) or _keep(table, key, Bucket(*limit))
 
 
 def _kept(table: OrderedDict[str, _T], key: str) -> _T | None:
