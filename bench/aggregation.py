@@ -72,7 +72,7 @@ from pathlib import Path
 import numpy as np
 from umbel.aggregators import *
 from umbel.aggregators.compiled import gate
-from umbel.combine import Contribution, combine, in_memory
+from umbel.fold import Contribution, combine, in_memory
 from umbel.optimizers import sgd
 from umbel.params import Params
 from umbel.runtime.contents import FileContents

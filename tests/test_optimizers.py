@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from umbel.aggregators import mean
-from umbel.combine import Contribution, combine, in_memory, stepped_schema
 from umbel.errors import StrategyError
+from umbel.fold import Contribution, Memory, combine, in_memory, stepped_schema
+from umbel.fold.stepping import slot_schema
 from umbel.optimizers import Optimizer, adagrad, adam, momentum, sgd, yogi
 from umbel.params import Params
 from umbel.server.strategy import FedAsync, FedBuff
-from umbel.stepping import Memory, slot_schema
 
 OPTIMIZERS = {
     "sgd": sgd(0.5),
@@ -171,7 +171,7 @@ def test_block_boundaries_do_not_show(name, monkeypatch):
         return model.buffer.tobytes(), {slot: params.buffer.tobytes() for slot, params in kept.slots.items()}
 
     whole = path()
-    monkeypatch.setattr("umbel.combine.BLOCK", 1000)
+    monkeypatch.setattr("umbel.fold.blocks.BLOCK", 1000)
     assert path() == whole
 
 

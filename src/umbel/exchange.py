@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from umbel.combine import Spread, in_memory
 from umbel.errors import StrategyError, WireError
-from umbel.folding import PartialSum
+from umbel.fold import Memory, PartialSum, Spread, forgetful, in_memory
 from umbel.params import Blob, NDArray, NDArrays, Params, as_arrays, gather, schema_of
 from umbel.secret import Secret
-from umbel.stepping import Memory, forgetful
 from umbel.wire import Schema, Source, short
 
 __all__ = [

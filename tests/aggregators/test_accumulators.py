@@ -11,7 +11,7 @@ import pytest
 from umbel.aggregators import Aggregator, Wire, mean
 from umbel.aggregators.accumulators import PLAIN, pack, unpack
 from umbel.errors import WireError
-from umbel.folding import PartialSum, plan
+from umbel.fold import PartialSum, plan
 from umbel.optimizers import sgd
 from umbel.params import Params, schema_of
 from umbel.testing import check_aggregator

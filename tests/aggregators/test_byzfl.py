@@ -10,7 +10,7 @@ import pytest
 
 from umbel.aggregators import Rule, centered_clipping, geometric_median, krum, median, nearest_neighbours
 from umbel.aggregators.coordinatewise import mean_around_median, trimmed_mean
-from umbel.combine import Contribution, combine, in_memory
+from umbel.fold import Contribution, combine, in_memory
 from umbel.optimizers import sgd
 from umbel.params import Params
 

@@ -20,7 +20,7 @@ from umbel.aggregators.compiled import Gate, gate
 from umbel.aggregators.coordinatewise import mean_around_median
 from umbel.aggregators.coordinatewise import median as median_of_rows
 from umbel.aggregators.coordinatewise import trimmed_mean as trimmed_mean_of_rows
-from umbel.combine import Contribution, combine, in_memory, stepped_schema
+from umbel.fold import Contribution, combine, in_memory, stepped_schema
 from umbel.optimizers import sgd
 from umbel.params import Params
 
@@ -143,8 +143,8 @@ RULES = [
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: getattr(rule, "name", "mean"))
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_whole_step_has_numpy_s_bits(rule, threads, monkeypatch):
-    monkeypatch.setattr("umbel.combine.RULE_BYTES", 1)  # blocks of 1024
-    monkeypatch.setattr("umbel.combine.BLOCK", 700)
+    monkeypatch.setattr("umbel.fold.ruling.RULE_BYTES", 1)  # blocks of 1024
+    monkeypatch.setattr("umbel.fold.blocks.BLOCK", 700)
     rng = np.random.RandomState(0)
     types = ["float32", "float64", "float16", ml_dtypes.bfloat16, "int32", "bool"]
     models = [

@@ -30,12 +30,11 @@ from umbel.aggregators.coordinatewise import median as median_of_rows
 from umbel.aggregators.coordinatewise import trimmed_mean as trimmed_mean_of_rows
 from umbel.aggregators.gram import TILE, gram
 from umbel.aggregators.network import order
-from umbel.combine import Contribution, combine, in_memory, stepped_schema
 from umbel.errors import TooFewUpdates
+from umbel.fold import Contribution, Memory, combine, in_memory, stepped_schema
 from umbel.optimizers import sgd
 from umbel.params import Params
 from umbel.rng import frozen_stream
-from umbel.stepping import Memory
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -409,7 +408,7 @@ def test_neither_claimed_examples_nor_the_order_of_tasks_matter(rule):
 def test_blocks_and_who_computes_them_change_no_bit(rule, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
-    monkeypatch.setattr("umbel.combine.RULE_BYTES", 1)  # blocks of 1024
+    monkeypatch.setattr("umbel.fold.ruling.RULE_BYTES", 1)  # blocks of 1024
     updates = cohort(11, size=5000, dtype="float32")
     with ThreadPoolExecutor(4) as pool:
         assert np.array_equal(combined(rule, updates), combined(rule, updates, spread=pool.map))

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from umbel.combine import in_memory
 from umbel.common import ndarrays_to_parameters
-from umbel.distance import distance
 from umbel.door import Door
 from umbel.errors import Rejected
+from umbel.fold import distance, in_memory
 from umbel.pace import Pace
 from umbel.params import Params
 from umbel.rounds.messages import Kind, Reply

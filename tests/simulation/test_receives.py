@@ -15,11 +15,10 @@ import pytest
 from members import Member, client_fn, fedavg, initial
 
 import umbel as fl
-from umbel.combine import in_memory
 from umbel.common import ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.errors import StrategyError
 from umbel.exchange import FitRes, InSum, Parameters, Place, Status
-from umbel.folding import PartialSum, plan
+from umbel.fold import PartialSum, in_memory, plan
 from umbel.params import Params, schema_of
 from umbel.runtime.transports.simulated.shared import SharedContents, update_file
 from umbel.server.strategy import FaultTolerantFedAvg, FedAvg, FedAvgM, Strategy

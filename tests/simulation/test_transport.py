@@ -14,7 +14,7 @@ import pytest
 
 from umbel.aggregators import mean
 from umbel.door import Door
-from umbel.folding import PartialSum, plan
+from umbel.fold import PartialSum, plan
 from umbel.optimizers import sgd
 from umbel.params import schema_of
 from umbel.rounds.messages import Failed, Failure, FailureKind, Kind, Populated, Reply, Reported, Stopped, Task

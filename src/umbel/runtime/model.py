@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from umbel.door import Door
 from umbel.errors import ContentDamaged, StoreError, StrategyError
 from umbel.exchange import Parameters
+from umbel.fold import FACTS, Memory, Sink
 from umbel.params import NDArrays, Params
 from umbel.reports import Room
 from umbel.rounds.coordinator import State
@@ -24,7 +25,6 @@ from umbel.runtime.contents import BLOCK, Content, Contents, as_parameters, writ
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
 from umbel.runtime.largest import largest_update
-from umbel.stepping import FACTS, Memory, Sink
 from umbel.strategies.base import Receives
 from umbel.transforms import Chain, Totals, identity, reader_of, source_of
 from umbel.update import Layout

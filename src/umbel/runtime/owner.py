@@ -15,7 +15,6 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from umbel.accidents import ends_the_run, is_an_end
-from umbel.distance import distance
 from umbel.errors import ClientFailed, NotFinite, StoreError, StrategyError, TooFewUpdates
 from umbel.exchange import (
     Code,
@@ -29,7 +28,7 @@ from umbel.exchange import (
     plain_scalar,
     scalars,
 )
-from umbel.folding import PartialSum
+from umbel.fold import Memory, PartialSum, distance
 from umbel.remarks import listening, remark
 from umbel.reports import Room
 from umbel.rounds.messages import (
@@ -61,7 +60,6 @@ from umbel.runtime.spread import spread
 from umbel.runtime.stores.codec import writable
 from umbel.runtime.void import why_void
 from umbel.secret import Secret
-from umbel.stepping import Memory
 from umbel.strategies.base import FailedResult, Strategy, stepping_method
 from umbel.strategies.blame import blame
 from umbel.strategies.classic import check_model, held_by, receives_of

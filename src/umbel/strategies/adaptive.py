@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Unpack
 
 from umbel.exchange import Parameters
+from umbel.fold import Averaged, check_averaged
 from umbel.keywords import checked
 from umbel.optimizers import Rate, adagrad, adam, momentum, sgd, yogi
-from umbel.statistics import Averaged, check_averaged
 from umbel.strategies.base import Parts
 from umbel.strategies.fedavg import Classic, FedAvg, Sized
 

@@ -18,12 +18,12 @@ from umbel.exchange import (
     GetPropertiesRes,
     Parameters,
 )
+from umbel.fold import Averaged
 from umbel.optimizers import Optimizer
 from umbel.pace import Pace
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange, check_round
 from umbel.selectors import Selector
 from umbel.spelling import Spelled
-from umbel.statistics import Averaged
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.transforms import Chain, Transform
 from umbel.wire import short

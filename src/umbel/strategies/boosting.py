@@ -14,9 +14,9 @@ from typing import Any, TypeVar, Unpack
 import numpy as np
 
 from umbel.aggregators import chunk_size, mean
-from umbel.combine import Contribution, combine, in_memory
 from umbel.errors import StrategyError
 from umbel.exchange import EvaluateIns, FitIns, FitRes, Metrics, Parameters, Scalar
+from umbel.fold import Contribution, combine, in_memory
 from umbel.keywords import checked
 from umbel.optimizers import sgd
 from umbel.params import Blob, Params

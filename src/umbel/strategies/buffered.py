@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Unpack
 
+from umbel.fold import Averaged, check_averaged
 from umbel.keywords import checked
 from umbel.optimizers import Rate, checked_factor, sgd
 from umbel.pace import Pace
-from umbel.statistics import Averaged, check_averaged
 from umbel.strategies.base import Parts
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.combining import Results

@@ -6,9 +6,8 @@ from typing import get_args
 
 from umbel.aggregators import Aggregator, Rule
 from umbel.errors import StrategyError
+from umbel.fold import CENTRE, FACTS, statistics_of
 from umbel.pace import Pace
-from umbel.statistics import statistics_of
-from umbel.stepping import CENTRE, FACTS
 from umbel.strategies.base import Parts, Receives, Strategy
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.sound import check_sound

@@ -12,16 +12,12 @@ from functools import partial
 import numpy as np
 
 from umbel.aggregators import Rule, chunk_size
-from umbel.combine import Contribution, combine, in_memory, stepped_schema
 from umbel.errors import ClientFailed, StrategyError, WireError
 from umbel.exchange import FitRes, Parameters, Place
-from umbel.finite import all_finite
-from umbel.folding import PartialSum
+from umbel.fold import Contribution, Memory, PartialSum, all_finite, combine, in_memory, statistics_of, stepped_schema
 from umbel.params import NDArrays, Params
 from umbel.remarks import Remark, remark
 from umbel.rng import frozen_stream
-from umbel.statistics import statistics_of
-from umbel.stepping import Memory
 from umbel.strategies.base import FailedResult, Parts
 from umbel.strategies.clients import ClientProxy
 from umbel.strategies.kinds import is_rounded, remark_rounding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from umbel.combine import is_wider
+from umbel.fold import is_wider
 from umbel.remarks import Remark, remark
 from umbel.wire import Schema, dtype_of, shorten
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from umbel.errors import StrategyError, WireError
 from umbel.exchange import Parameters
-from umbel.finite import all_finite
+from umbel.fold import all_finite
 from umbel.params import NDArray
 from umbel.wire import Schema, TensorSpec, short
 

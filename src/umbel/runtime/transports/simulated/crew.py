@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from umbel.aggregators import Aggregator
 from umbel.errors import SimulationError
-from umbel.folding import PartialSum, Plan, plan
+from umbel.fold import PartialSum, Plan, plan
 from umbel.params import Params
 from umbel.rounds.messages import Reply
 from umbel.runtime.log import logger

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from umbel.aggregators import Aggregator
 from umbel.door import Door
-from umbel.folding import PartialSum
+from umbel.fold import PartialSum
 from umbel.params import NDArrays
 from umbel.rounds.messages import Failure, Kind, Reply
 from umbel.transforms import Transform

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from umbel.aggregators import chunk_size
 from umbel.door import Door
 from umbel.exchange import Parameters
-from umbel.folding import PartialSum
+from umbel.fold import PartialSum
 from umbel.reports import Room
 from umbel.rounds.messages import (
     Failed,

@@ -15,13 +15,11 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from umbel.accidents import is_an_end
-from umbel.combine import in_memory
 from umbel.context import Context
-from umbel.distance import Distance
 from umbel.door import Door
 from umbel.errors import Rejected, WireError
 from umbel.exchange import Scalar
-from umbel.folding import PartialSum, Plan, plan
+from umbel.fold import Distance, PartialSum, Plan, in_memory, plan
 from umbel.params import NDArray, NDArrays, Params, gather
 from umbel.rounds.messages import Failure, FailureKind, Kind, Reply
 from umbel.runtime.seeding import seed_generators

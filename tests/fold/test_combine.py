@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from umbel.aggregators import chunk_size, mean
-from umbel.blocks import find_stretches
-from umbel.combine import BLOCK, Contribution, combine, in_memory, stepped_schema
+from umbel.fold import Contribution, combine, in_memory, stepped_schema
+from umbel.fold.blocks import BLOCK, find_stretches
 from umbel.optimizers import Optimizer, sgd
 from umbel.params import Params
 from umbel.server.strategy.aggregate import aggregate, weighted_loss_avg

@@ -5,16 +5,28 @@ Knows schemas and sources; knows no clients, and not what is done to a block.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from umbel.params import DType, NDArray
 from umbel.wire import Schema, Source, dtype_of
 
-__all__ = ["Block", "Stretch", "cut", "find_stretches", "read_base", "read_block", "slot_dtype"]
+__all__ = ["Block", "Spread", "Stretch", "cut", "find_stretches", "read_base", "read_block", "slot_dtype"]
+
+# Coordinates per block. 10 updates of 25 M float32: 2^14 to 2^17 are within 5 %, 2^20 is 1.6× slower (out of L2).
+BLOCK = 1 << 16
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+
+
+class Spread(Protocol):
+    """`map`, or one that computes several items at a time and still yields the results in order."""
+
+    def __call__(self, function: Callable[[_A], _B], items: Iterable[_A], /) -> Iterator[_B]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +91,9 @@ def _adjacent(stretch: Stretch, following: Stretch) -> bool:
     return alike and all(meets(this, that) for this, that in pairs)
 
 
-def cut(stretches: Iterable[Stretch], size: int) -> Iterator[Block]:
-    """Blocks of `size` coordinates at most, in layout order."""
-    slot = 0
+def cut(stretches: Iterable[Stretch], size: int | None = None) -> Iterator[Block]:
+    """Blocks of `size` coordinates at most, `BLOCK` where nothing is said, in layout order."""
+    slot, size = 0, size or BLOCK
     for stretch in stretches:
         floating = dtype_of(stretch.dtype).kind in "fV"
         for start in range(0, stretch.size, size):

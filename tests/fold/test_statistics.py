@@ -7,11 +7,11 @@ import pytest
 
 from umbel.common import ndarrays_to_parameters
 from umbel.errors import StrategyError
+from umbel.fold import statistics_of
 from umbel.params import Params
 from umbel.server import ServerConfig
 from umbel.server.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedBuff, FedYogi
 from umbel.simulation import start_simulation
-from umbel.statistics import statistics_of
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 from umbel.wire import Schema, TensorSpec

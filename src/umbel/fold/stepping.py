@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from umbel.finite import FiniteBlocks
+from umbel.fold.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray
 from umbel.wire import Schema, Source, TensorSpec, dtype_of
@@ -21,7 +21,6 @@ __all__ = ["CENTRE", "FACTS", "Memory", "Sink", "Stepping", "forgetful", "slot_s
 
 FACTS = "facts"  # the content beside a version that has what its transforms go by
 CENTRE = "centre"  # the slot of a rule that keeps its result: the combined update's difference to the old version
-
 
 
 class Sink(Protocol):

@@ -17,19 +17,18 @@ import numpy as np
 
 from umbel.aggregators import Aggregator
 from umbel.aggregators.accumulators import pack, unpack
-from umbel.combine import finish_block, is_wider, stepped_schema, wider_kind
 from umbel.errors import WireError
-from umbel.finite import FiniteBlocks
+from umbel.fold.blocks import BLOCK
+from umbel.fold.combine import finish_block
+from umbel.fold.finite import FiniteBlocks
+from umbel.fold.kinds import is_wider, stepped_schema, wider_kind
+from umbel.fold.stepping import Memory, Stepping, forgetful
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray, NDArrays, Params
-from umbel.stepping import Memory, Stepping, forgetful
 from umbel.transforms import Finish
 from umbel.wire import Schema, Source, dtype_of, tag_of
 
 __all__ = ["PartialSum", "Plan", "plan"]
-
-# Coordinates per block: a block of float64 stays in the second-level cache while it is multiplied and added.
-BLOCK = 1 << 16
 
 _FLOAT64 = np.dtype(np.float64)
 
