@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from umbel.aggregators import chunk_size, mean
-from umbel.fold import Contribution, PartialSum, combine, in_memory, partial, plan, stepped_schema
+from umbel.fold import Contribution, PartialSum, blocks, combine, in_memory, plan, stepped_schema
 from umbel.optimizers import sgd
 from umbel.params import Params, schema_of
 from umbel.wire import encode_header
@@ -75,7 +75,7 @@ def test_pieces_and_files_give_the_same_bits(data, shapes, cohort, rate, seed):
 
 
 def test_a_model_of_many_blocks_is_cut_where_tensors_end_or_not(monkeypatch):
-    monkeypatch.setattr(partial, "BLOCK", 10)
+    monkeypatch.setattr(blocks, "BLOCK", 10)
     rng = np.random.default_rng(1)
     model = [rng.normal(size=size).astype("float32") for size in (3, 25, 10, 1, 4)]
     assert [block.size for block in plan(schema_of(model)).blocks] == [10, 10, 8 + 2, 8 + 1 + 1, 3]

@@ -13,9 +13,9 @@ from functools import partial
 import numpy as np
 
 from umbel.aggregators import Aggregator, Rule, fold
-from umbel.fold.blocks import Block, Spread, cut, find_stretches, read_base, read_block
+from umbel.fold.blocks import Block, Spread, cut, find_stretches, read_block
 from umbel.fold.contribution import Contribution, rebase
-from umbel.fold.finite import FiniteBlocks, all_finite
+from umbel.fold.finite import all_finite
 from umbel.fold.ruling import Inputs, apply_rule, plan_of, rule_blocks
 from umbel.fold.stepping import Memory, Stepping, forgetful
 from umbel.optimizers import Optimizer
@@ -23,7 +23,7 @@ from umbel.params import NDArray
 from umbel.transforms import Finish
 from umbel.wire import Schema, Source
 
-__all__ = ["combine", "finish_block"]
+__all__ = ["combine"]
 
 
 def combine(
@@ -71,44 +71,17 @@ def combine(
         blocks = cut(stretches)
         make = partial(_fold_block, aggregator, base, contributions, chunk)
 
-    stepping = Stepping(
-        optimizer, schema, number=number, memory=memory, keeps=isinstance(aggregator, Rule) and aggregator.keeps
-    )
-    finite = FiniteBlocks(schema, "the next version")
-
     as_it_is = base is None or optimizer.replaces  # nothing will be done to a block any more
 
     def compute(block: Block) -> tuple[Block, NDArray, bool]:
-        with np.errstate(over="ignore", invalid="ignore"):  # in whichever thread; `finite.check` finds what is too large
+        with np.errstate(over="ignore", invalid="ignore"):  # in whichever thread; what is too large is found below
             new = make(block)
         # Looked at here, in its thread: of 10 updates of 25 M it is 1 % while a block is in the cache, and 10 % later.
         return block, new, (as_it_is or not block.is_float) and new.dtype == block.dtype and all_finite(new)
 
-    at = 0  # floating coordinates that have passed
-    try:
-        for block, combination, known in spread(compute, blocks):
-            new = combination
-            if finish is not None and base is not None and block.is_float:
-                new = finish_block(finish, read_base(base, block), new, at)
-                at += block.size
-            stepped = new
-            if base is not None and block.is_float:
-                stepped = stepping.step(partial(read_base, base, block), new, averaged=block.stretch.averaged)
-            with np.errstate(over="ignore"):
-                kept = np.ascontiguousarray(stepped, block.dtype)
-            finite.check(kept, known=known and stepped is combination)
-            yield kept.view(np.uint8).data
-    except BaseException:
-        stepping.abandon()
-        raise
-    stepping.done()
-
-
-def finish_block(finish: Finish, old: NDArray, combined: NDArray, at: int) -> NDArray:
-    """What transforms make of a combined block, whose first floating coordinate is `at`."""
-    before = old.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # `finite.check` finds what is too large
-        return (before + finish(combined.astype(np.float64) - before, at)).astype(combined.dtype)
+    keeps = isinstance(aggregator, Rule) and aggregator.keeps
+    stepping = Stepping(optimizer, schema, number=number, memory=memory, keeps=keeps)
+    yield from stepping.blocks(spread(compute, blocks), base, finish)
 
 
 def _fold_block(

@@ -7,47 +7,28 @@ files, in the same order, so the bits are the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate, groupby
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from umbel.aggregators import Aggregator
 from umbel.aggregators.accumulators import pack, unpack
 from umbel.errors import WireError
-from umbel.fold.blocks import BLOCK
-from umbel.fold.combine import finish_block
-from umbel.fold.finite import FiniteBlocks
+from umbel.fold.blocks import Block, Piece, cut, cut_apart, find_stretches
 from umbel.fold.kinds import is_wider, stepped_schema, wider_kind
 from umbel.fold.stepping import Memory, Stepping, forgetful
 from umbel.optimizers import Optimizer
-from umbel.params import DType, NDArray, NDArrays, Params
+from umbel.params import NDArray, NDArrays, Params
 from umbel.transforms import Finish
 from umbel.wire import Schema, Source, dtype_of, tag_of
 
 __all__ = ["PartialSum", "Plan", "plan"]
 
 _FLOAT64 = np.dtype(np.float64)
-
-
-class _Piece(NamedTuple):
-    """Part of one tensor."""
-
-    position: int
-    start: int
-    stop: int
-
-
-class _Block(NamedTuple):
-    """Neighbouring coordinates of one dtype, in layout order."""
-
-    dtype: DType
-    begin: int  # first byte in the model's data
-    size: int
-    pieces: tuple[_Piece, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +38,9 @@ class Plan:
     """
 
     model: Schema
-    blocks: tuple[_Block, ...]
+    blocks: tuple[Block, ...]
+    pieces: tuple[tuple[Piece, ...], ...]  # of each block
+    begins: tuple[int, ...]  # of each block the first byte in the model's data
     open: tuple[int, ...]  # which blocks may become of a wider kind
     integers: tuple[int, ...]  # which are of integers or booleans
 
@@ -69,30 +52,23 @@ def plan(model: Schema) -> Plan:
     >>> [block.size for block in plan(schema_of([np.zeros(3, "float32"), np.zeros(3, "float32")])).blocks]
     [6]
     """
-    cut: list[tuple[DType, int, list[_Piece]]] = []
-    room = 0  # coordinates that the last one has room for
-    for position in model.layout:
-        spec, begin = model.specs[position], model.offsets[position]
-        dtype = dtype_of(spec.dtype)
-        start = 0
-        settled = spec.is_float and dtype.itemsize >= 4
-        if settled and room and cut[-1][0] == dtype:
-            start = min(spec.size, room)
-            room -= start
-            cut[-1][2].append(_Piece(position, 0, start))
-        if not spec.size and not settled:  # no values, but whether they are answered with a wider kind is to be known
-            cut.append((dtype, begin, [_Piece(position, 0, 0)]))
-        while start < spec.size:
-            stop = min(start + BLOCK, spec.size)
-            cut.append((dtype, begin + start * dtype.itemsize, [_Piece(position, start, stop)]))
-            room = BLOCK - (stop - start)
-            start = stop
-    blocks = [
-        _Block(dtype, begin, sum(stop - start for _, start, stop in pieces), tuple(pieces)) for dtype, begin, pieces in cut
-    ]
-    dtypes = [model.specs[block.pieces[0].position].dtype for block in blocks]
-    able = tuple(i for i, dtype in enumerate(dtypes) if dtype not in ("F32", "F64"))
-    return Plan(model, tuple(blocks), able, tuple(i for i in able if dtype_of(dtypes[i]).kind in "iub"))
+    apart = {position for position, spec in enumerate(model.specs) if spec.dtype not in ("F32", "F64")}
+    cuts = cut_apart(model, apart)
+    blocks = [block for block, _ in cuts]
+    able = tuple(i for i, (_, pieces) in enumerate(cuts) if pieces[0].position in apart)
+    return Plan(
+        model,
+        tuple(blocks),
+        tuple(pieces for _, pieces in cuts),
+        tuple(_first_byte(block) for block in blocks),
+        able,
+        tuple(i for i in able if blocks[i].dtype.kind in "iub"),
+    )
+
+
+def _first_byte(block: Block) -> int:
+    assert block.stretch.base is not None
+    return block.stretch.base[0] + block.start * block.dtype.itemsize
 
 
 class PartialSum:
@@ -153,11 +129,12 @@ class PartialSum:
 
         `arrays` are row-major and have the model's shapes.
         """
-        return [_take(arrays, block) for block in self._plan.blocks]
+        return [_take(arrays, pieces) for pieces in self._plan.pieces]
 
     def blocks_in(self, data: NDArray) -> list[NDArray]:
         """The same of an update that lies in one piece, as the model's data bytes; nothing is copied."""
-        return [np.ndarray(block.size, block.dtype, data, block.begin) for block in self._plan.blocks]
+        cuts = zip(self._plan.blocks, self._plan.begins, strict=True)
+        return [np.ndarray(block.size, block.dtype, data, begin) for block, begin in cuts]
 
     def add(self, blocks: list[NDArray], weight: float, *, alike: bool = False) -> None:
         """Folds one update in, in place; `alike` says that it has the model's dtypes."""
@@ -174,7 +151,7 @@ class PartialSum:
 
     def _look_at_dtypes(self, blocks: list[NDArray], weight: float) -> None:
         for spot in self._plan.open if weight > 0 else ():
-            position = self._plan.blocks[spot].pieces[0].position
+            position = self._plan.pieces[spot][0].position
             if is_wider(tag_of(blocks[spot].dtype), self._plan.model.specs[position].dtype):
                 self._wider.add(position)
         pairs = zip(blocks, self._plan.blocks, strict=True)
@@ -216,91 +193,41 @@ class PartialSum:
         optimizer remembers; `averaged` are the positions of tensors that it does not step; `finish` is as in `combine`.
         Raises `NotFinite` as `combine` does.
         """
-        schema = self.schema()
+        schema, model = self.schema(), self._plan.model
+        blocks = cut(find_stretches(schema, model, [model], averaged)) if self._accs else ()
         stepping = Stepping(optimizer, schema, number=number, memory=memory or forgetful())
-        try:
-            yield from self._stepped(schema, base, stepping, averaged, finish)
-        except BaseException:
-            stepping.abandon()
-            raise
-        stepping.done()
+        yield from stepping.blocks(self._combined(blocks), None if base is None else (model, base), finish)
 
-    def _stepped(
-        self,
-        schema: Schema,
-        base: Source | None,
-        stepping: Stepping,
-        averaged: Collection[int],
-        finish: Finish | None,
-    ) -> Iterator[memoryview]:
-        finite = FiniteBlocks(schema, "the next version")
-        at, made = 0, dict[int, NDArray]()  # floating coordinates that have passed; blocks of which not all has
-        for i, part, alone, last in _in_order(schema, self._plan, averaged) if self._accs else ():
-            block = self._plan.blocks[i]
-            dtype = dtype_of(schema.specs[block.pieces[0].position].dtype)
-            if i not in made:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    made[i] = self.aggregator.finish(self._accumulated(i), dtype)
-            combined = made.pop(i) if last else made[i]
-            new = combined[part]
-            if base is not None and dtype.kind in "fV":
-                if finish is not None:
-                    new = finish_block(finish, _old(base, block, part), new, at)
-                    at += new.size
-                new = stepping.step(partial(_old, base, block, part), new, averaged=alone)
-            with np.errstate(over="ignore"):
-                kept = np.ascontiguousarray(new, dtype)
-            finite.check(kept)
-            yield kept.view(np.uint8).data
+    def _combined(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, NDArray, bool]]:
+        """These blocks of the next version, as `Stepping` takes them: out of the plan's, whose bounds may be others."""
+        finished = lru_cache(maxsize=2)(self._finish)  # one that has become of a wider kind may lie amid another's tensors
+        for block in blocks:
+            ((first, tag),) = block.stretch.updates
+            item = dtype_of(tag).itemsize
+            low, parts, left = first + block.start * item, list[NDArray](), block.size
+            while left:
+                spot = bisect_right(self._plan.begins, low) - 1
+                start = (low - self._plan.begins[spot]) // item
+                parts.append(finished(spot)[start : start + left])
+                left -= parts[-1].size
+                low += parts[-1].size * item
+            yield block, parts[0] if len(parts) == 1 else np.concatenate(parts), False
 
-    def _accumulated(self, spot: int) -> Any:
-        """What has been added up for a block, as the kind that it becomes."""
-        plan = self._plan
-        floats = spot in plan.integers and plan.blocks[spot].pieces[0].position in self._wider
-        return self._floats[plan.integers.index(spot)] if floats else self._accs[spot]
+    def _finish(self, spot: int) -> NDArray:
+        """A block of the plan, as the kind that it becomes."""
+        plan, position = self._plan, self._plan.pieces[spot][0].position
+        wider = position in self._wider
+        acc = self._floats[plan.integers.index(spot)] if wider and spot in plan.integers else self._accs[spot]
+        tag = plan.model.specs[position].dtype
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.aggregator.finish(acc, dtype_of(wider_kind(tag) if wider else tag))
 
 
-def _in_order(schema: Schema, plan: Plan, averaged: Collection[int]) -> Iterator[tuple[int, slice, bool, bool]]:
-    """The parts of a plan's blocks in the layout of `schema`: block, part, whether it is averaged, whether it is its last.
-
-    A tensor that has become of a wider kind lies between others of that kind, and these may share a block.
-    """
-    parts = ((i, *part) for i, block in enumerate(plan.blocks) for part in _parts(block, averaged))
-    if schema.layout != plan.model.layout:
-        place = {position: place for place, position in enumerate(schema.layout)}
-        pieces = []
-        for i, block in enumerate(plan.blocks):
-            ends = [*accumulate((piece.stop - piece.start for piece in block.pieces), initial=0)]
-            for piece, start, stop in zip(block.pieces, ends, ends[1:], strict=False):
-                pieces.append((place[piece.position], piece.start, i, slice(start, stop), piece.position in averaged))
-        parts = ((i, part, alone) for _, _, i, part, alone in sorted(pieces, key=lambda piece: piece[:3]))
-    for i, part, alone in parts:
-        size = plan.blocks[i].size
-        if part.start < part.stop or not size:  # a tensor without values may end a block
-            yield i, part, alone, part.stop == size
-
-
-def _parts(block: _Block, averaged: Collection[int]) -> Iterator[tuple[slice, bool]]:
-    """The parts of a block that are stepped, and those that are averaged, in order."""
-    start = 0
-    for alone, pieces in groupby(block.pieces, key=lambda piece: piece.position in averaged):
-        stop = start + sum(piece.stop - piece.start for piece in pieces)
-        yield slice(start, stop), alone
-        start = stop
-
-
-def _old(base: Source, block: _Block, part: slice) -> NDArray:
-    """Part of a block of the version that the clients started from."""
-    values = np.empty(part.stop - part.start, block.dtype)
-    base(block.begin + part.start * block.dtype.itemsize, values.view(np.uint8).data)
-    return values
-
-
-def _take(arrays: NDArrays, block: _Block) -> NDArray:
-    if len(block.pieces) == 1:
-        ((position, start, stop),) = block.pieces
+def _take(arrays: NDArrays, pieces: tuple[Piece, ...]) -> NDArray:
+    if len(pieces) == 1:
+        ((position, start, stop),) = pieces
         return arrays[position].reshape(-1)[start:stop]
-    parts = [arrays[position].reshape(-1)[start:stop] for position, start, stop in block.pieces]
+    parts = [arrays[position].reshape(-1)[start:stop] for position, start, stop in pieces]
     if any(part.dtype != parts[0].dtype for part in parts):  # integers that were sent for floats, say
         parts = [part.astype(np.float64) for part in parts]
     return np.concatenate(parts)

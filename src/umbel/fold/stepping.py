@@ -1,20 +1,22 @@
 """One step of the server over a whole model, and what the step leaves for the next one.
 
-Knows an optimizer, schemas and places to read from and write to; knows no files, clients or rounds. The blocks of floating
-tensors come in layout order, and each block's slots are read, stepped and written as it passes: no slot is ever in memory
-as a whole.
+Knows an optimizer, blocks, schemas and places to read from and write to; knows no files, clients or rounds. The blocks come
+in layout order, and each one's slots are read, stepped and written as it passes: no slot is ever in memory as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from umbel.fold.blocks import Block, read_base
 from umbel.fold.finite import FiniteBlocks
 from umbel.optimizers import Optimizer
 from umbel.params import DType, NDArray
+from umbel.transforms import Finish
 from umbel.wire import Schema, Source, TensorSpec, dtype_of
 
 __all__ = ["CENTRE", "FACTS", "Memory", "Sink", "Stepping", "forgetful", "slot_schema"]
@@ -53,13 +55,11 @@ def slot_schema(model: Schema) -> Schema:
 
 
 class Stepping:
-    """The step of one round. `step` is given the floating blocks of the next version in layout order, then `done` is called.
-
-    `model` is the schema of the next version; `keeps` adds the slot `CENTRE`.
-    """
+    """The step of one round. `model` is the schema of the next version; `keeps` adds the slot `CENTRE`."""
 
     def __init__(self, optimizer: Optimizer, model: Schema, *, number: int, memory: Memory, keeps: bool = False) -> None:
         self._optimizer = optimizer
+        self._model = model
         self._number = number
         self._at = 0  # bytes of the slots that have passed
         names = (*optimizer.slots, *([CENTRE] if keeps else []))
@@ -70,17 +70,46 @@ class Stepping:
         try:
             self._new += [memory.write(name, schema) for name in names] if schema else []
         except BaseException:
-            self.abandon()
+            self._abandon()
             raise
 
-    def step(self, old: Callable[[], NDArray], combined: NDArray, *, averaged: bool = False) -> NDArray:
-        """The block of the next version; `old()` reads the block of the version that the clients started from.
+    def blocks(
+        self,
+        combined: Iterable[tuple[Block, NDArray, bool]],
+        base: tuple[Schema, Source] | None,
+        finish: Finish | None = None,
+    ) -> Iterator[memoryview]:
+        """The data bytes of the next version, made of its blocks as they are combined, each view valid until the next.
 
-        A block that is `averaged` is no weights: it becomes the combined one, and the optimizer remembers nothing
-        of it. Raises `NotFinite` where a slot would not be finite.
+        Beside each block stands whether it is known to be finite as it is. `base` is the version that the clients started
+        from; without one nothing is stepped. `finish` is what transforms do to a block before. A block that is averaged is
+        no weights: it stays the combined one, and the optimizer remembers nothing of it.
+
+        Raises `NotFinite` at the first block that would not be finite, or of which a slot would not be: then nothing is
+        remembered either.
         """
-        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is noticed as such
-            return self._step(old, combined, averaged)
+        finite = FiniteBlocks(self._model, "the next version")
+        at = 0  # floating coordinates that have passed
+        try:
+            for block, combination, known in combined:
+                new = combination
+                if base is not None and block.is_float:
+                    old = partial(read_base, base, block)
+                    if finish is not None:
+                        new = _finish_block(finish, old(), new, at)
+                        at += block.size
+                    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is noticed as such
+                        new = self._step(old, new, block.stretch.averaged)
+                with np.errstate(over="ignore"):
+                    kept = np.ascontiguousarray(new, block.dtype)
+                finite.check(kept, known=known and new is combination)
+                yield kept.view(np.uint8).data
+        except BaseException:
+            self._abandon()
+            raise
+        for sink in self._new:
+            sink.commit()
+        self._new = []
 
     def _step(self, old: Callable[[], NDArray], combined: NDArray, averaged: bool) -> NDArray:
         if not self._new:
@@ -100,17 +129,18 @@ class Stepping:
         self._at += combined.size * dtype.itemsize
         return new
 
-    def done(self) -> None:
-        """All blocks have passed: the new slots count."""
-        for sink in self._new:
-            sink.commit()
-        self._new = []
-
-    def abandon(self) -> None:
+    def _abandon(self) -> None:
         """The blocks have ended half-way: the slots stay as they were."""
         for sink in self._new:
             sink.abort()
         self._new = []
+
+
+def _finish_block(finish: Finish, old: NDArray, combined: NDArray, at: int) -> NDArray:
+    """What transforms make of a combined block, whose first floating coordinate is `at`."""
+    before = old.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is noticed as such
+        return (before + finish(combined.astype(np.float64) - before, at)).astype(combined.dtype)
 
 
 def slot_source(memory: Memory, name: str, schema: Schema) -> Source:
