@@ -249,7 +249,7 @@ def maker() -> Form:
 
     def read(value: object) -> object:
         a_class = isinstance(value, type)
-        if not a_class and hasattr(value, "to_client"):
+        if not a_class and hasattr(value, "to_client") and not getattr(value, "stands_for_many", False):
             made = f"{type(value).__name__}()"
             raise Wrong(TypeError, f"this is a client, made; write {{name}}=lambda context: {made}")
         try:

@@ -94,6 +94,7 @@ class NumPyClient:
     """
 
     context: Context | None = None
+    stands_for_many = False  # whether it is, besides, a function of a context that gives the client there
 
     def get_properties(self, config: Config) -> dict[str, Scalar]:
         return {}
@@ -167,7 +168,8 @@ def client_maker(source: object) -> Callable[[Context], Client]:
     The classic `client_fn(cid: str)` is recognised by its parameter's name or annotation. Raises `TypeError`, at once for
     what can make no client, and when it is used for a function that returns something else.
     """
-    if not isinstance(source, type) and hasattr(source, "to_client"):
+    made = not isinstance(source, type) and hasattr(source, "to_client")
+    if made and not getattr(source, "stands_for_many", False):
         return lambda context: _with_context(source, context)
     if not callable(source):
         raise TypeError(f"a client is a NumPyClient, a Client or a function that makes one; got {type(source).__name__}")

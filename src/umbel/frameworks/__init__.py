@@ -1,8 +1,14 @@
-"""One module per machine-learning framework, each imported by name: `from umbel.frameworks import mxnet`.
+"""One module per machine-learning framework, each imported by name: `from umbel.frameworks import torch`.
 
-Nothing is imported here, because nobody has all of them installed.
+    client = torch.client(Net, train, test, data=load)       # for start_client, and for start_simulation
+    parameters = torch.parameters_of(net)                     # a dict of names to arrays
+    net = torch.load(net, parameters)
+
+A framework is imported when its module is. `adapter_for(model)` finds the module that knows a model.
 """
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from umbel.frameworks.base import Adapter, ModelClient, adapter_for
+
+__all__ = ["Adapter", "ModelClient", "adapter_for"]

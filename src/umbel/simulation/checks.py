@@ -62,7 +62,7 @@ def check_maker(client_fn: object) -> None:
         client_maker(client_fn)
     except (TypeError, ValueError) as error:
         raise SimulationError(f"client_fn= makes no clients: {error}") from None
-    if isinstance(client_fn, (Client, NumPyClient)):
+    if isinstance(client_fn, (Client, NumPyClient)) and not getattr(client_fn, "stands_for_many", False):
         raise SimulationError(
             f"client_fn= is a {type(client_fn).__name__}; a simulation makes many: give a function that makes one, "
             "such as lambda context: MyClient(context.node_id)"

@@ -1,0 +1,49 @@
+"""Arrays to the tensors of a model, by their names, or by their places where they have none. Knows no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from umbel.exchange import Parameters
+from umbel.frameworks.errors import ParametersMismatch
+from umbel.params import NDArray, as_arrays
+
+__all__ = ["Shapes", "match"]
+
+Shapes = Mapping[str, tuple[int, ...]]  # a model's tensors, in its order
+
+
+def match(shapes: Shapes, parameters: Mapping[str, object] | Sequence[object] | Parameters) -> dict[str, NDArray]:
+    """Arrays for every tensor of `shapes`, in its order: by name from a mapping or a list that has `names`, else by place.
+
+    Raises `ParametersMismatch` that names what is missing, what is left over, and which shapes differ.
+
+    >>> match({"w": (2,), "b": ()}, {"b": 1.0, "w": [1, 2]})["w"].tolist()
+    [1, 2]
+    >>> match({"w": (2,)}, {"v": [1, 2]})
+    Traceback (most recent call last):
+    umbel.frameworks.errors.ParametersMismatch: the model has no 'v', and 'w' is missing; it has 'w'
+    """
+    if isinstance(parameters, Parameters):
+        parameters = parameters.arrays()
+    names = list(parameters) if isinstance(parameters, Mapping) else getattr(parameters, "names", None)
+    values = as_arrays(list(parameters.values()) if isinstance(parameters, Mapping) else parameters)
+    if names is None or [*names] == [str(place).zfill(len(name)) for place, name in enumerate(names)]:
+        if len(values) != len(shapes):
+            raise ParametersMismatch(f"{len(values)} arrays came, the model has {len(shapes)}: {_some(shapes)}")
+        names = list(shapes)
+    found = dict(zip(names, values, strict=True))
+    missing, odd = [name for name in shapes if name not in found], [name for name in found if name not in shapes]
+    if missing or odd:
+        parts = [f"the model has no {_some(odd)}"] * bool(odd) + [f"{_some(missing)} is missing"] * bool(missing)
+        raise ParametersMismatch(f"{', and '.join(parts)}; it has {_some(shapes)}")
+    for name, shape in shapes.items():
+        if found[name].shape != shape:
+            raise ParametersMismatch(f"{name!r} has shape {found[name].shape}, in the model it has {shape}")
+    return {name: found[name] for name in shapes}
+
+
+def _some(names: Sequence[str] | Shapes) -> str:
+    """The first few of many names."""
+    first = [repr(name) for name in names][:5]
+    return ", ".join(first) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if first else "no tensors"
