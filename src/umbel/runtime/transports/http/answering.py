@@ -6,7 +6,6 @@ becomes of the answer is decided: by the run's loop, once the journal has it, or
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
@@ -14,6 +13,7 @@ from umbel.errors import Rejected, StoreError, WireError
 from umbel.rounds.messages import Failed, Replied, Verdict
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.transports.http.asking import Questions
+from umbel.runtime.transports.http.bell import Bell
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.headers import Headers
 from umbel.runtime.transports.http.owed import Debts, Owed
@@ -53,20 +53,19 @@ class Answers:
         self._polls, self._reception, self._conduct, self._ending = polls, reception, conduct, ending
         self._put, self._accepted = put, accepted
         self._headers = Headers()
-        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._waiting: dict[str, _Decision] = {}
 
     def decide(self, task: str, outcome: Outcome) -> None:
         """Tells whoever waits what has become of the answer to this task, and strikes the task from what is owed."""
         decided = self._waiting.pop(task, None)
-        if decided is not None and not decided.done():
-            decided.set_result(outcome)
+        if decided is not None:
+            decided.tell(outcome)
         self._debts.decide(task)
 
     def end_waits(self) -> None:
         """Ends every wait: no answer is decided any more, so each sender asks again, and hears why."""
         for decided in self._waiting.values():
-            if not decided.done():
-                decided.set_result(Outcome(WORKING))
+            decided.tell(Outcome(WORKING))
 
     async def reply(self, request: Request) -> Response:
         client, name = self._polls.client(request), request.parameters["task"]
@@ -84,13 +83,16 @@ class Answers:
         if offer.have is None:
             return self._respond(client, name, await self._take_offer(owed, name, offer))
         client.following += 1
+        brought = False
         try:
             outcome = await self._take_offer(owed, name, offer)
             if outcome.verdict not in (GO, WORKING):
                 outcome.tasks = await self._polls.following(client, offer.have)
+                brought = bool(outcome.tasks)
         finally:
             client.following -= 1
-            client.news.set()  # a poll may have held back
+            if not brought:
+                client.news.ring()  # a poll may have held back
         failpoint("reply.before-answer")
         return self._respond(client, name, outcome)
 
@@ -201,7 +203,7 @@ class Answers:
             self._questions.answer(event)
             return Outcome(Verdict.ACCEPTED if isinstance(event, Replied) else Verdict.NOTED)
         self._conduct.serves(owed.task.client)
-        self._waiting[name] = asyncio.get_running_loop().create_future()
+        self._waiting[name] = _Decision()
         self._put(event)
         return await self._decision(name)
 
@@ -214,10 +216,7 @@ class Answers:
         decided = self._waiting.get(name)
         if decided is None:
             return self._why_unwanted(name)
-        try:
-            return await asyncio.wait_for(asyncio.shield(decided), PATIENCE)
-        except TimeoutError:
-            return Outcome(WORKING)
+        return await decided.wait(PATIENCE)
 
     def _why_unwanted(self, name: str) -> Outcome:
         """Why no answer to this task is wanted. Raises `Refused` where one will be, in a moment."""
@@ -228,6 +227,25 @@ class Answers:
         if name.isascii() and name.isprintable() and self._accepted(name):  # a database may refuse to look for others
             return Outcome(Verdict.ALREADY)
         return Outcome(Verdict.STALE, "this answer is not wanted: its round has closed, or the task was never this client's")
+
+
+class _Decision:
+    """What becomes of an answer, for every request that waits to hear of it."""
+
+    __slots__ = ("_bell", "_outcome")
+
+    def __init__(self) -> None:
+        self._bell = Bell()
+        self._outcome = Outcome(WORKING)
+
+    def tell(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self._bell.ring()
+
+    async def wait(self, seconds: float) -> Outcome:
+        """The outcome, once it is told within so many seconds; else `WORKING`."""
+        await self._bell.wait(seconds)
+        return self._outcome
 
 
 def _offset(text: str) -> int:

@@ -6,7 +6,6 @@ answer to a reply brings the next task, and the poll has nothing to do.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -72,7 +71,6 @@ class Polls:
         client.polls += 1
         try:
             while True:
-                client.news.clear()
                 self._sessions.of(session, held=True)  # raises where it is fenced by now, or has left
                 self._ending.stay()
                 news = self._debts.news(client.name, have, before=started, follows=client.following > 0)
@@ -82,7 +80,7 @@ class Polls:
                     if self._ending.over is None and left > 0 and not self._debts.tell(news):
                         await self._reception.keep_waiting(request)
                     return message(answer)
-                await _wait(client.news, left)
+                await client.news.wait(left)
         finally:
             client.polls -= 1
             client.seen_at = time.monotonic()
@@ -91,14 +89,13 @@ class Polls:
         """What the client is owed next, as soon as there is something; it saves a small round its poll."""
         session, until = client.session, time.monotonic() + FOLLOW
         while not self._ending and client.session == session:
-            client.news.clear()
             new = self._debts.new(client.name, have, before=until)
             left = until - time.monotonic()
             if new or left <= 0:
                 for owed in new:
                     owed.told_at = time.monotonic()
                 return [self._head(owed) for owed in new]
-            await _wait(client.news, left)
+            await client.work.wait(left)
         return []
 
     def _head(self, owed: Owed) -> TaskHead:
@@ -130,14 +127,6 @@ class Polls:
             "cache-control": "no-store",
         }
         return Response(206 if start else 200, headers, _stream(content, start))
-
-
-async def _wait(news: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await news.wait()
-    except TimeoutError:
-        pass
 
 
 async def _stream(content: Content, start: int) -> AsyncIterator[bytes]:

@@ -226,7 +226,7 @@ class HttpTransport:
             if not owed.submitted:
                 owed.withdraw()
         for client in self._sessions:
-            client.news.set()
+            client.wake()
 
         async def wait() -> None:
             while len(self._sessions):
@@ -239,13 +239,11 @@ class HttpTransport:
 
     def _owe(self, task: Task, content: str | None, door: Door) -> None:
         self._debts.owe(task, content, door)
-        self._tell(task.client)
+        client = self._sessions.get(task.client)
+        if client is not None:  # an answer to a reply takes it along; the poll has nothing to do then
+            (client.work if client.following else client.news).ring()
 
     def _take_back(self, task: Task) -> None:
-        if self._debts.take_back(task.id):
-            self._tell(task.client)
-
-    def _tell(self, name: str) -> None:
-        client = self._sessions.get(name)
-        if client is not None:
-            client.news.set()
+        client = self._sessions.get(task.client)
+        if self._debts.take_back(task.id) and client is not None:
+            client.news.ring()

@@ -8,7 +8,6 @@ when they are restarted. One process at a time plays a client: the newer fences 
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections import Counter, OrderedDict
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from umbel.runtime.transports.http.bell import Bell
 from umbel.runtime.transports.http.connections import Peer
 from umbel.runtime.transports.http.protocol import Refused
 
@@ -33,7 +33,10 @@ MAX_FENCED = 10_000  # sessions remembered as fenced; older ones are merely unkn
 
 @dataclass(slots=True, eq=False)
 class Present:
-    """A client, whichever process plays it at the moment. `news` is set when a poll of its has something to tell."""
+    """A client, whichever process plays it at the moment.
+
+    `news` wakes its polls, and `work` its replies, which wait for the next task.
+    """
 
     name: str
     session: str = ""
@@ -48,7 +51,13 @@ class Present:
     resting: bool = False  # which has ended its last connection with nothing under way: that says nothing of the client
     holder: Holder | None = None  # of the key that its requests are signed with
     connections: set[Peer] = field(default_factory=set)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    news: Bell = field(default_factory=Bell)
+    work: Bell = field(default_factory=Bell)
+
+    def wake(self) -> None:
+        """Has every waiting request of this client look again."""
+        self.news.ring()
+        self.work.ring()
 
 
 class Sessions:
@@ -146,7 +155,7 @@ class Sessions:
         if self._present.pop(client.name, None) is not None:
             self._sessions.pop(client.session, None)
             client.session = ""
-            client.news.set()
+            client.wake()
             self._count_out(client)
             self._outside.pop(client.name, None)
             self._gone(client)
@@ -201,4 +210,4 @@ class Sessions:
             self._fenced[client.session] = None
             if len(self._fenced) > MAX_FENCED:
                 self._fenced.popitem(last=False)
-            client.news.set()
+            client.wake()

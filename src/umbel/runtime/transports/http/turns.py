@@ -34,24 +34,28 @@ class Turns:
     async def take(self, address: str, client: str, *, owes: bool) -> None:
         """Returns when it is this client's turn; `client` is "" for a stranger."""
         lane = self._owing if owes else self._asking
-        if not self._due:
-            self._due = True
+        if not self._due and time.monotonic() - self._breathed >= BREATH:  # nobody waits: so no timer has to say it
             self._breathe()
         if lane.left > 0:
             lane.left -= 1
         else:
+            if not self._due:
+                self._due = True
+                asyncio.get_running_loop().call_later(BREATH, self._go_on)
             await lane.wait(address, client)
 
     def _go_on(self) -> None:
-        times = min(round((time.monotonic() - self._breathed) / BREATH), MOST) or 1
-        waiting = self._owing.go_on(times) + self._asking.go_on(times)
+        waiting = self._breathe()
         self._due = waiting > 0
         if waiting:
-            self._breathe()
+            asyncio.get_running_loop().call_later(BREATH, self._go_on)
 
-    def _breathe(self) -> None:
-        self._breathed = time.monotonic()
-        asyncio.get_running_loop().call_later(BREATH, self._go_on)
+    def _breathe(self) -> int:
+        """Lets as many begin as may. How many wait still, or have begun just now."""
+        now = time.monotonic()
+        times = min(round((now - self._breathed) / BREATH), MOST) or 1
+        self._breathed = now
+        return self._owing.go_on(times) + self._asking.go_on(times)
 
 
 class _Lane:
