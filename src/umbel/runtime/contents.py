@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +32,8 @@ from umbel.wire import Schema, Source, encode_header, parse_header
 __all__ = ["Content", "Contents", "FileContents", "MemoryContents", "Writer", "as_parameters", "write_content"]
 
 BLOCK = 1 << 20
+HELD = 1 << 14  # bytes that are written together with what follows
+_SUFFIX = ".safetensors"
 FORGIVEN = 15.0  # seconds without a try, after which a disk that refuses has refused for the first time
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}  # what may be over in a while
 
@@ -144,12 +147,14 @@ class FileContents:
         self.patience = patience
         self._refused: tuple[float, float] | None = None  # first and last time of a disk that refuses
         self.sums = Sums()
-        self._digests: dict[Path, bytes] = {}
+        self._digests: dict[str, bytes] = {}
+        self._begin = f"{folder}{os.sep}"  # paths as texts: to make, and to name, `Path`s took a tenth of a small round
+        self._mine, self._number = secrets.token_hex(4), count()
         folder.mkdir(parents=True, exist_ok=True)
 
     def create(self, name: str) -> Writer:
         with self.refusals(name):
-            return _FileWriter(self, self._path(name))
+            return _FileWriter(self, name)
 
     def open(self, name: str) -> Content:
         """The content, which is what was written. Raises `ContentDamaged` where it is not, or is gone."""
@@ -165,7 +170,7 @@ class FileContents:
         try:
             if not content.is_file:
                 raise ContentDamaged(f"{path} is not a file any more")
-            self.sums.check(name, content.fd, path)
+            self.sums.check(name, content.fd, content.status, path)
         except BaseException:
             content.close()
             raise
@@ -174,10 +179,9 @@ class FileContents:
         return content
 
     def remove(self, name: str) -> None:
-        path = self._path(name)
         self.sums.drop([name])
-        self._digests.pop(path, None)
-        _unlink(path)
+        self._digests.pop(name, None)
+        _unlink(self._path(name))
 
     def link(self, old: str, new: str) -> None:
         """Gives a content a second name."""
@@ -191,24 +195,25 @@ class FileContents:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
                     raise
                 shutil.copyfile(path, temporary)  # a file system without links
-        self._name(temporary, self._path(new), self.sums.get(old), self.digest(old))
-        temporary.unlink(missing_ok=True)  # to rename one link over another of the same file does nothing
+        self._name(temporary, new, self.sums.get(old), self.digest(old))
+        _unlink(temporary)  # to rename one link over another of the same file does nothing
 
-    def publish(self, temporary: Path, path: Path, written: Sum, digest: bytes | None) -> None:
+    def publish(self, temporary: str, name: str, written: Sum, digest: bytes | None) -> None:
         """Gives a complete file its name."""
-        self._name(temporary, path, written, digest)
+        self._name(temporary, name, written, digest)
         self._refused = None
 
     def keep_only(self, names: Iterable[str]) -> None:
-        kept = {self._path(name) for name in names}
-        for path in self.folder.iterdir():
-            if path.suffix in (".safetensors", ".part") and path not in kept:
+        kept = set(names)
+        files = {f"{name}{_SUFFIX}" for name in kept}
+        for file in os.listdir(self.folder):
+            if file.endswith((_SUFFIX, ".part")) and file not in files:
                 failpoint("content.sweeping")
-                _unlink(path)
-        self.sums.keep_only(path.stem for path in kept)
+                _unlink(self._begin + file)
+        self.sums.keep_only(kept)
 
     def digest(self, name: str) -> bytes | None:
-        return self._digests.get(self._path(name))
+        return self._digests.get(name)
 
     @contextlib.contextmanager
     def refusals(self, name: str) -> Iterator[None]:
@@ -224,12 +229,13 @@ class FileContents:
                 raise StoreUnavailable(error.errno, text) from error
             raise StoreError(error.errno, text) from error
 
-    def _name(self, old: Path, new: Path, written: Sum | None, digest: bytes | None) -> None:
-        self.sums.drop([new.stem])  # of the content that had this name before
-        self._digests.pop(new, None)
-        with self.refusals(new.stem):
+    def _name(self, temporary: str, name: str, written: Sum | None, digest: bytes | None) -> None:
+        self.sums.drop([name])  # of the content that had this name before
+        self._digests.pop(name, None)
+        path = self._path(name)
+        with self.refusals(name):
             failpoint("content.before-rename")
-            os.replace(old, new)
+            os.replace(temporary, path)
             failpoint("content.after-rename")
             if self.power:
                 folder = os.open(self.folder, os.O_RDONLY)
@@ -238,24 +244,25 @@ class FileContents:
                 finally:
                     os.close(folder)
         if written is not None:
-            self.sums.put(new.stem, written, os.stat(new))
+            self.sums.put(name, written, os.stat(path))
         if digest is not None:
-            self._digests[new] = digest
+            self._digests[name] = digest
 
-    def temporary(self, name: str) -> Path:
+    def temporary(self, name: str) -> str:
         """A path of its own for a content that is not complete yet."""
-        return self.folder / f".{name}-{secrets.token_hex(4)}.part"
+        return f"{self._begin}.{name}-{self._mine}-{next(self._number)}.part"
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.safetensors"
+    def _path(self, name: str) -> str:
+        return f"{self._begin}{name}{_SUFFIX}"
 
 
 class _FileWriter:
-    def __init__(self, contents: FileContents, path: Path) -> None:
-        self._contents, self._path = contents, path
+    def __init__(self, contents: FileContents, name: str) -> None:
+        self._contents, self._name = contents, name
         self._digest = blake2b(digest_size=32) if contents.digests else None
         self._size = self._crc32 = 0
-        self._temporary = contents.temporary(path.stem)
+        self._held = b""  # not written so far: the header goes with the data
+        self._temporary = contents.temporary(name)
         self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -264,20 +271,32 @@ class _FileWriter:
             self._digest.update(view)
         self._size += view.nbytes
         self._crc32 = zlib.crc32(view, self._crc32)  # here, while the block is in the cache; 3 GB/s
+        if len(self._held) + view.nbytes <= HELD:
+            self._held += view
+            return
+        self._flush()
+        self._write(view)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, b""
+        self._write(memoryview(held))
+
+    def _write(self, view: memoryview) -> None:
         while view:
-            with self._contents.refusals(self._path.stem):
+            with self._contents.refusals(self._name):
                 written = os.write(self._fd, view)
             view = view[written:]
 
     def commit(self) -> None:
         try:
-            with self._contents.refusals(self._path.stem):
+            self._flush()
+            with self._contents.refusals(self._name):
                 if self._contents.power:
                     os.fsync(self._fd)
                 fd, self._fd = self._fd, -1
                 os.close(fd)
             digest = None if self._digest is None else self._digest.digest()
-            self._contents.publish(self._temporary, self._path, Sum(self._size, self._crc32), digest)
+            self._contents.publish(self._temporary, self._name, Sum(self._size, self._crc32), digest)
         except StoreError:
             self.abort()
             raise
@@ -286,13 +305,15 @@ class _FileWriter:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        self._temporary.unlink(missing_ok=True)
+        _unlink(self._temporary)
 
 
-def _unlink(path: Path) -> None:
+def _unlink(path: str) -> None:
     """Raises `StoreError` where what has that name cannot be removed: a folder, or somebody else's."""
     try:
-        path.unlink(missing_ok=True)
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise StoreError(f"{path} cannot be removed: {error.strerror}; remove it yourself and start again") from error
 
@@ -300,11 +321,11 @@ def _unlink(path: Path) -> None:
 class _FileContent(Content):
     fd = -1  # where opening fails, there is nothing to close
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name would be waited for without end
-        found = os.fstat(self.fd)
-        self.size, self.is_file = found.st_size, stat.S_ISREG(found.st_mode)
+        self.status = os.fstat(self.fd)
+        self.size, self.is_file = self.status.st_size, stat.S_ISREG(self.status.st_mode)
 
     def read_into(self, offset: int, out: memoryview) -> None:
         # preadv, not mmap: pages of a map count as resident

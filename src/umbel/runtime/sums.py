@@ -10,7 +10,6 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from pathlib import Path
 from typing import NamedTuple
 
 from umbel.errors import ContentDamaged, WireError
@@ -87,9 +86,8 @@ class Sums:
         """Whether this file has been found whole, and nobody has touched it since."""
         return self._stamps.get(name) == _stamp(status)
 
-    def check(self, name: str, fd: int, path: Path) -> None:
+    def check(self, name: str, fd: int, status: os.stat_result, path: str) -> None:
         """Raises `ContentDamaged` where the open file is not what was written under this name; free where it was checked."""
-        status = os.fstat(fd)
         if self.untouched(name, status):
             return
         known = self._known.get(name)
@@ -107,7 +105,7 @@ class Sums:
         self._stamps[name] = _stamp(status)
 
 
-def _check_form(fd: int, size: int, path: Path) -> None:
+def _check_form(fd: int, size: int, path: str) -> None:
     """Raises `ContentDamaged` for what is no content at all: what shows where no sum was kept, by an older Umbel."""
     begin = 8 + int.from_bytes(os.pread(fd, 8, 0), "little")
     try:
