@@ -22,7 +22,8 @@ from umbel.server.strategy import FedAdam, FedAvg, FedAvgM, FedBuff, FedMedian, 
 from umbel.simulation import start_simulation
 
 STRATEGIES = [getattr(strategy, name) for name in strategy.__all__ if name != "Strategy"]
-CLASSES = [ServerConfig, Server, ServerApp, Pace, Until, ClientApp, *STRATEGIES]
+CALLBACKS = [getattr(fl.callbacks, name) for name in fl.callbacks.__all__ if name != "Callback"]
+CLASSES = [ServerConfig, Server, ServerApp, Pace, Until, ClientApp, *STRATEGIES, *CALLBACKS]
 SELECTORS = [selectors.uniform, selectors.weighted, selectors.everyone, selectors.only]
 PUBLIC = [*CLASSES, start_server, start_client, start_simulation, *SELECTORS]
 
@@ -32,6 +33,8 @@ NEEDED = {  # of those that cannot be made without
     "start_simulation": {"client_fn": lambda context: None},
     "ClientApp": {"client_fn": lambda context: None},
     "Until": {"seconds": 1},
+    "CSVLogger": {"path": "rounds.csv"},
+    "ModelCheckpoint": {"path": "model.safetensors"},
     "FedProx": {"proximal_mu": 0.1},
     "FLTrust": {"root_fit": lambda number, arrays: arrays},
     "Bucketing": {"strategy": FedMedian()},

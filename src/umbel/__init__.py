@@ -12,11 +12,11 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__all__ = ["client", "common", "datasets", "errors", "events", "frameworks", "server", "simulation"]
+__all__ = ["callbacks", "client", "common", "datasets", "errors", "events", "frameworks", "server", "simulation"]
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # so that a type checker and an editor know what `umbel.server` is, and that `umbel.sever` is nothing
-    from umbel import client, common, datasets, errors, events, frameworks, server, simulation
+    from umbel import callbacks, client, common, datasets, errors, events, frameworks, server, simulation
 else:
 
     def __getattr__(name: str) -> ModuleType:

@@ -23,10 +23,12 @@ __all__ = [
     "maker",
     "mapping",
     "names",
+    "objects",
     "one_of",
     "path",
     "pem",
     "real",
+    "some_of",
     "text",
     "whole",
 ]
@@ -143,6 +145,20 @@ def one_of(*choices: str) -> Form:
 
     listed = ", ".join(map(repr, choices))
     return Form(f"one of {listed}", read)
+
+
+def some_of(*choices: str) -> Form:
+    """One of these words, or a list of them; as a tuple, each once."""
+    one = one_of(*choices)
+
+    def read(value: object) -> tuple[object, ...]:
+        if isinstance(value, str):
+            return (one.read(value),)
+        if isinstance(value, (bytes, Mapping)) or not isinstance(value, Iterable):
+            raise Wrong(TypeError)
+        return tuple(dict.fromkeys(one.read(each) for each in value))
+
+    return Form(f"{one.says}, or a list of them", read)
 
 
 def path(says: str, such_as: str) -> Form:
@@ -288,6 +304,27 @@ def instance(of: str, such_as: str, *, says: str = "", has: str = "", among: str
     return Form(says or f"{article} {kind}", read, such_as)
 
 
+def objects(of: str, such_as: str, *, among: str) -> Form:
+    """A list of objects of a class, as a tuple; `among` is the module that lists what there is."""
+    one = instance(of, such_as, among=among)
+
+    def read(value: object) -> object:
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+            is_one = not isinstance(value, (str, type)) and _is_a(value, of)
+            raise Wrong(TypeError, f"write {{name}}=[{type(value).__name__}(…)]" if is_one else "")
+        given = tuple(value)
+        for each in given:
+            try:
+                one.read(each)
+            except Wrong as wrong:
+                is_function = isinstance(each, FunctionType)
+                remedy = "a function of events goes into observers=[…]" if is_function else _same_name(each, among)
+                raise Wrong(TypeError, str(wrong).replace("write {name}=", "write ") or remedy) from None
+        return given
+
+    return Form(f"a list, each {one.says}", read, f"[{such_as}]")
+
+
 def anything() -> Form:
     """For keywords that mean nothing here."""
     return Form("anything", lambda value: value, none="nothing")
@@ -299,6 +336,20 @@ def _named(value: str, among: str, kind: str) -> str:
     same = [name for name in known if name.lower() == value.lower()] or get_close_matches(value, known, n=1)
     made = f"write {{name}}={same[0]}(), without quotes" if same else "give the object, not its name"
     return f"{made}; there are {', '.join(known)}"
+
+
+def _is_a(value: object, of: str) -> bool:
+    module, _, kind = of.partition(":")
+    cls = getattr(sys.modules.get(module), kind, None)
+    return cls is not None and isinstance(value, cls)
+
+
+def _same_name(value: object, among: str) -> str:
+    """The remedy for another library's object where there is one of that name here."""
+    name = type(value).__name__
+    if name not in import_module(among).__all__:
+        return f"this is a {name}"
+    return f"this one is of {type(value).__module__.partition('.')[0]}; {among}.{name} is the one for a run"
 
 
 def _nearest(value: str, choices: Iterable[str]) -> str:

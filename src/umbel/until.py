@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from umbel.keywords import check_fields
 from umbel.spelling import Spelled
 
-__all__ = ["Until", "improves"]
+__all__ = ["Mode", "Until", "improves"]
+
+Mode: TypeAlias = Literal["auto", "min", "max"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +21,8 @@ class Until(metaclass=Spelled):
       it, otherwise of the clients' evaluation
     - `at_least`, `at_most`: the target that it reaches
     - `patience`: so many rounds in a row in which it was not better than the best before by more than `min_delta`. Less is
-      better for "loss" and where there is an `at_most`, more otherwise. An evaluation without a finite number for it is one
-      in which it was not better. The evaluation before the first round does not count.
+      better for "loss" and where there is an `at_most`, more otherwise; `mode` "min" or "max" says so itself. An evaluation
+      without a finite number for it is one in which it was not better. The evaluation before the first round does not count.
     - `seconds`: run time, which stands still while no server runs
 
     >>> Until(metric="accuracy", at_least=0.97).reached(0.975)
@@ -32,6 +35,7 @@ class Until(metaclass=Spelled):
     patience: int | None = None
     min_delta: float = 0.0
     seconds: float | None = None
+    mode: Mode = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -48,6 +52,8 @@ class Until(metaclass=Spelled):
     @property
     def highest(self) -> bool:
         """Whether more is better."""
+        if self.mode != "auto":
+            return self.mode == "max"
         return self.at_most is None and self.metric != "loss"
 
     def reached(self, value: float) -> str:

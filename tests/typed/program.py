@@ -1,5 +1,6 @@
 """A program as people write it, which type checkers read and nobody runs. Comments say what they must make of a line."""
 
+from collections.abc import Mapping
 from typing import reveal_type
 
 import numpy as np
@@ -93,6 +94,18 @@ fl.client.start_numpy_client(server_address="127.0.0.1:8080", client=Right())
 fl.simulation.start_simulation(client_fn=client_fn, num_clients=3, observers=[watch, Rows()])
 fl.server.start_server(observers=[lambda event: print(event.at)])
 
+
+
+class Prints(fl.callbacks.Callback):
+    def on_round_end(self, round: int, logs: Mapping[str, object]) -> None:
+        reveal_type(self.history)  # is History
+
+
+reveal_type(fl.callbacks.EarlyStopping(patience=3))  # is EarlyStopping
+fl.server.start_server(callbacks=[Prints(), fl.callbacks.CSVLogger("rounds.csv")], report_to=["tensorboard", "csv"])
+fl.simulation.start_simulation(client_fn=client_fn, num_clients=3, report_to="wandb")
+fl.simulation.start_simulation(client_fn=client_fn, num_clients=3, report_to="wand")  # wrong
+fl.server.start_server(callbacks=[watch])  # wrong
 fl.server.start_server(observers=[takes_text])  # wrong
 fl.simulation.start_simulation(client_fn=client_fn, nonsense=3)  # wrong
 fl.server.strategy.FedAvg(fraction_fti=0.5)  # wrong

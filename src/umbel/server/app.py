@@ -12,6 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from umbel.callbacks.base import Callback
+from umbel.callbacks.calls import observers_of
+from umbel.callbacks.course import Course
+from umbel.callbacks.stopping import with_stopping
+from umbel.callbacks.trackers import TrackerName, trackers_of
 from umbel.config import ServerConfig
 from umbel.errors import SecurityError
 from umbel.events import Observer
@@ -95,6 +100,8 @@ def start_server(
     lease: float = 180.0,
     audit: bool = False,
     observers: Sequence[Observer] = (),
+    callbacks: Sequence[Callback] = (),
+    report_to: TrackerName | Sequence[TrackerName] | None = None,
     max_examples: int = 10**7,
     max_bytes: int | None = None,
     max_metrics: int = MAX_METRICS,
@@ -124,6 +131,9 @@ def start_server(
       begun with one goes on with it.
     - `observers`: functions (or objects with `__call__`) that are given each event of `umbel.events`, in order, on a thread
       of their own (docs/observers.md).
+    - `callbacks`: objects of `umbel.callbacks`, with Keras' methods, such as `[ModelCheckpoint("best.safetensors",
+      save_best_only=True), EarlyStopping(patience=3)]`.
+    - `report_to`: "tensorboard", "mlflow", "wandb", "trackio" or "csv", or a list of them: where each round's numbers go.
     - `max_examples`: the largest `num_examples` that is believed.
     - `max_bytes`: the largest update. None: where no model says how large it is (initial parameters that a client gives,
       updates that `aggregate_fit` combines by itself), as much as the disk can hold twice, 64 GiB at most.
@@ -142,6 +152,8 @@ def start_server(
     chosen = (server.strategy if server is not None else None) or strategy or FedAvg()
     manager = client_manager or (server.client_manager if server is not None else None) or SimpleClientManager()
     settings = config or ServerConfig()
+    told = [*callbacks, *trackers_of(report_to or ())]
+    course = Course()
     keeping = Keeping(durability=durability, rounds=keep_rounds, audit=audit, patience=store_patience)
     prepare()
     with one_line():
@@ -156,7 +168,7 @@ def start_server(
                 f"require_identity=True does not go with plain HTTP beyond this machine ({server_address}): give "
                 "certificates=(ca, certificate, key), or listen on 127.0.0.1 behind a proxy that speaks TLS"
             )
-        pace = chosen.pace.within(settings.round_timeout)
+        pace = with_stopping(chosen.pace.within(settings.round_timeout), told)
         mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
         mine[SECRET] = usual_cipher()
         with one_line(), exit_code("Stopped by Ctrl-C, before the run was opened"):
@@ -167,12 +179,13 @@ def start_server(
         raise
     try:
         words = "Stopped by Ctrl-C, without waiting for the clients to leave"
-        with one_line(), exit_code(words), Audience(observers) as audience:
+        with one_line(), exit_code(words), Audience([*observers, *observers_of(told, course)]) as audience:
             least = chosen.min_available_clients
             rules = Rules(run=opened.run, min_available=least, pace=pace, exchanges=round_of(chosen))
             room = Room(max_metrics, max_metrics_size)
             most = (max_examples, max_bytes)
-            return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, *most, room, limits, audience)
+            heard = (audience, course)
+            return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, *most, room, limits, *heard)
     finally:
         listener.stop()  # also where the run cannot go on, and nothing has been served
         opened.close()
@@ -192,8 +205,10 @@ def _serve(
     room: Room,
     limits: Limits,
     audience: Audience,
+    course: Course,
 ) -> History:
     coordinator, history, untold, at = restored(opened.stored, rules, settings.num_rounds)
+    course.begin(history)
     begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
     store = opened.store
     secret = Secret.new() if opened.folder is None else load_secret(opened.folder / FILE)
@@ -235,7 +250,8 @@ def _serve(
     )
     outcome = Outcome()
     holds = store.unit is Unit.INPUT
-    narrator = Narrator(coordinator, history, model, audience.tell, holds=holds) if audience else None
+    kept = course.versions if course.followed else None
+    narrator = Narrator(coordinator, history, model, audience.tell, holds=holds, versions=kept) if audience else None
     attributes = Attributes(strategy, partial(store.note, ATTRIBUTES))
 
     logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, settings)

@@ -13,6 +13,11 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
+from umbel.callbacks.base import Callback
+from umbel.callbacks.calls import observers_of
+from umbel.callbacks.course import Course
+from umbel.callbacks.stopping import with_stopping
+from umbel.callbacks.trackers import TrackerName, trackers_of
 from umbel.config import ServerConfig
 from umbel.errors import SimulationError, StoreError
 from umbel.events import Observer
@@ -91,6 +96,8 @@ def start_simulation(
     progress: bool | None = None,
     durations: Durations | None = None,
     observers: Sequence[Observer] = (),
+    callbacks: Sequence[Callback] = (),
+    report_to: TrackerName | Sequence[TrackerName] | None = None,
     max_examples: int = 10**7,
     max_bytes: int | None = None,
     max_metrics: int = MAX_METRICS,
@@ -120,7 +127,7 @@ def start_simulation(
       ends in the same bits. None keeps nothing.
     - `durations(client, round)`: how many seconds a client takes for a task, as simulated. Nobody waits for them: answers
       come in the order of their times, and `round_timeout`, over-selection and asynchronous strategies go by them.
-    - `observers`: as in `start_server`.
+    - `observers`, `callbacks`, `report_to`: as in `start_server`.
     - `max_examples`, `max_bytes`, `max_metrics`, `max_metrics_size`: as in `start_server`.
     - `progress`: a bar instead of lines; None shows it on a terminal and in notebooks.
 
@@ -141,7 +148,9 @@ def start_simulation(
     chosen = getattr(server, "strategy", None) or strategy or FedAvg()
     manager = client_manager or getattr(server, "client_manager", None) or SimpleClientManager()
     settings = config or ServerConfig()
-    pace = chosen.pace.within(settings.round_timeout)
+    told = [*callbacks, *trackers_of(report_to or ())]
+    course = Course()
+    pace = with_stopping(chosen.pace.within(settings.round_timeout), told)
     clients = population_of(num_clients, clients_ids)
     check_cohort(chosen, size_of(clients))
     check_maker(client_fn)
@@ -189,7 +198,8 @@ def start_simulation(
             max_examples=max_examples,
             max_bytes=max_bytes,
             room=Room(max_metrics, max_metrics_size),
-            audience=cleanup.enter_context(Audience(observers)),
+            audience=cleanup.enter_context(Audience([*observers, *observers_of(told, course)])),
+            course=course,
         )
         by_bar = somebody_watches() if progress is None else progress
         try:
@@ -219,6 +229,7 @@ class _Simulation:
     max_bytes: int | None
     room: Room
     audience: Audience
+    course: Course
 
     def run(
         self, opened: OpenedRun | None, crew: Crew, contents: Contents, *, by_bar: bool, ended: Callable[[], None]
@@ -231,6 +242,7 @@ class _Simulation:
         )
         stored = None if opened is None else opened.stored
         coordinator, history, untold, at = restored(stored, rules, self.num_rounds)
+        self.course.begin(history)
         slots = slots_of(self.strategy)
         states, store, lost = _places(opened, contents, coordinator.state, slots)
         model = GlobalModel(
@@ -274,7 +286,8 @@ class _Simulation:
         )
         outcome = Outcome()
         tell = self.audience.tell  # a round that is lost is done again, and told again: nothing is held back for the store
-        narrator = Narrator(coordinator, history, model, tell, holds=False) if self.audience else None
+        kept = self.course.versions if self.course.followed else None
+        narrator = Narrator(coordinator, history, model, tell, holds=False, versions=kept) if self.audience else None
         attributes = Attributes(self.strategy, partial(store.note, ATTRIBUTES))
         begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(self.num_rounds)
         with contextlib.ExitStack() as shown:

@@ -80,7 +80,7 @@ class History:
                 note = FailureNote(event.round, event.kind, event.client, event.reason, event.text, event.detail)
                 self.failures.append(note)
             case events.RunRewound(round=number):
-                self._forget(number)
+                self.forget(number)
             case _:
                 return False
         return True
@@ -98,7 +98,7 @@ class History:
             mine -= 1
         self.failures[mine:] = sorted(self.failures[mine:], key=lambda note: place_of(note.client))
 
-    def _forget(self, first: int) -> None:
+    def forget(self, first: int) -> None:
         """Forgets everything from this round on: it is done again."""
         self.losses_distributed = _until(self.losses_distributed, first)
         self.losses_centralized = _until(self.losses_centralized, first)
@@ -118,10 +118,12 @@ class History:
         >>> History(losses_distributed=[(1, 0.5)], metrics_centralized={"accuracy": [(0, 0.1), (1, 0.8)]}).columns()
         {'loss': {1: 0.5}, 'central accuracy': {0: 0.1, 1: 0.8}}
         """
-        columns: dict[str, dict[int, object]] = {}
-        for title, series in (("loss", self.losses_distributed), ("central loss", self.losses_centralized)):
-            if series:
-                columns[title] = dict(series)
+        return {title: dict(series) for title, series in self.named_series()}
+
+    def named_series(self) -> list[tuple[str, Series]]:
+        """Every series with the name that `columns` gives it."""
+        found = [("loss", self.losses_distributed), ("central loss", self.losses_centralized)]
+        named = {title: series for title, series in found if series}
         for prefix, metrics in (
             ("fit ", self.metrics_distributed_fit),
             ("", self.metrics_distributed),
@@ -129,10 +131,10 @@ class History:
         ):
             for name, series in metrics.items():
                 title = prefix + name
-                while title in columns:
+                while title in named:
                     title += " (metric)"
-                columns[title] = dict(series)
-        return columns
+                named[title] = series
+        return [*named.items()]
 
     def to_pandas(self) -> DataFrame:
         """A DataFrame with a row per round and the columns of `columns()`; NaN where a round has no value.

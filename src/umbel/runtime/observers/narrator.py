@@ -20,6 +20,7 @@ from umbel.rounds.messages import Cancel, Command, Dispatch, Input, Kind, Publis
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History, Series
 from umbel.runtime.observers.outcome import status_of
+from umbel.runtime.observers.versions import Versions
 from umbel.runtime.signals import Terminated
 
 __all__ = ["Narrator"]
@@ -28,7 +29,7 @@ _Key = tuple[int, str, str]  # round, exchange, client
 
 
 class Narrator:
-    """Tells `tell` what happens; where it `holds`, after `release`.
+    """Tells `tell` what happens; where it `holds`, after `release`. `versions` keeps what it tells of open for readers.
 
     A context: an error that ends the loop is the last that is told.
     """
@@ -41,11 +42,13 @@ class Narrator:
         tell: Callable[[told.Event], None],
         *,
         holds: bool,
+        versions: Versions | None = None,
     ) -> None:
         state = coordinator.state
         self._coordinator, self._history, self._model = coordinator, history, model
         self._tell = tell
         self._holds = holds
+        self._versions = versions
         self._version, self._completed = state.version, state.completed
         self._at = 0.0
         self._under_way: dict[_Key, list[Task]] = {}
@@ -146,6 +149,7 @@ class Narrator:
             case events.RunStarted():
                 self._say(told.RunStarted(at=at, run=self._coordinator.rules.run, num_rounds=event.num_rounds))
             case events.RunResumed():
+                self._keep_version(state.version)
                 self._say(
                     told.RunResumed(
                         at=at,
@@ -157,6 +161,7 @@ class Narrator:
                 )
             case events.RunRewound():
                 self._version, self._completed = event.version, event.round - 1
+                self._keep_version(event.version)
                 self._say(told.RunRewound(at=at, round=event.round, version=event.version))
             case events.RunFinished():
                 self._tell_round(at)
@@ -222,7 +227,14 @@ class Narrator:
         if version is None or version == self._version:
             return
         self._version = version
+        self._keep_version(version)
         self._say(told.VersionMade(at=at, round=number, version=version, bytes=self._size(self._model.name(version))))
+
+    def _keep_version(self, version: int | None) -> None:
+        """Keeps a version that is told next readable for whoever is told of it."""
+        if self._versions is not None and version is not None:
+            with contextlib.suppress(StoreError):  # whoever reads it says what is wrong with it
+                self._versions.put(version, self._model.contents.open(self._model.name(version)))
 
     def _tell_round(self, at: float) -> None:
         """Tells of the round that has been completed since the last time, if one has."""

@@ -1,0 +1,81 @@
+"""A callback: methods that are called as a run goes on, and what they can look at. Knows no events and no threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from umbel.callbacks.course import Course
+from umbel.params import NDArray, Params
+from umbel.runtime.observers.history import History
+from umbel.spelling import Spelled
+
+__all__ = ["Callback", "Logs"]
+
+Logs: TypeAlias = Mapping[str, object]
+
+
+class Callback(metaclass=Spelled):
+    """Base of callbacks: override what you need, and give `callbacks=[MyCallback()]`.
+
+    >>> class Prints(Callback):
+    ...     def on_round_end(self, round, logs):
+    ...         print(f"round {round}: loss {logs['loss']:.3f}")
+    >>> Prints().on_round_end(1, {"loss": 0.25})
+    round 1: loss 0.250
+
+    - A callback sees a run and cannot steer it: what it raises, returns or changes stays its own. One that raises is named
+      in the log, once, and is called no more. `EarlyStopping` ends a run because it is a rule of the run (`Until`).
+    - Callbacks have a thread of their own, which the run does not wait for before its end (docs/observers.md).
+    - A run that goes on reports each round once: `on_run_begin` says from where, and `self.history` has what was before.
+    """
+
+    _course: Course | None = None
+
+    @property
+    def history(self) -> History:
+        """The History up to the moment of which the callback is told, which may lie behind the run."""
+        return self._followed().history
+
+    @property
+    def parameters(self) -> dict[str, NDArray]:
+        """The model of that moment by the names of its tensors, read and copied when it is asked for.
+
+        Raises `LookupError` where there is no model so far.
+        """
+        content = self._followed().content()
+        params = Params.from_bytes(bytearray(content.read(0, content.size)))
+        return dict(zip(params.schema.names, params.arrays(), strict=True))
+
+    def on_run_begin(self, logs: Logs) -> None:
+        """A run begins or, with logs["resumed"], goes on.
+
+        `logs` has "run", "num_rounds", "resumed", and "round": the last round that was done before, 0 for a new run.
+        """
+
+    def on_round_begin(self, round: int, logs: Logs) -> None:
+        """A round begins; `logs` has "num_rounds"."""
+
+    def on_client_result(self, round: int, client: str, logs: Logs) -> None:
+        """A client's answer counts. `logs` has its metrics, "kind" ("fit" or "evaluate"), "num_examples", "seconds" and,
+        where the client has evaluated, "loss". It is text and numbers from strangers.
+        """
+
+    def on_evaluate_end(self, round: int, logs: Logs) -> None:
+        """The clients, or the owner's `evaluate_fn`, have evaluated: `logs` has "loss" and metrics, or "central loss" and
+        "central accuracy". Round 0 is before the first.
+        """
+
+    def on_round_end(self, round: int, logs: Logs) -> None:
+        """A round is done. `logs` has its row of the History's table: "loss", "accuracy", "central loss", "fit error", …"""
+
+    def on_run_end(self, logs: Logs) -> None:
+        """The run is over, or this process leaves it.
+
+        `logs` has "status" ("finished", "stopped", "failed" or "interrupted"), "why" and "rounds".
+        """
+
+    def _followed(self) -> Course:
+        if self._course is None:
+            raise RuntimeError(f"{type(self).__name__} is not part of a run so far: give it as callbacks=[…]")
+        return self._course

@@ -1,0 +1,63 @@
+"""Keeping versions of the model as files while a run goes on."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+from umbel.callbacks.base import Callback, Logs
+from umbel.callbacks.rows import rows_after
+from umbel.keywords import checked
+from umbel.until import Mode, Until, improves
+
+__all__ = ["ModelCheckpoint"]
+
+
+class ModelCheckpoint(Callback):
+    """Writes the model after each round, or after each that is the best so far, as a safetensors file.
+
+    - `path`: the file; "{round}", "{run}" and the names of metrics in it are filled in, as in
+      "model-{round:03}-{loss:.2f}.safetensors". Without any the file always has the newest one. A file appears complete or
+      not at all.
+    - `save_best_only`: only where `monitor` is better than in all rounds before, also in those before a resume
+    - `monitor`, `mode`: as in `EarlyStopping`
+
+    A round without a finite number for `monitor` is not the best. `keep_best=` of a strategy keeps the best one in the run's
+    own folder, without a callback.
+    """
+
+    @checked
+    def __init__(
+        self, path: str | Path, *, monitor: str = "loss", save_best_only: bool = False, mode: Mode = "auto"
+    ) -> None:
+        self._pattern, self._best_only = str(path), save_best_only
+        self._monitor, self._highest = monitor, Until(metric=monitor, mode=mode, patience=1).highest
+        self._run = ""
+        self._best: float | None = None
+
+    def on_run_begin(self, logs: Logs) -> None:
+        self._run, self._best = str(logs["run"]), None
+        for row in rows_after(self.history, 0).values():
+            self._improves(row)
+
+    def on_round_end(self, round: int, logs: Logs) -> None:
+        if self._improves(logs) or not self._best_only:
+            self._write(Path(self._pattern.format(**{**logs, "round": round, "run": self._run})))
+
+    def _improves(self, row: Logs) -> bool:
+        value = row.get(f"central {self._monitor}", row.get(self._monitor))
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            return False
+        better = improves(value, self._best, highest=self._highest)
+        self._best = value if better else self._best
+        return better
+
+    def _write(self, path: Path) -> None:
+        content = self._followed().content()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = path.with_name(f".{path.name}.part")
+        with whole.open("wb") as file:
+            for block in content.blocks(0):
+                file.write(block)
+        os.replace(whole, path)
