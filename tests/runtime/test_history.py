@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from umbel.rounds import events
+from umbel.rounds.coordinator import State
 from umbel.runtime.observers.history import FailureNote, History
-from umbel.runtime.observers.outcome import Outcome
+from umbel.runtime.observers.outcome import outcome_of
 from umbel.runtime.observers.table import table
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
@@ -85,8 +86,7 @@ def test_how_a_run_ended():
         (events.RunFinished(0.0, 1, "Ctrl-C", "", True), "stopped"),
         (events.RunFinished(0.0, 1, "too few", "QuorumNotMet"), "failed"),
     ]:
-        outcome = Outcome()
-        outcome.observe(event)
+        outcome = outcome_of(State(num_rounds=1, ended=event))
         assert (outcome.status, outcome.why) == (status, event.why)
 
 

@@ -17,7 +17,7 @@ from umbel.rounds.coordinator import Coordinator, State
 from umbel.runtime.contents import FileContents
 from umbel.runtime.fingerprints import rules_of
 from umbel.runtime.replay import replay
-from umbel.runtime.resume import restored
+from umbel.runtime.resume import restore
 from umbel.runtime.stores import tables
 from umbel.runtime.stores.base import Snapshot
 from umbel.runtime.stores.database import Database
@@ -91,7 +91,7 @@ def test_the_history_of_an_older_version_is_there_and_grows(old, version):
     with contextlib.closing(opened(old)) as database:
         (row,) = database.runs()
         store = SqlStore(database, "old", FileContents(old / "old"))
-        found = restored(store.load(), rules_of("old", row.fingerprint), 3)
+        found = restore(store.load(), rules_of("old", row.fingerprint), 3)
         assert found.history.losses_distributed == [(1, 6.0)]
         assert found.history.metrics_distributed_fit == {"step": [(1, 2.0)]}
         store.write([], Snapshot(found.coordinator.state, found.untold, found.at))
@@ -105,7 +105,7 @@ def test_fewer_rounds_than_a_run_was_begun_with_are_said(old, caplog):
     with contextlib.closing(opened(old)) as database:
         (row,) = database.runs()
         store = SqlStore(database, "old", FileContents(old / "old"))
-        found = restored(store.load(), rules_of("old", row.fingerprint), 1)
+        found = restore(store.load(), rules_of("old", row.fingerprint), 1)
         store.close()
     assert found.coordinator.state.num_rounds == 3
     assert "num_rounds=1 is less than the 3 that this run was begun with: 1 are done, and it goes on to 3" in caplog.text

@@ -15,7 +15,7 @@ from umbel.rounds.coordinator import Rules
 from umbel.rounds.events import CohortChosen, TaskSucceeded
 from umbel.rounds.messages import Replied, Reported
 from umbel.runtime.contents import FileContents
-from umbel.runtime.resume import restored
+from umbel.runtime.resume import restore
 from umbel.runtime.stores.database import Database
 from umbel.runtime.stores.sql import SqlStore
 from umbel.selectors import Selector, everyone, only, weighted
@@ -147,7 +147,7 @@ def rounds_of(strategy, members, folder, after=10**9):
             database.add("run", {})
         store = Dies(database, "run", FileContents(folder / "run"), after=after)
         rules = Rules(run="run", min_available=len(members), pace=strategy.pace, exchanges=round_of(strategy))
-        coordinator = restored(store.load(), rules, 3).coordinator
+        coordinator = restore(store.load(), rules, 3).coordinator
         try:
             return run_locally(strategy, members, num_rounds=3, store=store, coordinator=coordinator)
         finally:

@@ -15,7 +15,7 @@ from umbel.errors import StrategyError
 from umbel.rounds.coordinator import Rules
 from umbel.rounds.events import ExchangeClosed
 from umbel.runtime.contents import FileContents
-from umbel.runtime.resume import restored
+from umbel.runtime.resume import restore
 from umbel.runtime.stores.database import Database
 from umbel.runtime.stores.sql import SqlStore
 from umbel.server import ServerConfig
@@ -175,7 +175,7 @@ def carry_on(folder, asked, after=0):
             database.add("run", {})
         strategy, store = masked(), Dies(database, "run", FileContents(folder / "run"), after=after)
         rules = Rules(run="run", min_available=3, pace=strategy.pace, exchanges=round_of(strategy))
-        found = restored(store.load(), rules, 2)
+        found = restore(store.load(), rules, 2)
         try:
             return run_locally(strategy, asked, num_rounds=2, store=store, coordinator=found.coordinator)
         finally:

@@ -150,7 +150,7 @@ def test_sigterm_leaves_a_run_that_goes_on(federation, reference):
         federation.reached(name, "fit.2")
     first.terminate()
     assert first.ends(5) == 143
-    assert "SIGTERM: the run is kept, and goes on when the same server is started again" in first.text
+    assert "SIGTERM: the run is kept, and goes on when the same script is started again" in first.text
     for name in "ab":
         federation.open(name, "fit.2")
     clients[0].says("Waiting for the server")

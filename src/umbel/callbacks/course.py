@@ -24,6 +24,11 @@ class Course:
         self.history = History()
         self.versions = Versions()
 
+    @property
+    def kept(self) -> Versions | None:
+        """Where versions are kept until callbacks have been there; None where there are no callbacks."""
+        return self.versions if self.followed else None
+
     def begin(self, history: History) -> None:
         """Begins with what a run that goes on has of the time before; called once, before anything is told."""
         if self.followed:

@@ -180,6 +180,11 @@ class Populated(Struct, frozen=True):
     numbered: int = 0
     names: tuple[str, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self.numbered or len(self.names)
+
 
 class Left(Struct, frozen=True):
     client: str

@@ -14,7 +14,7 @@ from umbel.runtime.replay import replay
 if TYPE_CHECKING:
     from umbel.runtime.stores.database import Stored
 
-__all__ = ["Restored", "restored"]
+__all__ = ["Restored", "restore"]
 
 
 class Restored(NamedTuple):
@@ -26,7 +26,7 @@ class Restored(NamedTuple):
     at: float  # run time of the last entry, s
 
 
-def restored(stored: Stored | None, rules: Rules, num_rounds: int) -> Restored:
+def restore(stored: Stored | None, rules: Rules, num_rounds: int) -> Restored:
     """The run as it was stored; a new one where nothing is."""
     history, at, untold = History(), 0.0, list[Event]()
     coordinator = Coordinator(rules, State(num_rounds=num_rounds))

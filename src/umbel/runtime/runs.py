@@ -53,6 +53,12 @@ class OpenedRun:
     where: str | None = None
     _closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
+    def finish(self, status: str) -> None:
+        """Notes how the run has ended, and gives up its secret: nobody can take its noise off any more."""
+        self.store.finish(status)
+        if self.folder is not None:
+            (self.folder / FILE).unlink(missing_ok=True)
+
     def close(self) -> None:
         self.store.close()
         self._closing.close()
@@ -187,8 +193,7 @@ def _continued(
         try:
             if fresh:
                 given_up = _locked(database, folder, row.run, keeping)
-                given_up.store.finish("abandoned")
-                (folder / row.run / FILE).unlink(missing_ok=True)
+                given_up.finish("abandoned")
                 given_up.close()
                 continue
             opened = _resumed(database, folder, row, keeping)

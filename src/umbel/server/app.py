@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,43 +21,31 @@ from umbel.errors import SecurityError
 from umbel.events import Observer
 from umbel.keywords import check_fields, checked
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
-from umbel.rounds.coordinator import Phase, Rules
-from umbel.rounds.messages import Input, Resumed, Started, Stopped
-from umbel.runtime.attributes import Attributes
-from umbel.runtime.damage import find_damage
-from umbel.runtime.failpoints import failpoint
-from umbel.runtime.fingerprints import ATTRIBUTES, SECRET, fingerprint
+from umbel.runtime.assembly import Federation, begin, carry_out
+from umbel.runtime.experiment import design_experiment
+from umbel.runtime.fingerprints import SECRET
 from umbel.runtime.interactive import exit_code, is_script, one_line
 from umbel.runtime.log import configure, logger
-from umbel.runtime.model import GlobalModel, kept_best
 from umbel.runtime.named_once import named_once
-from umbel.runtime.observers.audience import Audience
 from umbel.runtime.observers.console import Console
 from umbel.runtime.observers.history import History
-from umbel.runtime.observers.narrator import Narrator
-from umbel.runtime.observers.outcome import Outcome
-from umbel.runtime.observers.table import table
-from umbel.runtime.owner import Owner
 from umbel.runtime.process import need_files, prepare, spare_files
-from umbel.runtime.resume import restored
-from umbel.runtime.run import Clock, run
-from umbel.runtime.runs import DEFAULT_STORE, OpenedRun, how_to_go_on, open_run, places
+from umbel.runtime.resume import restore
+from umbel.runtime.run import Clock
+from umbel.runtime.runs import DEFAULT_STORE, open_run, places
 from umbel.runtime.security.kept_secret import FILE, load_secret
 from umbel.runtime.security.tls import Pem, server_context
-from umbel.runtime.signals import Terminated, signals
-from umbel.runtime.stores.base import Durability, Keeping, Unit
-from umbel.runtime.transports.base import Proxy
+from umbel.runtime.stores.base import Durability, Keeping
 from umbel.runtime.transports.http.connections import Limits
 from umbel.runtime.transports.http.forwarded import TrustedProxies
 from umbel.runtime.transports.http.listener import AddressInUse, Listener
 from umbel.runtime.transports.http.proxy_header import read_header
 from umbel.runtime.transports.http.server import HttpTransport
 from umbel.secret import Secret, usual_cipher
-from umbel.strategies.base import Strategy, round_of
-from umbel.strategies.classic import receives_of, slots_of, transforms_of
-from umbel.strategies.clients import ClientManager, SimpleClientManager
+from umbel.strategies.base import Strategy
+from umbel.strategies.clients import ClientManager
 from umbel.strategies.fedavg import FedAvg
-from umbel.strategies.server import Server, refuse_own_rounds
+from umbel.strategies.server import Server
 
 if TYPE_CHECKING:
     from umbel.runtime.transports.http.gate import Gate
@@ -146,14 +133,20 @@ def start_server(
     """
     configure()
     named_once("start_server", grpc_max_message_length=grpc_max_message_length)
-    refuse_own_rounds(server)
-    if server is not None and strategy is not None:
-        logger.warning("server= and strategy= were both given; the server's strategy is used")
-    chosen = (server.strategy if server is not None else None) or strategy or FedAvg()
-    manager = client_manager or (server.client_manager if server is not None else None) or SimpleClientManager()
-    settings = config or ServerConfig()
+    experiment = design_experiment(
+        strategy,
+        client_manager,
+        config,
+        server=server,
+        seed=seed,
+        max_examples=max_examples,
+        max_bytes=max_bytes,
+        room=Room(max_metrics, max_metrics_size),
+    )
     told = [*callbacks, *trackers_of(report_to or ())]
     course = Course()
+    watch = [*observers, *observers_of(told, course)]
+    experiment = replace(experiment, pace=with_stopping(experiment.pace, told))
     keeping = Keeping(durability=durability, rounds=keep_rounds, audit=audit, patience=store_patience)
     prepare()
     with one_line():
@@ -162,99 +155,50 @@ def start_server(
     if require_identity and store is None:
         raise SecurityError("require_identity=True keeps its members in the store; leave out store=None")
     listener = _listen(server_address, certificates, require_client_certificate, TrustedProxies(trusted_proxies))
-    try:
+    with contextlib.ExitStack() as ends:
+        ends.callback(listener.stop)
         if require_identity and listener.open_to_all:
             raise SecurityError(
                 f"require_identity=True does not go with plain HTTP beyond this machine ({server_address}): give "
                 "certificates=(ca, certificate, key), or listen on 127.0.0.1 behind a proxy that speaks TLS"
             )
-        pace = with_stopping(chosen.pace.within(settings.round_timeout), told)
-        mine = fingerprint(chosen, pace, seed=seed, port=listener.port, num_rounds=settings.num_rounds)
-        mine[SECRET] = usual_cipher()
         with one_line(), exit_code("Stopped by Ctrl-C, before the run was opened"):
+            mine = experiment.fingerprint(listener.port) | {SECRET: usual_cipher()}
             opened = open_run(store, mine, fresh=fresh, keeping=keeping)
+            ends.callback(opened.close)
+            ends.callback(listener.stop)  # first: whoever still asks finds no closed store
             gate = None if store is None or not require_identity else _gate(store)
-    except BaseException:
-        listener.stop()
-        raise
-    try:
-        words = "Stopped by Ctrl-C, without waiting for the clients to leave"
-        with one_line(), exit_code(words), Audience([*observers, *observers_of(told, course)]) as audience:
-            least = chosen.min_available_clients
-            rules = Rules(run=opened.run, min_available=least, pace=pace, exchanges=round_of(chosen))
-            room = Room(max_metrics, max_metrics_size)
-            most = (max_examples, max_bytes)
-            heard = (audience, course)
-            return _serve(opened, listener, gate, chosen, manager, rules, settings, seed, *most, room, limits, *heard)
-    finally:
-        listener.stop()  # also where the run cannot go on, and nothing has been served
-        opened.close()
+        with one_line(), exit_code("Stopped by Ctrl-C, without waiting for the clients to leave"):
+            restored = restore(opened.stored, experiment.rules(opened.run), experiment.num_rounds)
+            begun = begin(experiment, restored, opened.store, opened)
+            secret = Secret.new() if opened.folder is None else load_secret(opened.folder / FILE)
+            transport = HttpTransport(
+                listener,
+                opened.run,
+                opened.store,
+                known=begun.state.pool,
+                pending=[task.id for task in begun.coordinator.pending],
+                seed=seed,
+                limits=limits,
+                gate=gate,
+                room=experiment.room,
+                max_bytes=max_bytes,
+            )
+            logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, config or ServerConfig())
+            _warn(listener, experiment.strategy)
+            clients = Federation(transport=transport, clock=Clock(restored.at), secret=lambda: secret)
+            course.begin(restored.history)
+            ended = carry_out(experiment, begun, clients, display=Console(), observers=watch, versions=course.kept)
+            ended.say()
+            ended.outcome.raise_error()
+            if ended.outcome.status == "stopped" and is_script():
+                logger.info("%s", ended.history)
+                raise SystemExit(130)
+            return ended.history
 
 
-def _serve(
-    opened: OpenedRun,
-    listener: Listener,
-    gate: Gate | None,
-    strategy: Strategy,
-    manager: ClientManager,
-    rules: Rules,
-    settings: ServerConfig,
-    seed: int,
-    max_examples: int,
-    max_bytes: int | None,
-    room: Room,
-    limits: Limits,
-    audience: Audience,
-    course: Course,
-) -> History:
-    coordinator, history, untold, at = restored(opened.stored, rules, settings.num_rounds)
-    course.begin(history)
-    begin: Input = Started() if coordinator.state.phase is Phase.NEW else Resumed(settings.num_rounds)
-    store = opened.store
-    secret = Secret.new() if opened.folder is None else load_secret(opened.folder / FILE)
-    model = GlobalModel(
-        store.contents,
-        receives=receives_of(strategy),
-        max_examples=max_examples,
-        max_bytes=max_bytes,
-        slots=slots_of(strategy),
-        transforms=transforms_of(strategy),
-        room=room,
-    )
-    lost = find_damage(model, coordinator.state)
-    failpoint("resume.before-sweep")
-    model.keep_only(coordinator.state, coordinator.state.versions | coordinator.state.spare)
-    failpoint("resume.after-sweep")
-    transport = HttpTransport(
-        listener,
-        opened.run,
-        store,
-        known=coordinator.state.pool,
-        pending=[task.id for task in coordinator.pending],
-        seed=seed,
-        limits=limits,
-        gate=gate,
-        room=room,
-        max_bytes=max_bytes,
-    )
-    owner = Owner(
-        strategy,
-        manager,
-        model,
-        seed=seed,
-        proxy=lambda name: Proxy(name, transport),
-        remedy=how_to_go_on(opened),
-        history=history,
-        room=room,
-        secret=lambda: secret,
-    )
-    outcome = Outcome()
-    holds = store.unit is Unit.INPUT
-    kept = course.versions if course.followed else None
-    narrator = Narrator(coordinator, history, model, audience.tell, holds=holds, versions=kept) if audience else None
-    attributes = Attributes(strategy, partial(store.note, ATTRIBUTES))
-
-    logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, settings)
+def _warn(listener: Listener, strategy: Strategy) -> None:
+    """Says what somebody who starts such a server should know."""
     if listener.open_to_all:
         logger.warning(
             "Plain HTTP beyond loopback: whoever reaches port %d can read the model and take part. "
@@ -263,57 +207,6 @@ def _serve(
         )
     if type(strategy).aggregate_fit is not FedAvg.aggregate_fit and not type(strategy).__module__.startswith("umbel."):
         logger.info("%s has an aggregate_fit of its own: updates that it reads are held in memory", type(strategy).__name__)
-
-    over = False
-    try:
-        with signals(
-            stop=lambda: transport.put(Stopped("stopped by Ctrl-C")),
-            terminate=lambda: transport.put(Terminated()),
-            in_user_code=lambda: owner.busy,
-        ), narrator or nullcontext():
-            run(
-                coordinator=coordinator,
-                owner=owner,
-                model=model,
-                store=store,
-                transport=transport,
-                history=history,
-                untold=untold,
-                lost=lost,
-                observers=[outcome.observe, Console().observe, attributes.observe],
-                clock=Clock(at),
-                first=[begin],
-                narrator=narrator,
-            )
-        over = True
-    except Terminated:
-        logger.info("SIGTERM: the run is kept, and goes on when the same server is started again")
-        if is_script():
-            raise SystemExit(143) from None
-        raise
-    finally:
-        try:
-            transport.close(outcome.why, over=over)
-        finally:
-            if over:  # only now: a server that dies before every client has heard of the end goes on telling them
-                state = coordinator.state
-                model.keep_only(state, state.versions)  # answers may have come that nobody took up any more
-                store.finish(outcome.status)
-                if opened.folder is not None:
-                    (opened.folder / FILE).unlink(missing_ok=True)  # nobody can take its noise off any more
-    for line in table(history):
-        logger.info("%s", line)
-    if opened.folder is not None and coordinator.state.version is not None:
-        logger.info("Model: %s", opened.folder / f"{model.name(coordinator.state.version)}.safetensors")
-        for text in kept_best(coordinator.state, opened.folder):
-            logger.info("%s", text)
-    if store.head is not None:
-        logger.info("Audit: umbel audit verify %s --head %s", opened.run, store.head.hex())
-    outcome.raise_error()
-    if outcome.status == "stopped" and is_script():
-        logger.info("%s", history)
-        raise SystemExit(130)
-    return history
 
 
 def _listen(

@@ -14,7 +14,7 @@ from umbel.strategies.base import Strategy
 from umbel.strategies.fedavg import FedAvg
 from umbel.training import Client, NumPyClient, client_maker
 
-__all__ = ["check_cohort", "check_extra", "check_maker", "demand_parameters", "population_of", "size_of"]
+__all__ = ["check_cohort", "check_extra", "check_maker", "demand_parameters", "population_of"]
 
 
 def check_extra() -> None:
@@ -34,11 +34,6 @@ def population_of(num_clients: int | None, clients_ids: Sequence[str] | None) ->
     if not all(names) or len(set(names)) < max(len(names), 1) or any(name != as_text(name) for name in names):
         raise SimulationError("clients_ids are the clients' names: at least one, all of them Unicode text and different")
     return Populated(0, names)
-
-
-def size_of(clients: Populated) -> int:
-    """How many there are."""
-    return clients.numbered or len(clients.names)
 
 
 def check_cohort(strategy: Strategy, population: int) -> None:

@@ -61,7 +61,7 @@ def check_crew(make: Make, *, dies: bool = False) -> None:
     with each update as a content of the name that was asked for. A client that raises fails alone. A piece that is dropped
     has no outcome, and the next one has. `wait` gives up in time, and ends when another thread calls `wake`. With `dies`, a
     client ends the process that it is in: its piece is `Lost`, where it is done with care at the guilty task, and the crew
-    goes on.
+    goes on. Closing it twice is closing it.
     """
     work = Work(_Member, 3, 8, mean())
     with make(work) as (crew, contents):
@@ -74,6 +74,7 @@ def check_crew(make: Make, *, dies: bool = False) -> None:
         check.waits()
         if dies:
             check.deaths()
+        crew.close()  # and `make` does
 
 
 class _Check:

@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from umbel.config import ServerConfig
 from umbel.context import Context
 from umbel.params import NDArrays
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
-from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
+from umbel.rounds.coordinator import Coordinator, State
 from umbel.rounds.events import Event
-from umbel.rounds.messages import Populated, Resumed, Started
-from umbel.runtime.damage import find_damage
-from umbel.runtime.model import GlobalModel
+from umbel.rounds.messages import Populated
+from umbel.runtime.assembly import Federation, begin, carry_out
+from umbel.runtime.experiment import design_experiment
 from umbel.runtime.observers.history import History
-from umbel.runtime.owner import Owner
-from umbel.runtime.run import Clock, run
+from umbel.runtime.resume import Restored
+from umbel.runtime.run import Clock
 from umbel.runtime.stores.base import Store
 from umbel.runtime.stores.memory import MemoryStore
-from umbel.runtime.transports.base import Proxy
 from umbel.runtime.transports.simulated.inline import InlineCrew
 from umbel.runtime.transports.simulated.pieces import Work
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.secret import Simulated
-from umbel.strategies.base import Strategy, round_of
-from umbel.strategies.classic import receives_of, slots_of, transforms_of
-from umbel.strategies.clients import ClientManager, SimpleClientManager
+from umbel.strategies.base import Strategy
+from umbel.strategies.clients import ClientManager
 from umbel.training import Client, ClientFn, NumPyClient, make_client
 
 __all__ = ["LocalRun", "run_locally"]
@@ -65,57 +64,33 @@ def run_locally(
     `coordinator` continues a run from its state, with what `store` has of its contents; `arrays` is empty where the run
     ended without a model.
     """
-    kept = store or MemoryStore()
-    pace = strategy.pace.within(round_timeout)
-    rules = Rules(run="run", min_available=len(clients), pace=pace, exchanges=round_of(strategy))
-    coordinator = coordinator or Coordinator(rules, State(num_rounds=num_rounds))
-    model = GlobalModel(
-        kept.contents,
-        receives=receives_of(strategy),
+    experiment = design_experiment(
+        strategy,
+        client_manager,
+        ServerConfig(num_rounds, round_timeout),
+        seed=seed,
         max_examples=max_examples,
         max_bytes=max_bytes,
-        slots=slots_of(strategy),
-        transforms=transforms_of(strategy),
         room=Room(max_metrics, max_metrics_size),
     )
-    state = coordinator.state
-    lost = find_damage(model, state)
-    model.keep_only(state, state.versions | state.spare)
+    kept = store or MemoryStore()
+    coordinator = coordinator or Coordinator(experiment.rules("run", len(clients)), State(num_rounds=num_rounds))
+    begun = begin(experiment, Restored(coordinator, History(), [], 0.0), kept)
     made = {name: make_client(source, Context(node_id=name)) for name, source in clients.items()}
-    work = Work(lambda context: made[context.node_id], seed, len(made), None)
+    crew = InlineCrew(Work(lambda context: made[context.node_id], seed, len(made), None), kept.contents)
     everyone = Populated(0, tuple(made))
     transport = SimulatedTransport(
-        everyone,
-        InlineCrew(work, kept.contents),
-        kept.contents,
-        states=States(),
-        folds=False,
-        singly=True,
-        deadline=pace.deadline,
+        everyone, crew, kept.contents, states=States(), folds=False, singly=True, deadline=experiment.pace.deadline
     )
-    history, seen = History(), list[Event]()
-    run(
-        coordinator=coordinator,
-        owner=Owner(
-            strategy,
-            client_manager or SimpleClientManager(),
-            model,
-            seed=seed,
-            proxy=lambda name: Proxy(name, transport),
-            population=len(clients),
-            history=history,
-            room=Room(max_metrics, max_metrics_size),
-            secret=Simulated(seed, "server"),
-        ),
-        model=model,
-        store=kept,
+    federation = Federation(
         transport=transport,
-        history=history,
-        lost=lost,
-        observers=[seen.append],
         clock=Clock(),
-        first=[Started() if coordinator.state.phase is Phase.NEW else Resumed(num_rounds), everyone],
+        secret=Simulated(seed, "server"),
+        everyone=everyone,
+        in_user_code=lambda: True,  # Ctrl-C ends a test, and not a run of it
     )
+    seen: list[Event] = []
+    carry_out(experiment, begun, federation, demands=[seen.append])
     version = coordinator.state.version
-    arrays = [] if version is None else model.arrays(version)
-    return LocalRun(history, arrays, coordinator, seen)
+    arrays = [] if version is None else begun.model.arrays(version)
+    return LocalRun(begun.restored.history, arrays, coordinator, seen)

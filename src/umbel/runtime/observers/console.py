@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import TracebackType
+from typing import Self
+
 from umbel.rounds import events
 from umbel.rounds.events import Event
 from umbel.runtime.log import configure, logger
@@ -19,10 +22,18 @@ _OF_THE_CROWD = events.TaskSucceeded, events.ClientJoined, events.ClientLeft, ev
 
 
 class Console:
-    """Says what happens, in sections [INIT], [ROUND n/N] and [SUMMARY]."""
+    """Says what happens, in sections [INIT], [ROUND n/N] and [SUMMARY]. Used as a context."""
 
     def __init__(self) -> None:
         self._crowd = Crowd()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._crowd.flush()
 
     def observe(self, event: Event) -> None:
         """Writes the lines for one event."""

@@ -1,36 +1,26 @@
-"""How a run ended."""
+"""How a run ended, as the coordinator's state has it."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from umbel.errors import NotFinite, QuorumNotMet, UmbelError
-from umbel.rounds import events
-from umbel.rounds.events import Event
+from umbel.rounds.coordinator import State
+from umbel.rounds.events import RunFinished
 
-__all__ = ["Outcome", "Status", "status_of"]
+__all__ = ["Outcome", "Status", "outcome_of", "status_of"]
 
 Status = Literal["finished", "stopped", "failed"]
-
 
 _ERRORS: dict[str, type[UmbelError]] = {error.__name__: error for error in (NotFinite, QuorumNotMet)}
 
 
-class Outcome:
+class Outcome(NamedTuple):
     """`why` in words; `error` names the error's class, "" for none; `status` tells Ctrl-C from the natural end."""
 
-    def __init__(self) -> None:
-        self.why = "the server went away"
-        self.error = ""
-        self.status: Status = "finished"  # for the list of runs
-
-    def observe(self, event: Event) -> None:
-        match event:
-            case events.RunFinished():
-                self.why, self.error = event.why, event.error
-                self.status = status_of(event)
-            case _:
-                pass
+    why: str
+    error: str
+    status: Status
 
     def raise_error(self) -> None:
         """Raises the error that ended the run, if one did."""
@@ -38,6 +28,13 @@ class Outcome:
             raise _ERRORS.get(self.error, UmbelError)(self.why)
 
 
-def status_of(event: events.RunFinished) -> Status:
+def outcome_of(state: State) -> Outcome:
+    """How the run of this state ended; one that has not is left to the next server."""
+    if state.ended is None:
+        return Outcome("the server went away", "", "finished")
+    return Outcome(state.ended.why, state.ended.error, status_of(state.ended))
+
+
+def status_of(event: RunFinished) -> Status:
     """How a run ended, in a word."""
     return "failed" if event.error else "stopped" if event.stopped else "finished"

@@ -36,8 +36,8 @@ class Transport(Protocol):
     def receive(self, timeout: float | None) -> Input | None:
         """The next input; None after `timeout` seconds (None: no limit). Only the loop calls it."""
 
-    def put(self, event: Input) -> None:
-        """Adds an input, from any thread."""
+    def put(self, event: Input | BaseException) -> None:
+        """Adds an input, or an error that `receive` raises in its place; from any thread."""
 
     def dispatch(self, task: Task, content: str | None, door: Door) -> None:
         """Sends a task, with the content of that name, to its client."""

@@ -199,8 +199,9 @@ class RemoteCrew:
                 self._hurry(place)
 
     def close(self) -> None:
-        self._places = []
-        self._yard.close()
+        if self._places:  # else it is closed
+            self._places = []
+            self._yard.close()
 
     # ---- what hands say
 

@@ -109,4 +109,5 @@ class Crew(Protocol):
     def drop(self, number: int) -> None:
         """Gives a piece up: no outcome of it comes any more."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the workers. Once more does nothing."""
