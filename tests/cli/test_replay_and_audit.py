@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from umbel.cli.main import main
 from umbel.common import ndarrays_to_parameters
 from umbel.rounds.coordinator import Coordinator, Rules, State
-from umbel.rounds.events import CentrallyEvaluated
 from umbel.rounds.messages import Joined, Replied, Reply, Reported
+from umbel.rounds.notices import CentrallyEvaluated
 from umbel.runtime import run as loop
 from umbel.runtime.contents import FileContents
 from umbel.runtime.fingerprints import fingerprint
 from umbel.runtime.stores.base import Entry, Keeping
-from umbel.runtime.stores.codec import encode, encode_events
+from umbel.runtime.stores.codec import encode, encode_notices
 from umbel.runtime.stores.database import Database
 from umbel.runtime.stores.sql import SqlStore
 from umbel.server.strategy import FedAvg
@@ -129,7 +129,7 @@ CHANGES = {  # by somebody who knows of the checks of rows, but for the last
     ),
     "another loss": (
         "UPDATE umbel_history SET body = :body, checked = NULL WHERE number = 1",
-        {"body": encode_events([CentrallyEvaluated(0.0, 0, 0.5, {})])},
+        {"body": encode_notices([CentrallyEvaluated(0.0, 0, 0.5, {})])},
         r"after entry \d+ the History is not the one in the snapshot",
     ),
     "a number, and not its check": (

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from umbel.pace import Pace
 from umbel.population import Clients
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.coordinator import ANSWERS, TRANSITIONS, Coordinator, Phase, Question, Rules, State
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange, To
 from umbel.rounds.messages import (
@@ -162,31 +162,31 @@ def failed(kind: str = "fit", index: int = 0, why: FailureKind = FailureKind.RAI
 
 
 def failure_event(asked: Task, why: str, text: str, at: float = 0.0, detail: str = "") -> Publish:
-    return Publish(events.TaskFailed(at, asked.round, asked.kind, asked.client, why, text, detail))
+    return Publish(notices.TaskFailed(at, asked.round, asked.kind, asked.client, why, text, detail))
 
 
 def success_event(asked: Task, at: float = 0.0) -> Publish:
-    return Publish(events.TaskSucceeded(at, asked.round, asked.kind, asked.client, 10 + asked.index))
+    return Publish(notices.TaskSucceeded(at, asked.round, asked.kind, asked.client, 10 + asked.index))
 
 
 # ---- the start
 
 
 def test_a_run_starts_by_asking_the_strategy_for_parameters():
-    assert Story(rounds=3).say(Started()) == [Publish(events.RunStarted(0.0, 3)), Initialize()]
+    assert Story(rounds=3).say(Started()) == [Publish(notices.RunStarted(0.0, 3)), Initialize()]
 
 
 def test_given_parameters_are_version_0_and_are_evaluated_centrally():
     story = Story().to(Moment.INIT)
-    assert story.say(Initialized(True)) == [Publish(events.ModelInitialized(0.0, None)), Evaluate(0, 0)]
+    assert story.say(Initialized(True)) == [Publish(notices.ModelInitialized(0.0, None)), Evaluate(0, 0)]
     assert story.moment is Moment.TESTING
 
 
 def test_clients_that_come_and_go_while_the_strategy_thinks_are_noted():
     story = Story().to(Moment.INIT)
-    assert story.say(Joined("a")) == [Publish(events.ClientJoined(0.0, "a", 1))]
+    assert story.say(Joined("a")) == [Publish(notices.ClientJoined(0.0, "a", 1))]
     assert story.say(Joined("a")) == []
-    assert story.say(Left("a", "bye")) == [Publish(events.ClientLeft(0.0, "a", 0, "bye"))]
+    assert story.say(Left("a", "bye")) == [Publish(notices.ClientLeft(0.0, "a", 0, "bye"))]
     assert story.say(Left("a", "bye")) == []
 
 
@@ -202,23 +202,23 @@ SEED = task("parameters", number=0, attempt=1, cohort=1, config={})
 
 def test_without_clients_the_run_waits_for_enough_of_them():
     story = Story().to(Moment.INIT)
-    assert story.say(Initialized(False)) == [Publish(events.WaitingForClients(0.0, 0, 0, 2))]
+    assert story.say(Initialized(False)) == [Publish(notices.WaitingForClients(0.0, 0, 0, 2))]
     assert story.coordinator.waiting_for == "clients: 0 of 2 available"
 
 
 def test_the_first_client_by_name_is_asked_once_enough_are_there():
     story = seeding()
     assert story.say(Joined("b")) == [
-        Publish(events.ClientJoined(0.0, "b", 1)),
-        Publish(events.WaitingForClients(0.0, 0, 1, 2)),
+        Publish(notices.ClientJoined(0.0, "b", 1)),
+        Publish(notices.WaitingForClients(0.0, 0, 1, 2)),
     ]
     assert story.say(Joined("a")) == [
-        Publish(events.ClientJoined(0.0, "a", 2)),
-        Publish(events.CohortChosen(0.0, 0, Kind.PARAMETERS, 1, ("a",), 2)),
+        Publish(notices.ClientJoined(0.0, "a", 2)),
+        Publish(notices.CohortChosen(0.0, 0, Kind.PARAMETERS, 1, ("a",), 2)),
         Dispatch(SEED),
     ]
     assert story.coordinator.waiting_for == "parameters of round 0 from a"
-    assert story.say(Joined("c")) == [Publish(events.ClientJoined(0.0, "c", 3))]
+    assert story.say(Joined("c")) == [Publish(notices.ClientJoined(0.0, "c", 3))]
 
 
 def test_its_parameters_become_version_0():
@@ -227,10 +227,10 @@ def test_its_parameters_become_version_0():
     answer = seed_reply()
     assert story.say(answer) == [
         Settle(SEED.id, Verdict.ACCEPTED),
-        Publish(events.TaskSucceeded(0.0, 0, Kind.PARAMETERS, "a", 0)),
+        Publish(notices.TaskSucceeded(0.0, 0, Kind.PARAMETERS, "a", 0)),
         Step(0, None, ((SEED, answer.reply),), ()),
     ]
-    assert story.say(Stepped(0)) == [Publish(events.ModelInitialized(0.0, "a")), Evaluate(0, 0)]
+    assert story.say(Stepped(0)) == [Publish(notices.ModelInitialized(0.0, "a")), Evaluate(0, 0)]
 
 
 @pytest.mark.parametrize("event", [Failed(SEED.id, Failure(FailureKind.RAISED, "no")), Left("a", "killed"), Ticked()])
@@ -246,12 +246,12 @@ def test_a_client_that_gives_no_parameters_is_followed_by_the_next(event):
 def test_a_client_that_leaves_while_it_is_asked_is_not_waited_for():
     story = seeding()
     story.say(Joined("a"), Joined("b"))
-    assert story.say(Left("b", "bye")) == [Publish(events.ClientLeft(0.0, "b", 1, "bye"))]
+    assert story.say(Left("b", "bye")) == [Publish(notices.ClientLeft(0.0, "b", 1, "bye"))]
     assert story.say(Left("a", "killed")) == [
-        Publish(events.ClientLeft(0.0, "a", 0, "killed")),
+        Publish(notices.ClientLeft(0.0, "a", 0, "killed")),
         Cancel(SEED, "the round closed"),
         failure_event(SEED, "left", "the client went away"),
-        Publish(events.WaitingForClients(0.0, 0, 0, 2)),
+        Publish(notices.WaitingForClients(0.0, 0, 0, 2)),
     ]
 
 
@@ -262,7 +262,7 @@ def test_clients_without_parameters_are_asked_again_after_a_while():
     assert story.say(failure, at=1.0) == [
         Settle(SEED.id, Verdict.NOTED, "not yet"),
         failure_event(SEED, "raised", "not yet", 1.0),
-        Publish(events.WaitingForClients(1.0, 0, 0, 2)),
+        Publish(notices.WaitingForClients(1.0, 0, 0, 2)),
     ]
     assert story.coordinator.wake_at == 1.0 + SEED_RETRY
     again = replace(SEED, id="run.0.parameters.2.0", at=1.0 + SEED_RETRY)
@@ -284,7 +284,7 @@ def test_where_all_have_said_that_they_have_no_parameters_the_run_begins_with_an
     assert story.coordinator.wake_at == 1.0 + EMPTY_GRACE
     assert story.say(Ticked(), at=3.0) == [Step(0, None, (), ())]
     assert story.coordinator.owed() == [Step(0, None, (), ())]
-    assert story.say(Stepped(0), at=3.0) == [Publish(events.ModelInitialized(3.0, "")), Evaluate(0, 0)]
+    assert story.say(Stepped(0), at=3.0) == [Publish(notices.ModelInitialized(3.0, "")), Evaluate(0, 0)]
 
 
 def test_who_comes_meanwhile_is_asked_first():
@@ -335,7 +335,7 @@ def test_who_comes_back_may_have_parameters_by_now():
     story.say(Joined("a"))
     without_parameters(story, attempt=1)
     story.say(Left("a", "bye"))
-    assert story.say(Ticked(), at=EMPTY_GRACE)[-1] == Publish(events.WaitingForClients(EMPTY_GRACE, 0, 0, 1))
+    assert story.say(Ticked(), at=EMPTY_GRACE)[-1] == Publish(notices.WaitingForClients(EMPTY_GRACE, 0, 0, 1))
     assert isinstance(story.say(Joined("a"))[-1], Dispatch)
 
 
@@ -356,7 +356,7 @@ def test_stopping_while_parameters_are_asked_for_recalls_the_question():
     story.say(Joined("a"), Joined("b"))
     assert story.say(Stopped("Ctrl-C")) == [
         Cancel(SEED, "Ctrl-C"),
-        Publish(events.RunFinished(0.0, 0, "Ctrl-C", "", True)),
+        Publish(notices.RunFinished(0.0, 0, "Ctrl-C", "", True)),
     ]
 
 
@@ -367,16 +367,16 @@ def test_a_round_waits_for_enough_clients_and_then_asks_whom():
     story = Story()
     story.say(Started(), Initialized(True))
     assert story.say(Evaluated(0.7, {"accuracy": 0.1})) == [
-        Publish(events.CentrallyEvaluated(0.0, 0, 0.7, {"accuracy": 0.1})),
-        Publish(events.RoundStarted(0.0, 1, 1)),
-        Publish(events.WaitingForClients(0.0, 1, 0, 2)),
+        Publish(notices.CentrallyEvaluated(0.0, 0, 0.7, {"accuracy": 0.1})),
+        Publish(notices.RoundStarted(0.0, 1, 1)),
+        Publish(notices.WaitingForClients(0.0, 1, 0, 2)),
     ]
     assert story.coordinator.waiting_for == "clients: 0 of 2 available"
-    assert story.say(Joined("b")) == [Publish(events.ClientJoined(0.0, "b", 1))]
-    assert story.say(Left("b", "bye")) == [Publish(events.ClientLeft(0.0, "b", 0, "bye"))]
+    assert story.say(Joined("b")) == [Publish(notices.ClientJoined(0.0, "b", 1))]
+    assert story.say(Left("b", "bye")) == [Publish(notices.ClientLeft(0.0, "b", 0, "bye"))]
     story.say(Joined("b"))
     assert story.say(Joined("a")) == [
-        Publish(events.ClientJoined(0.0, "a", 2)),
+        Publish(notices.ClientJoined(0.0, "a", 2)),
         Choose(1, Kind.FIT, 0, 0, AB),
     ]
 
@@ -384,24 +384,24 @@ def test_a_round_waits_for_enough_clients_and_then_asks_whom():
 def test_a_round_with_enough_clients_does_not_wait():
     story = Story()
     story.say(Started(), Initialized(True), Joined("a"), Joined("b"))
-    assert story.say(Evaluated()) == [Publish(events.RoundStarted(0.0, 1, 1)), Choose(1, Kind.FIT, 0, 0, AB)]
+    assert story.say(Evaluated()) == [Publish(notices.RoundStarted(0.0, 1, 1)), Choose(1, Kind.FIT, 0, 0, AB)]
 
 
 def test_a_strategy_that_needs_more_clients_is_asked_again_when_they_are_there():
     story = Story().to(Moment.CHOOSING)
-    assert story.say(Chosen(needs=3)) == [Publish(events.WaitingForClients(0.0, 1, 2, 3))]
+    assert story.say(Chosen(needs=3)) == [Publish(notices.WaitingForClients(0.0, 1, 2, 3))]
     assert story.say(Joined("c"))[-1] == Choose(1, Kind.FIT, 0, 0, Clients(0, ["a", "b", "c"]))
 
 
 def test_a_strategy_that_needs_fewer_clients_than_there_are_is_not_asked_in_a_loop():
     story = Story().to(Moment.CHOOSING)
-    assert story.say(Chosen(needs=1)) == [Publish(events.WaitingForClients(0.0, 1, 2, 3))]
+    assert story.say(Chosen(needs=1)) == [Publish(notices.WaitingForClients(0.0, 1, 2, 3))]
 
 
 def test_the_cohort_is_asked_in_the_order_of_the_strategy():
     story = Story().to(Moment.CHOOSING)
     assert story.say(Chosen((Member("a", {"lr": 0.5}), Member("b", {}, "own-1")))) == [
-        Publish(events.CohortChosen(0.0, 1, Kind.FIT, 0, ("a", "b"), 2)),
+        Publish(notices.CohortChosen(0.0, 1, Kind.FIT, 0, ("a", "b"), 2)),
         Dispatch(task("fit", 0)),
         Dispatch(task("fit", 1, content="own-1")),
     ]
@@ -416,7 +416,7 @@ def test_an_empty_cohort_skips_the_training():
 def test_an_empty_cohort_skips_the_evaluation_and_the_round_is_over():
     story = Story().to(Moment.TESTING)
     story.say(Evaluated())
-    assert story.say(Chosen()) == [Publish(events.RunFinished(0.0, 1, "all rounds done"))]
+    assert story.say(Chosen()) == [Publish(notices.RunFinished(0.0, 1, "all rounds done"))]
 
 
 def test_a_tick_changes_nothing_before_there_are_enough_clients():
@@ -494,12 +494,12 @@ def test_a_reply_after_the_failure_of_its_task_is_stale():
 
 def test_clients_that_join_during_training_are_noted():
     story = Story().to(Moment.FIT)
-    assert story.say(Joined("c")) == [Publish(events.ClientJoined(0.0, "c", 3))]
+    assert story.say(Joined("c")) == [Publish(notices.ClientJoined(0.0, "c", 3))]
 
 
 def test_a_client_that_left_is_waited_for_while_others_still_train():
     story = Story().to(Moment.FIT)
-    assert story.say(Left("a", "killed")) == [Publish(events.ClientLeft(0.0, "a", 1, "killed"))]
+    assert story.say(Left("a", "killed")) == [Publish(notices.ClientLeft(0.0, "a", 1, "killed"))]
     assert story.coordinator.waiting_for == "fit of round 1 from a (gone), b"
 
 
@@ -525,9 +525,9 @@ def test_the_round_closes_without_clients_that_left():
 
 def test_everyone_left_and_nobody_answered_so_the_round_waits_for_their_return():
     story = Story().to(Moment.FIT)
-    assert story.say(Left("a"), Left("b")) == [Publish(events.ClientLeft(0.0, "b", 0, ""))]
+    assert story.say(Left("a"), Left("b")) == [Publish(notices.ClientLeft(0.0, "b", 0, ""))]
     assert story.moment is Moment.FIT
-    assert story.say(Joined("b")) == [Publish(events.ClientJoined(0.0, "b", 1))]
+    assert story.say(Joined("b")) == [Publish(notices.ClientJoined(0.0, "b", 1))]
     story.say(reply("fit", 1))
     assert story.moment is Moment.STEPPING
 
@@ -557,7 +557,7 @@ def test_the_pause_between_attempts_grows_to_five_seconds_and_stays_there():
 def test_a_pause_is_not_shortened_by_clients_that_join():
     story = Story(pace=Pace(quorum=1, retries=1)).to(Moment.FIT)
     story.say(failed("fit", 0), failed("fit", 1))
-    assert story.say(Joined("c"), at=0.5) == [Publish(events.ClientJoined(0.5, "c", 3))]
+    assert story.say(Joined("c"), at=0.5) == [Publish(notices.ClientJoined(0.5, "c", 3))]
     assert story.say(Ticked(), at=1.0) == [Choose(1, Kind.FIT, 1, 0, Clients(0, ["a", "b", "c"]))]
 
 
@@ -577,7 +577,7 @@ def test_too_few_updates_in_every_attempt_end_the_run():
     story = Story(pace=Pace(quorum=1, retries=0)).to(Moment.FIT)
     story.say(failed("fit", 0))
     why = "round 1 got 0 of 1 updates in 1 attempts"
-    assert story.say(failed("fit", 1))[-1] == Publish(events.RunFinished(0.0, 0, why, "QuorumNotMet", False))
+    assert story.say(failed("fit", 1))[-1] == Publish(notices.RunFinished(0.0, 0, why, "QuorumNotMet", False))
     assert story.coordinator.done
 
 
@@ -616,7 +616,7 @@ def test_enough_updates_for_the_goal_close_the_round():
 def test_a_step_is_followed_by_the_central_evaluation():
     story = Story().to(Moment.STEPPING)
     assert story.say(Stepped(1, {"loss": 0.25}, "noted"), at=2.0) == [
-        Publish(events.ExchangeClosed(2.0, 1, Kind.FIT, 2, 0, 2.0, None, {"loss": 0.25}, "noted")),
+        Publish(notices.ExchangeClosed(2.0, 1, Kind.FIT, 2, 0, 2.0, None, {"loss": 0.25}, "noted")),
         Evaluate(1, 1),
     ]
 
@@ -629,7 +629,7 @@ def test_a_step_may_keep_the_model():
 def test_a_void_step_says_why_and_goes_on_as_one_that_keeps_the_model():
     story = Story().to(Moment.STEPPING)
     assert story.say(Stepped(0, void="too large")) == [
-        Publish(events.ExchangeClosed(0.0, 1, Kind.FIT, 2, 0, 0.0, None, {}, "too large")),
+        Publish(notices.ExchangeClosed(0.0, 1, Kind.FIT, 2, 0, 0.0, None, {}, "too large")),
         Evaluate(1, 0),
     ]
 
@@ -648,13 +648,13 @@ def test_the_third_void_step_in_a_row_ends_the_run_also_after_a_resume(void):
     assert (story.moment is Moment.DONE) is ended
     if ended:
         why = f"3 rounds in a row were void, round {len(void)} the last of them: x"
-        assert commands[-1] == Publish(events.RunFinished(0.0, len(void) - 1, why, "NotFinite"))
+        assert commands[-1] == Publish(notices.RunFinished(0.0, len(void) - 1, why, "NotFinite"))
 
 
 def test_after_the_central_evaluation_comes_the_clients_own():
     story = Story().to(Moment.TESTING)
     assert story.say(Evaluated(0.5)) == [
-        Publish(events.CentrallyEvaluated(0.0, 1, 0.5, {})),
+        Publish(notices.CentrallyEvaluated(0.0, 1, 0.5, {})),
         Choose(1, Kind.EVALUATE, 0, 1, AB),
     ]
 
@@ -668,15 +668,15 @@ def test_the_evaluations_are_summarized_in_task_order_and_the_run_is_over():
     story.say(b)
     assert story.say(a)[-1] == Summarize(1, ((task("evaluate", 0), a.reply), (task("evaluate", 1), b.reply)), ())
     assert story.say(Summarized(0.5, {"accuracy": 0.9}), at=1.0) == [
-        Publish(events.ExchangeClosed(1.0, 1, Kind.EVALUATE, 2, 0, 1.0, 0.5, {"accuracy": 0.9}, "")),
-        Publish(events.RunFinished(1.0, 1, "all rounds done")),
+        Publish(notices.ExchangeClosed(1.0, 1, Kind.EVALUATE, 2, 0, 1.0, 0.5, {"accuracy": 0.9}, "")),
+        Publish(notices.RunFinished(1.0, 1, "all rounds done")),
     ]
     assert story.coordinator.done
 
 
 def test_after_one_round_comes_the_next():
     story = Story(rounds=2).to(Moment.SUMMARIZING)
-    assert story.say(Summarized())[1:] == [Publish(events.RoundStarted(0.0, 2, 2)), Choose(2, Kind.FIT, 0, 1, AB)]
+    assert story.say(Summarized())[1:] == [Publish(notices.RoundStarted(0.0, 2, 2)), Choose(2, Kind.FIT, 0, 1, AB)]
 
 
 def test_the_evaluation_closes_with_what_came():
@@ -723,9 +723,9 @@ def test_a_late_answer_gets_an_answer_in_every_phase(phase):
 def test_while_a_question_is_open_clients_come_and_go_and_nothing_else_happens(phase):
     story = Story().to(phase)
     n = len(story.state.pool)
-    assert story.say(Joined("z")) == [Publish(events.ClientJoined(0.0, "z", n + 1))]
+    assert story.say(Joined("z")) == [Publish(notices.ClientJoined(0.0, "z", n + 1))]
     assert story.say(Ticked()) == []
-    assert story.say(Left("z", "bye")) == [Publish(events.ClientLeft(0.0, "z", n, "bye"))]
+    assert story.say(Left("z", "bye")) == [Publish(notices.ClientLeft(0.0, "z", n, "bye"))]
     assert story.moment is phase
 
 
@@ -735,8 +735,8 @@ def test_a_resumed_run_says_where_it_is_and_may_have_become_longer(phase):
     if phase is Moment.DONE:
         story.say(Stopped("enough"))
     number = story.state.round
-    assert story.say(Resumed(5)) == [Publish(events.RunResumed(0.0, 5, number))]
-    assert story.say(Resumed(3)) == [Publish(events.RunResumed(0.0, 5, number))]
+    assert story.say(Resumed(5)) == [Publish(notices.RunResumed(0.0, 5, number))]
+    assert story.say(Resumed(3)) == [Publish(notices.RunResumed(0.0, 5, number))]
     assert story.moment is phase
 
 
@@ -745,7 +745,7 @@ def test_a_stopped_run_recalls_what_is_asked_and_is_over(phase):
     story = Story().to(phase)
     recalled = [Cancel(asked, "Ctrl-C") for asked in story.coordinator.pending]
     rounds = story.state.completed
-    assert story.say(Stopped("Ctrl-C")) == [*recalled, Publish(events.RunFinished(0.0, rounds, "Ctrl-C", "", True))]
+    assert story.say(Stopped("Ctrl-C")) == [*recalled, Publish(notices.RunFinished(0.0, rounds, "Ctrl-C", "", True))]
     assert story.coordinator.done
     assert story.coordinator.wake_at is None
     assert story.say(Stopped("again")) == []
@@ -754,7 +754,7 @@ def test_a_stopped_run_recalls_what_is_asked_and_is_over(phase):
 def test_a_run_of_no_rounds_is_over_after_the_first_evaluation():
     story = Story(rounds=0).to(Moment.INIT)
     story.say(Initialized(True))
-    assert story.say(Evaluated()) == [Publish(events.RunFinished(0.0, 0, "all rounds done"))]
+    assert story.say(Evaluated()) == [Publish(notices.RunFinished(0.0, 0, "all rounds done"))]
 
 
 # ---- what is owed
@@ -788,7 +788,7 @@ def test_nothing_is_owed_while_nothing_is_asked(phase):
 
 def test_how_the_run_has_ended_is_owed_to_the_next_process():
     (owed,) = Story().to(Moment.DONE).coordinator.owed()
-    assert owed == Publish(events.RunFinished(0.0, 1, "all rounds done"))
+    assert owed == Publish(notices.RunFinished(0.0, 1, "all rounds done"))
 
 
 @pytest.mark.parametrize("phase", ONGOING)
@@ -811,7 +811,7 @@ def test_a_million_clients_are_there_at_once_and_nobody_is_named():
     story = Story(min_available=1_000_000)
     story.say(Started(), Initialized(True), Evaluated())
     joined, choose = story.say(Populated(1_000_000))
-    assert joined == Publish(events.PopulationJoined(0.0, 1_000_000, 1_000_000))
+    assert joined == Publish(notices.PopulationJoined(0.0, 1_000_000, 1_000_000))
     assert choose == Choose(1, Kind.FIT, 0, 0, Clients(1_000_000))
     assert len(encode(story.state)) < 1000
 
@@ -820,7 +820,7 @@ def test_a_population_can_have_names_and_comes_only_once():
     story = Story()
     story.say(Started(), Initialized(True), Evaluated())
     assert story.say(Populated(names=("b", "a"))) == [
-        Publish(events.PopulationJoined(0.0, 2, 2)),
+        Publish(notices.PopulationJoined(0.0, 2, 2)),
         Choose(1, Kind.FIT, 0, 0, AB),
     ]
     assert story.say(Populated(names=("b", "a"))) == []
@@ -847,7 +847,7 @@ def report(kind: str = "fit", *indices: int, content: str | None = None) -> Repo
 def test_a_report_answers_several_tasks_and_closes_the_exchange():
     story = Story().to(Moment.FIT)
     commands = story.say(report("fit", 0, 1))
-    assert commands[:2] == [Publish(events.TaskSucceeded(0.0, 1, Kind.FIT, name, 10 + i)) for i, name in enumerate("ab")]
+    assert commands[:2] == [Publish(notices.TaskSucceeded(0.0, 1, Kind.FIT, name, 10 + i)) for i, name in enumerate("ab")]
     assert isinstance(commands[2], Step)
     assert [(asked.index, answer.partial) for asked, answer in commands[2].results] == [(0, "sum"), (1, "sum")]
 
@@ -910,8 +910,8 @@ def test_a_lost_version_takes_the_run_back_to_the_one_before_and_its_round_is_do
     assert commands == [
         Cancel(task(number=2, index=1), "its round is done again"),
         Discard("content run.2.fit.0.0"),
-        Publish(events.RunRewound(0.0, 1, 0)),
-        Publish(events.RoundStarted(0.0, 1, 3)),
+        Publish(notices.RunRewound(0.0, 1, 0)),
+        Publish(notices.RoundStarted(0.0, 1, 3)),
     ]
     assert story.coordinator.owed() == [Choose(1, Kind.FIT, 0, 0, AB)]
     assert (story.state.version, story.state.completed, story.state.spare) == (0, 0, frozenset())
@@ -1025,7 +1025,7 @@ def test_the_exchanges_of_a_round_follow_each_other_and_the_step_has_what_all_we
     story = secret()
     assert story.coordinator.owed() == [Choose(1, Kind.PROPERTIES, 0, 0, Clients(0, ["a", "b", "c"]), exchange="keys")]
     chosen, *sent = story.say(three("keys", "c", "a", "b"), at=1.0)
-    assert chosen == Publish(events.CohortChosen(1.0, 1, "keys", 0, ("c", "a", "b"), 3))
+    assert chosen == Publish(notices.CohortChosen(1.0, 1, "keys", 0, ("c", "a", "b"), 3))
     assert [(c.task.id, c.task.kind, c.task.name, c.task.version) for c in sent] == [
         (f"run.1.keys.0.{i}", Kind.PROPERTIES, "keys", None) for i in range(3)
     ]
@@ -1033,7 +1033,7 @@ def test_the_exchanges_of_a_round_follow_each_other_and_the_step_has_what_all_we
     said(story, "keys", 0, 1)
     why = Failure(FailureKind.RAISED, "no")
     *_, closed, choose = story.say(Failed("run.1.keys.0.2", why), at=3.0)
-    assert closed == Publish(events.ExchangeClosed(3.0, 1, "keys", 2, 1, 2.0))
+    assert closed == Publish(notices.ExchangeClosed(3.0, 1, "keys", 2, 1, 2.0))
     assert (choose.name, choose.available) == ("fit", Clients(0, ["a", "c"]))  # b has not survived
     assert [(each.exchange, clients_of(each.results), clients_of(each.failures)) for each in choose.closed] == [
         ("keys", ["c", "a"], ["b"])
@@ -1050,7 +1050,7 @@ def test_the_exchanges_of_a_round_follow_each_other_and_the_step_has_what_all_we
     assert [clients_of(each.results) for each in step.closed] == [["c", "a"], ["a", "c"]]
     assert story.coordinator.owed() == [step]
     closed, evaluate = story.say(Stepped(1, {"loss": 1.0}), at=7.0)
-    assert closed == Publish(events.ExchangeClosed(7.0, 1, "fit", 2, 0, 3.0, None, {"loss": 1.0}))
+    assert closed == Publish(notices.ExchangeClosed(7.0, 1, "fit", 2, 0, 3.0, None, {"loss": 1.0}))
     assert evaluate == Evaluate(1, 1)
     assert (story.state.closed, story.state.contents) == ([], frozenset())
 

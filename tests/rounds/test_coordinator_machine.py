@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
-from umbel.rounds.events import RunFinished
 from umbel.rounds.exchanges import EVALUATE, FIT, ROUND, Exchange, To
 from umbel.rounds.messages import (
     Cancel,
@@ -47,6 +46,7 @@ from umbel.rounds.messages import (
     Ticked,
     Verdict,
 )
+from umbel.rounds.notices import RunFinished
 from umbel.runtime.stores.codec import decode_input, decode_state, encode
 
 KEYS, UNMASK = Exchange("keys", Kind.PROPERTIES), Exchange("unmask", Kind.EVALUATE, To.ASKED, pace=Pace(quorum=1))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from umbel.rounds.events import ExchangeClosed, RoundStarted
+from umbel.rounds.notices import ExchangeClosed, RoundStarted
 from umbel.runtime.attributes import Attributes
 from umbel.server.strategy import FedAvg
 

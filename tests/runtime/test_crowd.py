@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.runtime.observers.console import Console
 
 
@@ -20,18 +20,18 @@ def said(caplog):
 
 def join(console, numbers):
     for number in numbers:
-        console.observe(events.ClientJoined(0.0, f"c{number}", number))
+        console.observe(notices.ClientJoined(0.0, f"c{number}", number))
 
 
 def test_a_few_have_a_line_each_and_many_have_one(said):
     console = Console()
     join(console, range(1, 1001))
-    console.observe(events.ClientLeft(0.0, "c7", 999, "it said goodbye"))
-    console.observe(events.WaitingForClients(0.0, 1, 999, 2000))
+    console.observe(notices.ClientLeft(0.0, "c7", 999, "it said goodbye"))
+    console.observe(notices.WaitingForClients(0.0, 1, 999, 2000))
     first = said()
     assert len(first) < 20
     assert first[:10] == [f"client c{number} joined ({number} available)" for number in range(1, 11)]
-    console.observe(events.RoundStarted(0.0, 1, 3))  # before anything else, what is held back is said
+    console.observe(notices.RoundStarted(0.0, 1, 3))  # before anything else, what is held back is said
     assert said()[len(first) :] == ["990 clients joined, 1 left (999 available, 2000 are needed)", "", "[ROUND 1/3]"]
 
 
@@ -49,8 +49,8 @@ def test_they_have_lines_of_their_own_at_debug(caplog):
     caplog.set_level("DEBUG", logger="umbel")
     console = Console()
     join(console, range(1, 31))
-    console.observe(events.ClientLeft(0.0, "c7", 29, "its connection broke"))
-    console.observe(events.RunFinished(0.0, 0, "stopped", "", True))
+    console.observe(notices.ClientLeft(0.0, "c7", 29, "its connection broke"))
+    console.observe(notices.RunFinished(0.0, 0, "stopped", "", True))
     lines = [record.getMessage() for record in caplog.records]
     assert "client c29 joined (29 available)" in lines
     assert "client c7 left: its connection broke (29 available)" in lines

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.coordinator import State
 from umbel.runtime.observers.history import FailureNote, History
 from umbel.runtime.observers.outcome import outcome_of
@@ -20,13 +20,13 @@ from umbel.runtime.observers.table import table
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
 STORY = [
-    events.RunStarted(0.0, 1),
-    events.CentrallyEvaluated(0.0, 0, 2.3, {"accuracy": 0.1}),
-    events.TaskFailed(1.0, 1, "fit", "c", "raised", "fit raised ValueError: no", "Traceback"),
-    events.ExchangeClosed(1.0, 1, "fit", 2, 1, 1.0, None, {"loss": 1.5}),
-    events.CentrallyEvaluated(1.0, 1, 0.5, {"accuracy": 0.8}),
-    events.ExchangeClosed(2.0, 1, "evaluate", 2, 0, 1.0, 0.75, {"accuracy": 0.7}),
-    events.RunFinished(2.0, 1, "all rounds done"),
+    notices.RunStarted(0.0, 1),
+    notices.CentrallyEvaluated(0.0, 0, 2.3, {"accuracy": 0.1}),
+    notices.TaskFailed(1.0, 1, "fit", "c", "raised", "fit raised ValueError: no", "Traceback"),
+    notices.ExchangeClosed(1.0, 1, "fit", 2, 1, 1.0, None, {"loss": 1.5}),
+    notices.CentrallyEvaluated(1.0, 1, 0.5, {"accuracy": 0.8}),
+    notices.ExchangeClosed(2.0, 1, "evaluate", 2, 0, 1.0, 0.75, {"accuracy": 0.7}),
+    notices.RunFinished(2.0, 1, "all rounds done"),
 ]
 
 
@@ -82,20 +82,20 @@ def test_the_classic_methods_add_by_hand():
 
 def test_how_a_run_ended():
     for event, status in [
-        (events.RunFinished(0.0, 1, "all rounds done"), "finished"),
-        (events.RunFinished(0.0, 1, "Ctrl-C", "", True), "stopped"),
-        (events.RunFinished(0.0, 1, "too few", "QuorumNotMet"), "failed"),
+        (notices.RunFinished(0.0, 1, "all rounds done"), "finished"),
+        (notices.RunFinished(0.0, 1, "Ctrl-C", "", True), "stopped"),
+        (notices.RunFinished(0.0, 1, "too few", "QuorumNotMet"), "failed"),
     ]:
         outcome = outcome_of(State(num_rounds=1, ended=event))
         assert (outcome.status, outcome.why) == (status, event.why)
 
 
 def failed(number, kind, client):
-    return events.TaskFailed(1.0, number, kind, client, "raised", f"{kind} raised ValueError: {client} of {number}")
+    return notices.TaskFailed(1.0, number, kind, client, "raised", f"{kind} raised ValueError: {client} of {number}")
 
 
 def closed(number, kind):
-    return events.ExchangeClosed(1.0, number, kind, 5, 5, 1.0)
+    return notices.ExchangeClosed(1.0, number, kind, 5, 5, 1.0)
 
 
 def test_failures_of_an_exchange_are_in_the_order_of_clients_whatever_the_order_of_arrival():
@@ -119,7 +119,7 @@ def test_failures_of_an_exchange_are_in_the_order_of_clients_whatever_the_order_
 def test_a_client_that_fails_in_two_attempts_keeps_their_order():
     history = History()
     for client, text in (("1", "first"), ("0", "first"), ("1", "second"), ("0", "second")):
-        history.observe(events.TaskFailed(1.0, 1, "fit", client, "raised", text))
+        history.observe(notices.TaskFailed(1.0, 1, "fit", client, "raised", text))
     history.observe(closed(1, "fit"))
     assert [(n.client, n.text) for n in history.failures] == [
         ("0", "first"), ("0", "second"), ("1", "first"), ("1", "second"),

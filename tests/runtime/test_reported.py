@@ -20,8 +20,8 @@ from umbel.common import EvaluateRes, Status, ndarrays_to_parameters
 from umbel.common.typing import Code
 from umbel.errors import StrategyError
 from umbel.remarks import Remark
-from umbel.rounds.events import ExchangeClosed, RunFinished
 from umbel.rounds.messages import Evaluated, Summarized
+from umbel.rounds.notices import ExchangeClosed, RunFinished
 from umbel.runtime.notes import Notes
 from umbel.server import ServerConfig, Until
 from umbel.server.strategy import (

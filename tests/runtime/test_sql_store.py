@@ -13,7 +13,6 @@ from umbel.errors import RunLocked, StoreError
 from umbel.pace import Pace
 from umbel.population import Population
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
-from umbel.rounds.events import CentrallyEvaluated, RunFinished
 from umbel.rounds.messages import (
     Failed,
     Failure,
@@ -27,6 +26,7 @@ from umbel.rounds.messages import (
     Ticked,
     Verdict,
 )
+from umbel.rounds.notices import CentrallyEvaluated, RunFinished
 from umbel.runtime.contents import FileContents
 from umbel.runtime.observers.history import History
 from umbel.runtime.stores import engine, sql

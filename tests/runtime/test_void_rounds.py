@@ -13,7 +13,7 @@ from umbel.common import Code, FitRes, Status, ndarrays_to_parameters
 from umbel.errors import NotFinite
 from umbel.optimizers import Optimizer
 from umbel.rounds.coordinator import Phase
-from umbel.rounds.events import ExchangeClosed
+from umbel.rounds.notices import ExchangeClosed
 from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import ServerConfig

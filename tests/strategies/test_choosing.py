@@ -12,8 +12,8 @@ from umbel.common import ndarrays_to_parameters
 from umbel.errors import StrategyError
 from umbel.population import Clients
 from umbel.rounds.coordinator import Rules
-from umbel.rounds.events import CohortChosen, TaskSucceeded
 from umbel.rounds.messages import Replied, Reported
+from umbel.rounds.notices import CohortChosen, TaskSucceeded
 from umbel.runtime.contents import FileContents
 from umbel.runtime.resume import restore
 from umbel.runtime.stores.database import Database

@@ -13,7 +13,7 @@ import pytest
 from umbel.common import EvaluateIns, FitIns, GetPropertiesIns, ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.errors import StrategyError
 from umbel.rounds.coordinator import Rules
-from umbel.rounds.events import ExchangeClosed
+from umbel.rounds.notices import ExchangeClosed
 from umbel.runtime.contents import FileContents
 from umbel.runtime.resume import restore
 from umbel.runtime.stores.database import Database

@@ -10,8 +10,8 @@ import pytest
 from umbel.common import ndarrays_to_parameters
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Rules, State
-from umbel.rounds.events import ExchangeClosed, RunFinished
 from umbel.rounds.messages import Chosen, Evaluated, Initialized, Populated, Started
+from umbel.rounds.notices import ExchangeClosed, RunFinished
 from umbel.rounds.stopping import Standing
 from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.codec import decode_state, encode

@@ -5,7 +5,7 @@ An answer to a task that was carried over from an earlier round is kept for the 
 
 from __future__ import annotations
 
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.messages import (
     Command,
     Discard,
@@ -101,12 +101,12 @@ def settle_late_failure(run: Run, event: Failed, at: float) -> list[Command]:
 
 
 def publish_failure(task: Task, failure: Failure, at: float) -> Publish:
-    failed = events.TaskFailed(at, task.round, task.name, task.client, failure.kind, failure.text, failure.detail)
+    failed = notices.TaskFailed(at, task.round, task.name, task.client, failure.kind, failure.text, failure.detail)
     return Publish(failed)
 
 
 def _publish_success(task: Task, reply: Reply, at: float) -> Publish:
-    return Publish(events.TaskSucceeded(at, task.round, task.name, task.client, reply.num_examples))
+    return Publish(notices.TaskSucceeded(at, task.round, task.name, task.client, reply.num_examples))
 
 
 def _note_failure(task: Task, failure: Failure, at: float) -> list[Command]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.answers import publish_failure, take_failure, take_reply, take_report
 from umbel.rounds.asking import ask
 from umbel.rounds.ending import finish
@@ -137,7 +137,7 @@ def publish_closed(
         name, counts, seconds = s.exchange, (len(s.results), len(s.failures)), at - s.opened_at
     else:
         name, counts, seconds = closed.exchange, (len(closed.results), len(closed.failures)), at - closed.opened_at
-    return Publish(events.ExchangeClosed(at, s.round, name, *counts, seconds, loss, {**metrics}, note))
+    return Publish(notices.ExchangeClosed(at, s.round, name, *counts, seconds, loss, {**metrics}, note))
 
 
 def discard_closed(s: State) -> list[Command]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.messages import Cancel, Command, Discard, Publish, Stopped
 from umbel.rounds.state import Phase, Run
 
@@ -23,5 +23,5 @@ def finish(run: Run, at: float, why: str, *, error: str = "", stopped: bool = Fa
     commands: list[Command] = [Cancel(task, why) for task in s.carried]
     commands += [Discard(reply.content) for _, reply in s.kept if reply.content is not None]
     s.carried, s.ahead, s.closed, s.before = [], [], [], None
-    s.ended = events.RunFinished(at, s.completed, why, error, stopped)
+    s.ended = notices.RunFinished(at, s.completed, why, error, stopped)
     return [*commands, Publish(s.ended)]

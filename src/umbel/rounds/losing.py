@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.answers import publish_failure
 from umbel.rounds.closing import progress, try_again
 from umbel.rounds.messages import Cancel, Command, Discard, Failure, FailureKind, Lost, Publish, Resumed, Task
@@ -22,7 +22,7 @@ def extend(run: Run, event: Resumed, at: float) -> list[Command]:
     s.num_rounds = max(s.num_rounds, event.num_rounds)
     if s.wake_at is not None and s.wanted:
         s.wake_at = max(s.wake_at, at + RESUME_TIME)
-    return [Publish(events.RunResumed(at, s.num_rounds, s.round))]
+    return [Publish(notices.RunResumed(at, s.num_rounds, s.round))]
 
 
 def lose(run: Run, event: Lost, at: float) -> list[Command]:
@@ -52,7 +52,7 @@ def _go_back(run: Run, event: Lost, at: float) -> list[Command]:
     s.standing = before.standing if before.standing.best_version in there else before.standing.without_best()
     s.version, s.completed, s.norms, s.facts = before.version, before.completed, list(before.norms), before.facts
     s.carried, s.ahead, s.closed, s.measured, s.before, s.ended, s.void_rounds = [], [], [], {}, None, None, 0
-    commands.append(Publish(events.RunRewound(at, s.completed + 1, s.version)))
+    commands.append(Publish(notices.RunRewound(at, s.completed + 1, s.version)))
     return commands + begin_round(run, at)
 
 

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 from umbel.population import Clients
-from umbel.rounds.events import Event
+from umbel.rounds.notices import Notice
 
 
 class Kind(StrEnum):
@@ -369,7 +369,7 @@ class Summarize(Struct, frozen=True):
 
 
 class Publish(Struct, frozen=True):
-    event: Event
+    event: Notice
 
 
 Command = (

@@ -7,7 +7,7 @@ from statistics import median
 
 from msgspec import UNSET, UnsetType
 
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.asking import ask
 from umbel.rounds.ending import finish
 from umbel.rounds.exchanges import Contribution, Exchange, To
@@ -24,7 +24,7 @@ def begin_round(run: Run, at: float) -> list[Command]:
     if s.completed >= s.num_rounds:
         return finish(run, at, "all rounds done")
     s.round, s.attempt = s.completed + 1, 0
-    return [Publish(events.RoundStarted(at, s.round, s.num_rounds)), *begin_exchange(run, run.rules.exchanges[0], at)]
+    return [Publish(notices.RoundStarted(at, s.round, s.num_rounds)), *begin_exchange(run, run.rules.exchanges[0], at)]
 
 
 def begin_exchange(run: Run, exchange: Exchange, at: float) -> list[Command]:
@@ -40,7 +40,7 @@ def wait(run: Run, at: float) -> list[Command]:
     s.enter(Phase.WAITING)
     s.forget_exchange()
     if len(s.pool) < s.needed:
-        return [Publish(events.WaitingForClients(at, s.round, len(s.pool), s.needed))]
+        return [Publish(notices.WaitingForClients(at, s.round, len(s.pool), s.needed))]
     return choose_if_enough(run, at)
 
 
@@ -83,7 +83,7 @@ def open_exchange(run: Run, members: tuple[Member, ...], at: float) -> list[Comm
     s.failures, s.opened_at = {}, at
     s.wake_at = None if deadline is None else at + deadline
     clients = tuple(member.client for member in members)
-    chosen = events.CohortChosen(at, s.round, exchange.name, s.attempt, clients, len(s.pool))
+    chosen = notices.CohortChosen(at, s.round, exchange.name, s.attempt, clients, len(s.pool))
     return [Publish(chosen), *map(Dispatch, new)]
 
 

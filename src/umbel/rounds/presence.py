@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.messages import Command, Joined, Left, Populated, Publish
 from umbel.rounds.state import Run
 
@@ -15,12 +15,12 @@ def join(run: Run, event: Joined | Populated, at: float) -> list[Command]:
         s.refused.pop(event.client, None)  # who comes back may have parameters by now
         s.empty.pop(event.client, None)
         s.pool.add(event.client)
-        return [Publish(events.ClientJoined(at, event.client, len(s.pool)))] if len(s.pool) > before else []
+        return [Publish(notices.ClientJoined(at, event.client, len(s.pool)))] if len(s.pool) > before else []
     s.everybody = True
     s.pool.add_range(event.numbered)
     for name in event.names:
         s.pool.add(name)
-    return [Publish(events.PopulationJoined(at, len(s.pool) - before, len(s.pool)))] if len(s.pool) > before else []
+    return [Publish(notices.PopulationJoined(at, len(s.pool) - before, len(s.pool)))] if len(s.pool) > before else []
 
 
 def leave(run: Run, event: Left, at: float) -> list[Command]:
@@ -28,4 +28,4 @@ def leave(run: Run, event: Left, at: float) -> list[Command]:
     if event.client not in s.pool:
         return []
     s.pool.remove(event.client)
-    return [Publish(events.ClientLeft(at, event.client, len(s.pool), event.why))]
+    return [Publish(notices.ClientLeft(at, event.client, len(s.pool), event.why))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.asking import ask
 from umbel.rounds.closing import discard_closed, move_on, progress, publish_closed
 from umbel.rounds.ending import finish
@@ -22,14 +22,14 @@ MAX_VOID = 3  # rounds in a row whose step was given up, before the run ends
 
 
 def start(run: Run, _: Started, at: float) -> list[Command]:
-    return [Publish(events.RunStarted(at, run.state.num_rounds)), *ask(run, Question.INITIALIZE)]
+    return [Publish(notices.RunStarted(at, run.state.num_rounds)), *ask(run, Question.INITIALIZE)]
 
 
 def take_initialized(run: Run, event: Initialized, at: float) -> list[Command]:
     if not event.given:
         return begin_seeding(run, at)
     run.state.version = 0
-    return [Publish(events.ModelInitialized(at, None)), *_ask_evaluate(run)]
+    return [Publish(notices.ModelInitialized(at, None)), *_ask_evaluate(run)]
 
 
 def take_chosen(run: Run, event: Chosen, at: float) -> list[Command]:
@@ -58,7 +58,7 @@ def take_stepped(run: Run, event: Stepped, at: float) -> list[Command]:
     s.remember(event.facts)
     if run.exchange.contributes is Contribution.PARAMETERS:
         source = s.tasks[0].client if s.tasks else ""
-        return [Publish(events.ModelInitialized(at, source)), *_ask_evaluate(run)]
+        return [Publish(notices.ModelInitialized(at, source)), *_ask_evaluate(run)]
     s.void_rounds = s.void_rounds + 1 if event.void else 0
     if run.rules.pace.max_update_norm == "auto" and not event.void:
         results = s.answered if updates is None else updates.results
@@ -84,7 +84,7 @@ def take_evaluated(run: Run, event: Evaluated, at: float) -> list[Command]:
     s.remember(event.facts)
     commands: list[Command] = []
     if event.loss is not None:
-        commands.append(Publish(events.CentrallyEvaluated(at, s.round, event.loss, event.metrics)))
+        commands.append(Publish(notices.CentrallyEvaluated(at, s.round, event.loss, event.metrics)))
     if s.round == 0:
         return commands + begin_round(run, at)
     s.measured = {} if event.loss is None else find_watched(run.rules.pace, event.loss, event.metrics)

@@ -6,7 +6,7 @@ none is not asked again; a client that raises is, after a while. Where no client
 
 from __future__ import annotations
 
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.asking import ask
 from umbel.rounds.exchanges import FIRST_PARAMETERS
 from umbel.rounds.messages import Command, FailureKind, Member, Publish
@@ -47,7 +47,7 @@ def ask_next(run: Run, at: float) -> list[Command]:
     if first is None:
         able = len(s.pool) - sum(client in s.pool for client in s.refused)
         s.wake_at = at + SEED_RETRY if s.refused else None
-        return [Publish(events.WaitingForClients(at, 0, able, max(s.needed, len(s.pool) + 1)))]
+        return [Publish(notices.WaitingForClients(at, 0, able, max(s.needed, len(s.pool) + 1)))]
     s.attempt += 1
     return open_exchange(run, (Member(first),), at)
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from umbel.pace import Pace
 from umbel.population import Population
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.exchanges import FIRST_PARAMETERS, ROUND, Contribution, Exchange, check_round
 from umbel.rounds.messages import Closed, Facts, Failure, Reply, Task
 from umbel.rounds.stopping import Standing
@@ -91,7 +91,7 @@ class State:
     completed: int = 0  # rounds
     measured: dict[str, float | None] = field(default_factory=dict)  # the watched metrics of this round; None: no number
     standing: Standing = field(default_factory=Standing)
-    ended: events.RunFinished | None = None  # how, once it is
+    ended: notices.RunFinished | None = None  # how, once it is
     void_rounds: int = 0  # in a row, up to now
     norms: list[float] = field(default_factory=list)  # of accepted updates, where the limit is made from them
     empty: dict[str, None] = field(default_factory=dict)  # the refused ones who have said that they have no parameters

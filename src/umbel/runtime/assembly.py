@@ -16,8 +16,8 @@ from typing import Protocol
 from umbel.events import Observer
 from umbel.fold.partial import PartialSum
 from umbel.rounds.coordinator import Coordinator, Phase, State
-from umbel.rounds.events import Event
 from umbel.rounds.messages import Input, Lost, Populated, Resumed, Started, Stopped
+from umbel.rounds.notices import Notice
 from umbel.runtime.attributes import Attributes
 from umbel.runtime.damage import find_damage
 from umbel.runtime.experiment import Experiment
@@ -99,7 +99,7 @@ class Federation:
 class Display(Protocol):
     """Shows a run to people while it is open: lines, or a bar."""
 
-    def observe(self, event: Event, /) -> None: ...
+    def observe(self, event: Notice, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def carry_out(
     display: AbstractContextManager[Display | None] = nullcontext(),  # noqa: B008  # a value
     observers: Sequence[Observer] = (),
     versions: Versions | None = None,
-    demands: Sequence[Callable[[Event], None]] = (),
+    demands: Sequence[Callable[[Notice], None]] = (),
 ) -> Ended:
     """Runs until the run is over, and then finishes it in its store.
 
@@ -175,7 +175,7 @@ def _run(
     display: AbstractContextManager[Display | None],
     audience: Audience,
     versions: Versions | None,
-    demands: Sequence[Callable[[Event], None]],
+    demands: Sequence[Callable[[Notice], None]],
 ) -> None:
     coordinator, history, untold, _ = begun.restored
     transport, everyone, store = federation.transport, federation.everyone, begun.store

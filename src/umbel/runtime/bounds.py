@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from umbel.remarks import Remark, remark
 from umbel.reports import NAME, Room, size_of
 from umbel.rounds.coordinator import Coordinator
-from umbel.rounds.events import CohortChosen, Event, TaskFailed
 from umbel.rounds.messages import Failed, Failure, Input, Kind
+from umbel.rounds.notices import CohortChosen, Notice, TaskFailed
 from umbel.runtime.observers.history import History
 from umbel.wire import short
 
@@ -79,7 +79,7 @@ class Failures:
         left = min(PER_CLIENT - self._said[task.client], self._share)
         return event if _length(event.failure) <= left else replace(event, failure=_cut(event.failure, max(left, ALWAYS)))
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: Notice) -> None:
         match event:
             case CohortChosen():
                 self._share = self._shared(len(event.clients))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from umbel.rounds.coordinator import Coordinator, Rules, State
-from umbel.rounds.events import Event
 from umbel.rounds.messages import Publish
+from umbel.rounds.notices import Notice
 from umbel.runtime.log import logger
 from umbel.runtime.observers.history import History
 from umbel.runtime.replay import replay
@@ -22,13 +22,13 @@ class Restored(NamedTuple):
 
     coordinator: Coordinator
     history: History
-    untold: list[Event]
+    untold: list[Notice]
     at: float  # run time of the last entry, s
 
 
 def restore(stored: Stored | None, rules: Rules, num_rounds: int) -> Restored:
     """The run as it was stored; a new one where nothing is."""
-    history, at, untold = History(), 0.0, list[Event]()
+    history, at, untold = History(), 0.0, list[Notice]()
     coordinator = Coordinator(rules, State(num_rounds=num_rounds))
     if stored is not None:
         if stored.state is not None:

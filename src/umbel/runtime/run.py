@@ -25,7 +25,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from umbel.rounds.coordinator import Coordinator
-from umbel.rounds.events import CohortChosen, Event, WaitingForClients
 from umbel.rounds.messages import (
     Cancel,
     Choose,
@@ -44,6 +43,7 @@ from umbel.rounds.messages import (
     Summarize,
     Ticked,
 )
+from umbel.rounds.notices import CohortChosen, Notice, WaitingForClients
 from umbel.runtime.bounds import Failures
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.log import logger
@@ -84,9 +84,9 @@ def run(
     store: Store,
     transport: Transport,
     history: History,
-    untold: Sequence[Event] = (),
+    untold: Sequence[Notice] = (),
     lost: Lost | None = None,
-    observers: Sequence[Callable[[Event], None]],
+    observers: Sequence[Callable[[Notice], None]],
     clock: Callable[[], float],
     first: Sequence[Input],
     nag_every: float = NAG_EVERY,

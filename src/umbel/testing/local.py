@@ -10,8 +10,8 @@ from umbel.context import Context
 from umbel.params import NDArrays
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Coordinator, State
-from umbel.rounds.events import Event
 from umbel.rounds.messages import Populated
+from umbel.rounds.notices import Notice
 from umbel.runtime.assembly import Federation, begin, carry_out
 from umbel.runtime.experiment import design_experiment
 from umbel.runtime.observers.history import History
@@ -38,7 +38,7 @@ class LocalRun:
     history: History
     arrays: NDArrays
     coordinator: Coordinator
-    events: list[Event] = field(default_factory=list)
+    events: list[Notice] = field(default_factory=list)
 
 
 def run_locally(
@@ -89,7 +89,7 @@ def run_locally(
         everyone=everyone,
         in_user_code=lambda: True,  # Ctrl-C ends a test, and not a run of it
     )
-    seen: list[Event] = []
+    seen: list[Notice] = []
     carry_out(experiment, begun, federation, demands=[seen.append])
     version = coordinator.state.version
     arrays = [] if version is None else begun.model.arrays(version)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from umbel.rounds import events
-from umbel.rounds.events import Event
+from umbel.rounds import notices
+from umbel.rounds.notices import Notice
 from umbel.runtime.log import configure, logger
 from umbel.runtime.observers.crowd import Crowd
 from umbel.wire import shorten
@@ -18,7 +18,7 @@ EMPTY_MODEL = (
     "To train one, implement get_parameters(), or give the strategy initial_parameters="
 )
 
-_OF_THE_CROWD = events.TaskSucceeded, events.ClientJoined, events.ClientLeft, events.WaitingForClients
+_OF_THE_CROWD = notices.TaskSucceeded, notices.ClientJoined, notices.ClientLeft, notices.WaitingForClients
 
 
 class Console:
@@ -35,54 +35,54 @@ class Console:
     ) -> None:
         self._crowd.flush()
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: Notice) -> None:
         """Writes the lines for one event."""
-        if not isinstance(event, events.TaskSucceeded):
+        if not isinstance(event, notices.TaskSucceeded):
             configure()  # user code may have set up its own logs since
         if not isinstance(event, _OF_THE_CROWD):
             self._crowd.flush()
         match event:
-            case events.TaskSucceeded():  # first: there are as many as of all others together
+            case notices.TaskSucceeded():  # first: there are as many as of all others together
                 logger.debug("%s: client %s answered (%d examples)", event.kind, event.client, event.num_examples)
-            case events.RunStarted():
+            case notices.RunStarted():
                 logger.info("[INIT]")
-            case events.RunResumed():
+            case notices.RunResumed():
                 logger.info("Resumed in round %d of %d", max(event.round, 1), event.num_rounds)
-            case events.RunRewound():
+            case notices.RunRewound():
                 logger.warning("Going back to version %d of the model: round %d is done again", event.version, event.round)
-            case events.ClientJoined():
+            case notices.ClientJoined():
                 self._crowd.joined(event.client, event.available)
-            case events.PopulationJoined():
+            case notices.PopulationJoined():
                 logger.info("%s clients (%s available)", f"{event.clients:,}", f"{event.available:,}")
-            case events.ClientLeft():
+            case notices.ClientLeft():
                 self._crowd.left(event.client, event.why, event.available)
-            case events.ModelInitialized(source=None):
+            case notices.ModelInitialized(source=None):
                 logger.info("Using initial parameters from the strategy")
-            case events.ModelInitialized(source=""):
+            case notices.ModelInitialized(source=""):
                 logger.warning("%s", EMPTY_MODEL)
-            case events.ModelInitialized():
+            case notices.ModelInitialized():
                 logger.info("Using initial parameters from client %s", event.source)
-            case events.WaitingForClients():
+            case notices.WaitingForClients():
                 self._crowd.waits(event.available, event.needed)
-            case events.RoundStarted():
+            case notices.RoundStarted():
                 logger.info("")
                 logger.info("[ROUND %d/%d]", event.round, event.num_rounds)
-            case events.CohortChosen(kind="parameters"):
+            case notices.CohortChosen(kind="parameters"):
                 logger.info("Asking client %s for initial parameters", event.clients[0])
-            case events.CohortChosen():
+            case notices.CohortChosen():
                 again = f", attempt {event.attempt + 1}" if event.attempt else ""
                 names = shorten(event.clients, 10)
                 logger.info(
                     "%s: sampled %d of %d clients%s: %s", event.kind, len(event.clients), event.available, again, names
                 )
-            case events.TaskFailed(kind="parameters", reason="empty"):
+            case notices.TaskFailed(kind="parameters", reason="empty"):
                 logger.info("client %s has no initial parameters", event.client)
-            case events.TaskFailed():
+            case notices.TaskFailed():
                 said = printable(event.text, 2000)
                 logger.warning("%s: client %s failed (%s): %s", event.kind, event.client, event.reason, said)
                 if event.detail:
                     logger.debug("%s", "\n".join(printable(line, 500) for line in event.detail.splitlines()))
-            case events.ExchangeClosed():
+            case notices.ExchangeClosed():
                 counts = event.results, event.failures, event.seconds
                 logger.info("%s: received %d results and %d failures in %.1f s", event.kind, *counts)
                 said = measured(event.loss, event.metrics)
@@ -90,9 +90,9 @@ class Console:
                     logger.info("%s: %s", event.kind, said)
                 for line in event.note.splitlines():
                     logger.warning("%s: %s", event.kind, printable(line, 2000))
-            case events.CentrallyEvaluated():
+            case notices.CentrallyEvaluated():
                 logger.info("central evaluation after round %d: %s", event.round, measured(event.loss, event.metrics))
-            case events.RunFinished():
+            case notices.RunFinished():
                 logger.info("")
                 logger.info("[SUMMARY]")
                 logger.info("Run over after %d rounds in %.1f s: %s", event.rounds, event.at, event.why)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: losses and metrics by round, folded from the event stream."""
+"""What a run leaves behind: losses and metrics by round, folded from the coordinator's notices."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 
 from umbel.errors import StoreError
 from umbel.population import place_of
-from umbel.rounds import events
-from umbel.rounds.events import Event
+from umbel.rounds import notices
+from umbel.rounds.notices import Notice
 from umbel.runtime.observers.as_json import history_fields, json_text
 from umbel.runtime.stores.codec import encode
 
@@ -66,35 +66,36 @@ class History:
     def add_metrics_centralized(self, server_round: int, metrics: dict[str, object]) -> None:
         _extend(self.metrics_centralized, server_round, metrics)
 
-    def observe(self, event: Event) -> bool:
-        """Takes in one event; False for one that leaves no trace here, as most do."""
-        match event:
-            case events.ExchangeClosed():
-                self._close(event)
-            case events.CentrallyEvaluated(round=number, loss=loss, metrics=metrics):
+    def observe(self, notice: Notice) -> bool:
+        """Takes in one notice; False for one that leaves no trace here, as most do."""
+        match notice:
+            case notices.ExchangeClosed():
+                self._close(notice)
+            case notices.CentrallyEvaluated(round=number, loss=loss, metrics=metrics):
                 self.add_loss_centralized(number, loss)
                 self.add_metrics_centralized(number, metrics)
-            case events.TaskFailed(kind="parameters", reason="empty"):
+            case notices.TaskFailed(kind="parameters", reason="empty"):
                 return False  # no failure: another client is asked, or the model is empty
-            case events.TaskFailed():
-                note = FailureNote(event.round, event.kind, event.client, event.reason, event.text, event.detail)
+            case notices.TaskFailed():
+                said = notice.reason, notice.text, notice.detail
+                note = FailureNote(notice.round, notice.kind, notice.client, *said)
                 self.failures.append(note)
-            case events.RunRewound(round=number):
+            case notices.RunRewound(round=number):
                 self.forget(number)
             case _:
                 return False
         return True
 
-    def _close(self, event: events.ExchangeClosed) -> None:
-        if event.kind == "fit":
-            self.add_metrics_distributed_fit(event.round, event.metrics)
-        elif event.kind == "evaluate":
-            if event.loss is not None:
-                self.add_loss_distributed(event.round, event.loss)
-            self.add_metrics_distributed(event.round, event.metrics)
+    def _close(self, notice: notices.ExchangeClosed) -> None:
+        if notice.kind == "fit":
+            self.add_metrics_distributed_fit(notice.round, notice.metrics)
+        elif notice.kind == "evaluate":
+            if notice.loss is not None:
+                self.add_loss_distributed(notice.round, notice.loss)
+            self.add_metrics_distributed(notice.round, notice.metrics)
         # By client, not by arrival: a History is the same on every backend.
         mine = len(self.failures)
-        while mine and (self.failures[mine - 1].round, self.failures[mine - 1].kind) == (event.round, event.kind):
+        while mine and (self.failures[mine - 1].round, self.failures[mine - 1].kind) == (notice.round, notice.kind):
             mine -= 1
         self.failures[mine:] = sorted(self.failures[mine:], key=lambda note: place_of(note.client))
 

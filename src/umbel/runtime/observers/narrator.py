@@ -14,7 +14,7 @@ from typing import Self
 from umbel import events as told
 from umbel.accidents import message_of
 from umbel.errors import StoreError
-from umbel.rounds import events
+from umbel.rounds import notices
 from umbel.rounds.coordinator import Coordinator
 from umbel.rounds.messages import Cancel, Command, Dispatch, Input, Kind, Publish, Replied, Reply, Reported, Stepped, Task
 from umbel.runtime.model import GlobalModel
@@ -105,26 +105,26 @@ class Narrator:
 
     # ---- events of the coordinator
 
-    def _publish(self, event: events.Event, cause: Input | None, replies: Mapping[str, Reply]) -> None:
+    def _publish(self, event: notices.Notice, cause: Input | None, replies: Mapping[str, Reply]) -> None:
         state, at = self._coordinator.state, event.at
         match event:
-            case events.TaskSucceeded():
+            case notices.TaskSucceeded():
                 self._tell_answer(event, replies)
-            case events.TaskFailed():
+            case notices.TaskFailed():
                 self._tell_failure(event, replies)
-            case events.ClientJoined():
+            case notices.ClientJoined():
                 self._say(told.ClientJoined(at=at, client=event.client, available=event.available))
-            case events.ClientLeft():
+            case notices.ClientLeft():
                 self._say(told.ClientLeft(at=at, client=event.client, available=event.available, why=event.why))
-            case events.PopulationJoined():
+            case notices.PopulationJoined():
                 self._say(told.PopulationJoined(at=at, clients=event.clients, available=event.available))
-            case events.WaitingForClients():
+            case notices.WaitingForClients():
                 waits = told.WaitingForClients(at=at, round=event.round, available=event.available, needed=event.needed)
                 self._say(waits)
-            case events.RoundStarted():
+            case notices.RoundStarted():
                 self._tell_round(at)
                 self._say(told.RoundStarted(at=at, round=event.round, num_rounds=event.num_rounds))
-            case events.CohortChosen():
+            case notices.CohortChosen():
                 self._say(
                     told.CohortChosen(
                         at=at,
@@ -135,20 +135,20 @@ class Narrator:
                         available=event.available,
                     )
                 )
-            case events.ExchangeClosed():
+            case notices.ExchangeClosed():
                 fit = event.kind == "fit"
                 self._tell_exchange(event, cause.void if fit and isinstance(cause, Stepped) else "")
                 if fit:
                     self._tell_version(at, event.round)
-            case events.ModelInitialized():
+            case notices.ModelInitialized():
                 self._tell_version(at, 0)
-            case events.CentrallyEvaluated():
+            case notices.CentrallyEvaluated():
                 version = state.version or 0
                 loss, metrics = _number(event.loss), {**event.metrics}
                 self._say(told.CentrallyEvaluated(at=at, round=event.round, version=version, loss=loss, metrics=metrics))
-            case events.RunStarted():
+            case notices.RunStarted():
                 self._say(told.RunStarted(at=at, run=self._coordinator.rules.run, num_rounds=event.num_rounds))
-            case events.RunResumed():
+            case notices.RunResumed():
                 self._keep_version(state.version)
                 self._say(
                     told.RunResumed(
@@ -159,15 +159,15 @@ class Narrator:
                         version=state.version,
                     )
                 )
-            case events.RunRewound():
+            case notices.RunRewound():
                 self._version, self._completed = event.version, event.round - 1
                 self._keep_version(event.version)
                 self._say(told.RunRewound(at=at, round=event.round, version=event.version))
-            case events.RunFinished():
+            case notices.RunFinished():
                 self._tell_round(at)
                 self._say(told.RunEnded(at=at, rounds=event.rounds, status=status_of(event), why=event.why))
 
-    def _tell_answer(self, event: events.TaskSucceeded, replies: Mapping[str, Reply]) -> None:
+    def _tell_answer(self, event: notices.TaskSucceeded, replies: Mapping[str, Reply]) -> None:
         task = self._forget((event.round, event.kind, event.client), *replies)
         if task is None:
             return
@@ -189,7 +189,7 @@ class Narrator:
             )
         )
 
-    def _tell_failure(self, event: events.TaskFailed, replies: Mapping[str, Reply]) -> None:
+    def _tell_failure(self, event: notices.TaskFailed, replies: Mapping[str, Reply]) -> None:
         task = self._forget((event.round, event.kind, event.client), *replies)
         self._say(
             told.TaskFailed(
@@ -206,7 +206,7 @@ class Narrator:
             )
         )
 
-    def _tell_exchange(self, event: events.ExchangeClosed, void: str) -> None:
+    def _tell_exchange(self, event: notices.ExchangeClosed, void: str) -> None:
         self._say(
             told.ExchangeClosed(
                 at=event.at,

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from umbel.errors import NotFinite, QuorumNotMet, UmbelError
 from umbel.rounds.coordinator import State
-from umbel.rounds.events import RunFinished
+from umbel.rounds.notices import RunFinished
 
 __all__ = ["Outcome", "Status", "outcome_of", "status_of"]
 

@@ -7,8 +7,8 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from umbel.rounds import events
-from umbel.rounds.events import Event
+from umbel.rounds import notices
+from umbel.rounds.notices import Notice
 from umbel.runtime.interactive import in_notebook
 from umbel.runtime.log import lines, logger
 from umbel.runtime.observers.console import EMPTY_MODEL, measured, printable
@@ -48,31 +48,31 @@ class Progress:
         lines.through = None
         self._lines.__exit__(kind, error, trace)
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: Notice) -> None:
         """Moves on with one event."""
         match event:
-            case events.RunResumed():
+            case notices.RunResumed():
                 self._bar.total = event.num_rounds
                 self._bar.update(max(event.round - 1, 0) - self._bar.n)
-            case events.CohortChosen():
+            case notices.CohortChosen():
                 self._cohort, self._answered = len(event.clients), 0
                 self._show(event.kind)
-            case events.TaskSucceeded() | events.TaskFailed():
+            case notices.TaskSucceeded() | notices.TaskFailed():
                 self._answered += 1
-                if isinstance(event, events.TaskFailed) and event.reason != "empty":
+                if isinstance(event, notices.TaskFailed) and event.reason != "empty":
                     said = printable(event.text, 2000)
                     logger.warning("%s of round %d: client %s failed: %s", event.kind, event.round, event.client, said)
                 self._show(event.kind)
-            case events.ExchangeClosed() | events.CentrallyEvaluated():
+            case notices.ExchangeClosed() | notices.CentrallyEvaluated():
                 self._said = measured(event.loss, event.metrics, most=4) or self._said
-                if isinstance(event, events.ExchangeClosed):
+                if isinstance(event, notices.ExchangeClosed):
                     for line in event.note.splitlines():
                         logger.warning("%s: %s", event.kind, printable(line, 2000))
-            case events.ModelInitialized(source=""):
+            case notices.ModelInitialized(source=""):
                 logger.warning("%s", EMPTY_MODEL)
-            case events.RoundStarted():
+            case notices.RoundStarted():
                 self._bar.update(event.round - 1 - self._bar.n)
-            case events.RunFinished():
+            case notices.RunFinished():
                 self._bar.update(event.rounds - self._bar.n)
                 self._bar.set_postfix_str(self._said)
             case _:

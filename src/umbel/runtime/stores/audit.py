@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from umbel.errors import StoreError
-from umbel.rounds.events import TaskFailed, TaskSucceeded
 from umbel.rounds.messages import (
     Command,
     Dispatch,
@@ -32,6 +31,7 @@ from umbel.rounds.messages import (
     Stepped,
     Verdict,
 )
+from umbel.rounds.notices import TaskFailed, TaskSucceeded
 from umbel.runtime.contents import Contents
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.stores.base import Entry

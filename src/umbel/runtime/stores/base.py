@@ -8,8 +8,8 @@ from enum import Enum
 from typing import Literal, NamedTuple, Protocol
 
 from umbel.rounds.coordinator import State
-from umbel.rounds.events import Event
 from umbel.rounds.messages import Command, Input, Replied, Settle, Verdict
+from umbel.rounds.notices import Notice
 from umbel.runtime.contents import Contents
 from umbel.runtime.insist import PATIENCE
 
@@ -74,7 +74,7 @@ class Snapshot(NamedTuple):
     """The coordinator's state at a run time, and what has come to the History since the snapshot before."""
 
     state: State
-    told: Sequence[Event]
+    told: Sequence[Notice]
     at: float
 
 

@@ -1,4 +1,4 @@
-"""Inputs, events and states as bytes: MessagePack, read back into exactly the type they had. Never a pickle."""
+"""Inputs, notices and states as bytes: MessagePack, read back into exactly the type they had. Never a pickle."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from umbel.errors import StoreError
 from umbel.exchange import as_text, plain_scalar
 from umbel.population import Clients
 from umbel.rounds.coordinator import State
-from umbel.rounds.events import Event
 from umbel.rounds.messages import Command, Input, Publish
+from umbel.rounds.notices import Notice
 
 __all__ = [
     "check_of",
-    "decode_events",
     "decode_input",
+    "decode_notices",
     "decode_state",
     "digest",
     "encode",
-    "encode_events",
+    "encode_notices",
     "plain",
     "writable",
 ]
@@ -32,8 +32,8 @@ __all__ = [
 # Decoders are made here, in one thread: msgspec cannot work a type out in two threads at the same time (0.22.0).
 _inputs = {type_.__name__: msgspec.msgpack.Decoder(type_) for type_ in get_args(Input)}
 _state = msgspec.msgpack.Decoder(State)
-_events = {type_.__name__: msgspec.msgpack.Decoder(type_) for type_ in get_args(Event)}
-_named_events = msgspec.msgpack.Decoder(list[tuple[str, msgspec.Raw]])
+_notices = {type_.__name__: msgspec.msgpack.Decoder(type_) for type_ in get_args(Notice)}
+_named_notices = msgspec.msgpack.Decoder(list[tuple[str, msgspec.Raw]])
 
 
 def plain(value: object) -> object:
@@ -89,14 +89,14 @@ def decode_input(kind: str, body: bytes) -> Input:
     return event
 
 
-def encode_events(events: Iterable[Event]) -> bytes:
-    return encode([(type(event).__name__, event) for event in events])
+def encode_notices(notices: Iterable[Notice]) -> bytes:
+    return encode([(type(notice).__name__, notice) for notice in notices])
 
 
-def decode_events(body: bytes) -> list[Event]:
+def decode_notices(body: bytes) -> list[Notice]:
     """Raises `StoreError` for a row that is not what was written."""
     try:
-        return [_events[kind].decode(event) for kind, event in _named_events.decode(body)]
+        return [_notices[kind].decode(notice) for kind, notice in _named_notices.decode(body)]
     except (KeyError, ValueError, RecursionError) as error:
         raise StoreError(f"a row of the History cannot be read: {error}") from None
 

@@ -25,7 +25,7 @@ from umbel.runtime.observers.history import History
 from umbel.runtime.stores import tables
 from umbel.runtime.stores.audit import Line
 from umbel.runtime.stores.base import Durability
-from umbel.runtime.stores.codec import check_of, decode_events, decode_input, decode_state
+from umbel.runtime.stores.codec import check_of, decode_input, decode_notices, decode_state
 from umbel.runtime.stores.engine import REMEDY, begin_alone, cause_of, make_engine, refusal
 from umbel.runtime.stores.tables import SCHEMA_VERSION
 from umbel.runtime.sums import Sum
@@ -159,7 +159,7 @@ class Database:
             if row.whole:
                 history = History.from_bytes(row.body)
                 continue
-            for event in decode_events(row.body):
+            for event in decode_notices(row.body):
                 history.observe(event)
         return history
 

@@ -30,7 +30,7 @@ from umbel.runtime.observers.history import History
 from umbel.runtime.stores import tables
 from umbel.runtime.stores.audit import Auditor, Line
 from umbel.runtime.stores.base import Entry, Keeping, Snapshot, Unit
-from umbel.runtime.stores.codec import check_of, decode_state, digest, encode, encode_events
+from umbel.runtime.stores.codec import check_of, decode_state, digest, encode, encode_notices
 from umbel.runtime.stores.database import Database, Stored
 from umbel.runtime.stores.engine import cause_of, lock_run, refusal
 from umbel.runtime.stores.mark import Far, Mark
@@ -141,7 +141,7 @@ class SqlStore:
         return {**values, "task": entry.counted, "checked": check_of(*values.values())}
 
     def _history_row(self, number: int, snapshot: Snapshot) -> dict[str, object]:
-        values = {"run": self._run, "number": number, "whole": False, "body": encode_events(snapshot.told)}
+        values = {"run": self._run, "number": number, "whole": False, "body": encode_notices(snapshot.told)}
         return {**values, "checked": check_of(*values.values())}
 
     def _snapshot_row(self, seq: int, snapshot: Snapshot, told: int, frozen: bool) -> dict[str, object]:

@@ -1,6 +1,7 @@
-"""What an observer can see of a run: one typed stream, derived from the journal and nothing else.
+"""What the coordinator gives notice of. A notice is part of a command, and so of the journal's digests and of the History.
 
-`at` is run time in seconds: it stands still while no coordinator runs.
+The public events of a run (`umbel.events`) are made from these, from inputs and from commands. `at` is run time in seconds:
+it stands still while no coordinator runs.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ __all__ = [
     "ClientJoined",
     "ClientLeft",
     "CohortChosen",
-    "Event",
     "ExchangeClosed",
     "ModelInitialized",
+    "Notice",
     "PopulationJoined",
     "RoundStarted",
     "RunFinished",
@@ -145,7 +146,7 @@ class RunFinished(Struct, frozen=True):
     stopped: bool = False  # by the owner, before the end
 
 
-Event = (
+Notice = (
     RunStarted
     | RunResumed
     | RunRewound
