@@ -13,7 +13,7 @@ import numpy as np
 
 from umbel.errors import StrategyError, WireError
 from umbel.fold import Memory, PartialSum, Spread, forgetful, in_memory
-from umbel.params import Blob, NDArray, NDArrays, Params, as_arrays, gather, schema_of
+from umbel.params import Blob, NamedArrays, NDArray, NDArrays, Params, as_arrays, gather, named_as, schema_of
 from umbel.secret import Secret
 from umbel.wire import Schema, Source, short
 
@@ -28,6 +28,7 @@ __all__ = [
     "GetParametersRes",
     "GetPropertiesIns",
     "GetPropertiesRes",
+    "GivenParameters",
     "InSum",
     "Metrics",
     "MetricsAggregationFn",
@@ -36,6 +37,7 @@ __all__ = [
     "Properties",
     "Scalar",
     "Status",
+    "as_parameters",
     "as_text",
     "bytes_to_ndarray",
     "ndarray_to_bytes",
@@ -126,15 +128,28 @@ class Parameters:
     """A list of tensors.
 
     `tensors` are the bytes of `numpy.save`, one per tensor, and `tensor_type` says so; with any other type they are
-    somebody's own bytes, such as a booster. Inside Umbel parameters are arrays, or a recipe for reading them block by block
+    somebody's own bytes, such as a booster. `names` says what they are called; a mapping of names to bytes, or to arrays,
+    says both. Inside Umbel parameters are arrays, or a recipe for reading them block by block
     from a file or from a combination of files; the bytes, and the arrays, are made only when somebody asks for them.
     """
 
-    __slots__ = ("_arrays", "_in_sum", "_lazy", "_tensors", "tensor_type", "unfit")
+    __slots__ = ("_arrays", "_in_sum", "_lazy", "_names", "_tensors", "tensor_type", "unfit")
 
-    def __init__(self, tensors: Sequence[bytes], tensor_type: str = "numpy.ndarray") -> None:
-        self._tensors: list[bytes] | None = list(tensors)
+    def __init__(
+        self,
+        tensors: Sequence[bytes] | Mapping[str, object],
+        tensor_type: str = "numpy.ndarray",
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self._tensors: list[bytes] | None = None
         self._arrays: NDArrays | None = None
+        if not isinstance(tensors, Mapping):
+            self._tensors = list(tensors)
+        elif all(isinstance(value, bytes) for value in tensors.values()):
+            self._tensors, names = [*tensors.values()], [*tensors]  # type: ignore[list-item]  # all of them are bytes
+        else:
+            self._arrays = _copies(as_arrays(tensors))
+        self._names = None if names is None else tuple(names)
         self._lazy: tuple[Schema, Callable[[], Iterator[memoryview]], Source | None] | None = None
         self._in_sum: InSum | None = None
         self.unfit = ""  # why they cannot be combined with others, where that is known
@@ -165,7 +180,7 @@ class Parameters:
         """An update that its worker has added up with others; None where it is not to be had `alone` any more."""
         parameters = cls.__new__(cls) if alone is None else alone  # without __init__: 1 µs of each of ten thousand
         if alone is None:
-            parameters._arrays = parameters._lazy = None
+            parameters._arrays = parameters._lazy = parameters._names = None
             parameters.tensor_type, parameters.unfit = "numpy.ndarray", ""
         parameters._tensors, parameters._in_sum = None, in_sum
         return parameters
@@ -197,8 +212,8 @@ class Parameters:
             self._tensors = [bytes(a) if isinstance(a, Blob) else ndarray_to_bytes(a) for a in arrays]
         return self._tensors
 
-    def arrays(self) -> NDArrays:
-        """One array per tensor. Raises `WireError` where `tensors` are not what `numpy.save` writes."""
+    def arrays(self) -> NamedArrays:
+        """One array per tensor, in a new list. Raises `WireError` where `tensors` are not what `numpy.save` writes."""
         if not self.is_alone:
             raise StrategyError(
                 "this update was added up with others by the worker that made it: it cannot be read by itself, left out or "
@@ -208,15 +223,27 @@ class Parameters:
             self._arrays = self._read()
         elif self._arrays is None:
             numbers = self.tensor_type == "numpy.ndarray"
-            self._arrays = [bytes_to_ndarray(t) for t in self._tensors or []] if numbers else as_arrays(self._tensors)
-        return list(self._arrays)
+            arrays = [bytes_to_ndarray(t) for t in self._tensors or []] if numbers else as_arrays(self._tensors)
+            self._arrays = arrays if self._names is None else NamedArrays(arrays, self._names)
+        return self._arrays.copy() if isinstance(self._arrays, NamedArrays) else NamedArrays(self._arrays)
 
-    def copies(self) -> NDArrays:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the tensors are called; "0", "1", … where they have no names."""
+        return self._lazy[0].names if self._arrays is None and self._lazy is not None else schema_of(self.arrays()).names
+
+    def named_as(self, model: Schema) -> Parameters:
+        """The same under the model's names, and in their order, where they have the same ones or none."""
+        if len(self) != len(model) or self.names == model.names:
+            return self
+        return Parameters.of(named_as(self.arrays(), model.names))
+
+    def copies(self) -> NamedArrays:
         """The same arrays, in memory of their own. What can be read again from a file is not kept here."""
         again = self._arrays is None and self._lazy is not None and self._lazy[2] is not None
-        return self._read() if again else [array.copy() for array in self.arrays()]
+        return self._read() if again else _copies(self.arrays())
 
-    def _read(self) -> NDArrays:
+    def _read(self) -> NamedArrays:
         assert self._lazy is not None
         params, begin = Params.empty(self._lazy[0]), 0
         for block in self._lazy[1]():
@@ -254,8 +281,17 @@ class Parameters:
     def __repr__(self) -> str:
         return f"Parameters({len(self)} tensors, tensor_type={self.tensor_type!r})"
 
-    def __reduce__(self) -> tuple[type[Parameters], tuple[list[bytes], str]]:
-        return Parameters, (self.tensors, self.tensor_type)
+    def __reduce__(self) -> tuple[type[Parameters], tuple[list[bytes], str, tuple[str, ...]]]:
+        return Parameters, (self.tensors, self.tensor_type, self.names)
+
+
+def _copies(arrays: NDArrays) -> NamedArrays:
+    """The same arrays in memory of their own, under the same names."""
+    names = arrays.names if isinstance(arrays, NamedArrays) and arrays.are_named else None
+    return NamedArrays([array.copy() for array in arrays], names)
+
+
+GivenParameters = Parameters | Sequence[object] | Mapping[str, object]  # as people have them: a state_dict will do
 
 
 def ndarray_to_bytes(ndarray: NDArray) -> bytes:
@@ -274,13 +310,21 @@ def bytes_to_ndarray(tensor: bytes) -> NDArray:
     return array
 
 
-def ndarrays_to_parameters(ndarrays: NDArrays) -> Parameters:
-    """Parameters that hold these arrays as they are now: copies. Raises `WireError` for what cannot travel."""
-    return Parameters.of([array.copy() for array in as_arrays(ndarrays)])
+def ndarrays_to_parameters(ndarrays: Sequence[object] | Mapping[str, object]) -> Parameters:
+    """Parameters that hold these arrays, a list or by name (a `state_dict`), as they are now: copies.
+
+    Raises `WireError` for what cannot travel.
+    """
+    return Parameters.of(_copies(as_arrays(ndarrays)))
 
 
-def parameters_to_ndarrays(parameters: Parameters) -> NDArrays:
-    """The arrays of `parameters`, in order: copies, which may be changed in place."""
+def as_parameters(given: GivenParameters) -> Parameters:
+    """Parameters as they are, or what `ndarrays_to_parameters` makes of a list or a mapping."""
+    return given if isinstance(given, Parameters) else ndarrays_to_parameters(given)
+
+
+def parameters_to_ndarrays(parameters: Parameters) -> NamedArrays:
+    """The arrays of `parameters`, in order: copies, which may be changed in place. The list knows their names."""
     return parameters.copies()
 
 

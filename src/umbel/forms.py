@@ -25,6 +25,7 @@ __all__ = [
     "names",
     "objects",
     "one_of",
+    "parameters",
     "path",
     "pem",
     "real",
@@ -323,6 +324,19 @@ def objects(of: str, such_as: str, *, among: str) -> Form:
         return given
 
     return Form(f"a list, each {one.says}", read, f"[{such_as}]")
+
+
+def parameters(such_as: str) -> Form:
+    """Parameters, made from a list of arrays or a mapping of names to arrays where they are not yet."""
+
+    def read(value: object) -> object:
+        try:
+            made: object = import_module("umbel.exchange").as_parameters(value)
+            return made
+        except ValueError as error:  # what cannot travel, with the remedy
+            raise Wrong(TypeError, str(error)) from None
+
+    return Form("Parameters, a list of arrays or a mapping of names to arrays, such as a state_dict", read, such_as)
 
 
 def anything() -> Form:

@@ -26,6 +26,7 @@ from umbel.forms import (
     names,
     objects,
     one_of,
+    parameters,
     path,
     pem,
     real,
@@ -168,9 +169,7 @@ TAKES: Mapping[str, Form] = {
     "on_fit_config_fn": function("round", returns="a dict").or_none("an empty config"),
     "on_evaluate_config_fn": function("round", returns="a dict").or_none("an empty config"),
     "accept_failures": flag(),
-    "initial_parameters": instance(
-        "umbel.exchange:Parameters", "ndarrays_to_parameters(arrays)", says="Parameters"
-    ).or_none("those of a client"),
+    "initial_parameters": parameters("net.state_dict()").or_none("those of a client"),
     "fit_metrics_aggregation_fn": _METRICS_FN.or_none("their averages"),
     "evaluate_metrics_aggregation_fn": _METRICS_FN.or_none("their averages"),
     "inplace": flag(),

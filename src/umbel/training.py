@@ -37,7 +37,7 @@ from umbel.exchange import (
     plain_scalar,
     scalars,
 )
-from umbel.params import NDArrays, Params, as_arrays, schema_of
+from umbel.params import NamedArrays, NDArrays, Params, as_arrays, named_as, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind
 from umbel.secret import Secret
 from umbel.transforms import Applied, Site, chain_of, whose
@@ -80,16 +80,22 @@ class Client:
         return self
 
 
-class NumPyClient:
-    """A client whose parameters are a list of numpy arrays. Override what you need; every method is optional.
+Returned = Sequence[object] | Mapping[str, object]  # arrays, of numpy or of the framework at hand
 
-    - `get_parameters(config)` → list of arrays: the local parameters; asked of one client when the strategy has no initial
-      parameters.
-    - `fit(parameters, config)` → (list of arrays in `get_parameters` order, number of examples trained on, metrics)
+
+class NumPyClient:
+    """A client whose parameters are numpy arrays. Override what you need; every method is optional.
+
+    - `get_parameters(config)` → the local parameters, a list of arrays or a mapping of names to arrays (a `state_dict`);
+      asked of one client when the strategy has no initial parameters.
+    - `fit(parameters, config)` → (parameters, number of examples trained on, metrics); the parameters are a list in
+      `get_parameters` order, or a mapping in any order
     - `evaluate(parameters, config)` → (loss, number of examples evaluated on, metrics)
     - `get_properties(config)` → dict of scalars
 
-    Arrays that come in are yours, writable, and keep their dtype. Metrics are dicts of name to bool, bytes, float, int or
+    Arrays that come in are yours, writable, and keep their dtype. They are a list that knows their names:
+    `parameters["fc.weight"]`, `parameters.names`, `dict(parameters)`. Arrays that go out are numpy's, or of torch (with
+    gradients, on any device), JAX, MLX, TensorFlow or MXNet. Metrics are dicts of name to bool, bytes, float, int or
     str (numpy scalars are taken too); the number of examples is any integer ≥ 0.
     """
 
@@ -99,13 +105,13 @@ class NumPyClient:
     def get_properties(self, config: Config) -> dict[str, Scalar]:
         return {}
 
-    def get_parameters(self, config: Config) -> NDArrays:
+    def get_parameters(self, config: Config) -> Returned:
         return []
 
-    def fit(self, parameters: NDArrays, config: Config) -> tuple[NDArrays, int, Metrics]:
+    def fit(self, parameters: NamedArrays, config: Config) -> tuple[Returned, int, Metrics]:
         return [], 0, {}
 
-    def evaluate(self, parameters: NDArrays, config: Config) -> tuple[float, int, Metrics]:
+    def evaluate(self, parameters: NamedArrays, config: Config) -> tuple[float, int, Metrics]:
         return 0.0, 0, {}
 
     def to_client(self) -> Client:
@@ -137,11 +143,12 @@ class _FromNumPy(Client):
         arrays, num_examples, metrics = self.fitted(ins.parameters.arrays(), ins.config)
         return FitRes(_OK, Parameters.of(arrays), num_examples, metrics)  # type: ignore[arg-type]  # checked in run_task
 
-    def fitted(self, arrays: NDArrays, config: Config) -> tuple[NDArrays, object, object]:
+    def fitted(self, arrays: NamedArrays, config: Config) -> tuple[NDArrays, object, object]:
         """What `fit` says, without a request and a response around it."""
+        names = arrays.names  # the list is the client's own from now on
         returned = self.numpy_client.fit(arrays, config)
         trained, num_examples, metrics = _triple("fit", returned, "(parameters, num_examples, metrics)")
-        return _travelling("fit", trained), num_examples, metrics
+        return named_as(_travelling("fit", trained), names), num_examples, metrics
 
     def evaluate(self, ins: EvaluateIns) -> EvaluateRes:
         if not self.has("evaluate"):
@@ -199,21 +206,20 @@ def _with_context(made: object, context: Context) -> Client:
 class Answer:
     """What a client's code answered, made uniform: plain Python scalars, and arrays that can travel.
 
-    Where transforms have been applied, the arrays are the codes, `names` are theirs, and `memory` is what the client keeps
-    of it once the server has taken the update, by the name of the transform.
+    Where transforms have been applied, the arrays are the codes, and `memory` is what the client keeps of it once the server
+    has taken the update, by the name of the transform.
     """
 
     arrays: NDArrays = field(default_factory=list)
     num_examples: int = 0
     loss: float = 0.0
     metrics: Metrics = field(default_factory=dict)
-    names: list[str] | None = None
     memory: Memory = field(default_factory=dict)
 
     @property
     def schema(self) -> Schema:
         """Of the arrays."""
-        return schema_of(self.arrays, self.names)
+        return schema_of(self.arrays)
 
 
 class Encoding(NamedTuple):
@@ -246,7 +252,8 @@ def run_task(
     """
     process = os.getpid()
     try:
-        answer = _run(client if isinstance(client, Client) else client(), kind, arrays, scalars(config))
+        given = arrays if isinstance(arrays, NamedArrays) else NamedArrays(arrays)
+        answer = _run(client if isinstance(client, Client) else client(), kind, given, scalars(config))
         return answer if encoding is None else _encoded(answer, encoding)
     except Rejected as error:
         return Failure(FailureKind.REJECTED, str(error)[:LONGEST])
@@ -270,17 +277,17 @@ def accident(kind: Kind, error: BaseException) -> Failure:
     )
 
 
-def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer:
+def _run(client: Client, kind: Kind, arrays: NamedArrays, config: Config) -> Answer:
     if kind is Kind.FIT and isinstance(client, _FromNumPy) and client.has("fit"):  # saves a simulated task 25 µs
         trained, num_examples, metrics = client.fitted(arrays, config)
         return Answer(trained, _count("fit", num_examples), metrics=_scalars("fit", metrics))
-    parameters = Parameters.of(arrays)
+    names, parameters = arrays.names, Parameters.of(arrays)
     match kind:
         case Kind.FIT:
             fitted = client.fit(FitIns(parameters, config))
             _expect_ok(fitted.status)
             return Answer(
-                arrays=_travelling("fit", fitted.parameters.arrays()),
+                arrays=named_as(_travelling("fit", fitted.parameters.arrays()), names),
                 num_examples=_count("fit", fitted.num_examples),
                 metrics=_scalars("fit", fitted.metrics),
             )
@@ -301,10 +308,10 @@ def _run(client: Client, kind: Kind, arrays: NDArrays, config: Config) -> Answer
             if initial.status.code == Code.GET_PARAMETERS_NOT_IMPLEMENTED and _implements_anything(client):
                 raise _NoParameters(f"{initial.status.message}; implement it, or {_GIVE_THEM}")
             _expect_ok(initial.status)
-            arrays = _travelling("get_parameters", initial.parameters.arrays())
-            if not arrays:
+            own = _travelling("get_parameters", initial.parameters.arrays())
+            if not own:
                 raise _NoParameters(f"get_parameters() returned no arrays; implement it, or {_GIVE_THEM}")
-            return Answer(arrays=arrays)
+            return Answer(arrays=own)
 
 
 def _encoded(answer: Answer, encoding: Encoding) -> Answer:
@@ -326,10 +333,9 @@ def _encoded(answer: Answer, encoding: Encoding) -> Answer:
     update = Update({MODEL: answer.arrays}, answer.num_examples, answer.metrics)
     travelling, layout = chain.encode(update, encoding.base, lambda link: sites[link.name])
     return Answer(
-        layout.joined(travelling),
+        NamedArrays(layout.joined(travelling), layout.names),
         _count("encode", travelling.num_examples),
         metrics=_scalars("encode", travelling.metrics),
-        names=layout.names,
         memory={name: kept for name, kept in memory.items() if kept},
     )
 

@@ -15,8 +15,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 from umbel.errors import Rejected
+from umbel.named import are_numbers
 from umbel.params import NDArrays
-from umbel.wire import Schema, short
+from umbel.wire import Schema, TensorSpec, short, shorten
 
 __all__ = ["DIFFERENCE", "MODEL", "Layout", "Update"]
 
@@ -110,20 +111,24 @@ class Layout:
                 f"{method} was answered with {_names_in(got)}, where the task's transforms make {_names_in(want)} (the "
                 f"parts {expected}). The client has not applied them: update its umbel"
             )
+        by_place = are_numbers(got.names)
+        if not by_place and {*got.names} != {*want.names}:
+            raise Rejected(_odd_names(method, got, want))
         if len(got) != len(want):
             raise Rejected(
                 f"{method} returned {len(got)} arrays, the model has {len(want)}{_first_difference(got, want)}. "
                 "Return every array, in get_parameters order."
             )
         for position, (one, other) in enumerate(zip(got.specs, want.specs, strict=True)):
-            if one.name != other.name:
+            if one.name != other.name and not by_place:
                 raise Rejected(
                     f"{method} returned {short(one.name)} as array {position}, where the model has {short(other.name)}. "
                     "Return every array, in get_parameters order."
                 )
             if one.shape != other.shape:
+                called = f"array {position}" if are_numbers(want.names) else f"{short(other.name)} (array {position})"
                 raise Rejected(
-                    f"{method} returned array {position} with shape {short(one.shape)}, the model has {other.shape} there. "
+                    f"{method} returned {called} with shape {short(one.shape)}, the model has {other.shape} there. "
                     "Return every array, in get_parameters order and with its own shape."
                 )
             if not plain and one.dtype != other.dtype:
@@ -138,9 +143,27 @@ def _names_in(schema: Schema) -> str:
     return f"{len(schema)} arrays ({shown}{', …' if len(schema) > 3 else ''})"
 
 
+def _odd_names(method: str, got: Schema, want: Schema) -> str:
+    """What is odd about the names of arrays that came with names."""
+    if are_numbers(want.names):
+        return (
+            f"{method} returned a mapping ({shorten([*map(short, got.names)], 3)}), and the model's arrays have no names, "
+            "because it began as a list. Return a list, or begin with a mapping, such as initial_parameters=net.state_dict()"
+        )
+    missing = [spec for spec in want.specs if spec.name not in {*got.names}]
+    others = [spec for spec in got.specs if spec.name not in {*want.names}]
+    odd = [f"lacks {_described(missing)}"] if missing else []
+    odd += [f"has {_described(others)}, which the model does not have"] if others else []
+    return f"{method} returned a mapping that {' and '.join(odd)}. Return every array of the model, under its name."
+
+
+def _described(specs: list[TensorSpec]) -> str:
+    more = f" and {len(specs) - 1} more" if len(specs) > 1 else ""
+    return f"{short(specs[0].name)}, shape {short(specs[0].shape)}{more}"
+
+
 def _first_difference(got: Schema, want: Schema) -> str:
-    missing = [spec for spec in want.specs if spec.name not in set(got.names)]
-    if missing:
-        return f" (missing {short(missing[0].name)}, shape {missing[0].shape})"
-    extra = [spec for spec in got.specs if spec.name not in set(want.names)]
-    return f" (unexpected {short(extra[0].name)}, shape {extra[0].shape})" if extra else ""
+    """The first array that is missing or one too many, by position."""
+    if len(got) < len(want):
+        return f" (missing {_described([want.specs[len(got)]])})"
+    return f" (unexpected {_described([got.specs[len(want)]])})"

@@ -36,6 +36,7 @@ __all__ = [
     "Schema",
     "Source",
     "TensorSpec",
+    "check_name",
     "dtype_of",
     "encode_header",
     "know",
@@ -222,7 +223,7 @@ def encode_header(schema: Schema) -> bytes:
         if known is schema or known.specs == schema.specs:
             return header
     for name, count in Counter(schema.names).items():
-        _check_name(name)
+        check_name(name)
         if count > 1:
             raise WireError(f"{count} tensors are called {short(name)}; give each a name of its own")
     table = {
@@ -276,7 +277,7 @@ def parse_header(data: bytes | memoryview) -> Schema:
 def _spec(name: str, entry: object) -> TensorSpec:
     match entry:
         case {"dtype": str(tag), "shape": list(shape), "data_offsets": [begin, end], **rest} if not rest:
-            _check_name(name)
+            check_name(name)
             if len(shape) > _MAX_RANK:
                 raise WireError(f"tensor {short(name)} has {len(shape)} dimensions; the limit is {_MAX_RANK}")
             if not all(type(n) is int and 0 <= n < _MAX_BYTES for n in shape):
@@ -291,7 +292,8 @@ def _spec(name: str, entry: object) -> TensorSpec:
             raise WireError(f"tensor {short(name)} is described by {short(entry)}; expected dtype, shape, data_offsets")
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises `WireError` for a name that no tensor can have in a file."""
     if name == _METADATA:
         raise WireError(f"no tensor can be called {_METADATA!r}: the format keeps that name for itself")
     try:

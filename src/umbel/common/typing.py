@@ -19,7 +19,7 @@ from umbel.exchange import (
     Scalar,
     Status,
 )
-from umbel.params import NDArray, NDArrays
+from umbel.params import NamedArrays, NDArray, NDArrays
 
 __all__ = [
     "Code",
@@ -37,6 +37,7 @@ __all__ = [
     "MetricsAggregationFn",
     "NDArray",
     "NDArrays",
+    "NamedArrays",
     "Parameters",
     "Properties",
     "Scalar",

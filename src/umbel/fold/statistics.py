@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from umbel.errors import StrategyError
+from umbel.named import are_numbers
 from umbel.wire import Schema, TensorSpec, short
 
 __all__ = ["Averaged", "check_averaged", "statistics_of"]
@@ -41,7 +42,7 @@ def statistics_of(model: Schema, averaged: Averaged = None) -> frozenset[int]:
     """
     if averaged is not None:
         return frozenset(position for wanted in averaged for position in _matching(model, wanted))
-    if any(spec.name != str(position) for position, spec in enumerate(model.specs)):
+    if not are_numbers(model.names):
         return frozenset(i for i, spec in enumerate(model.specs) if _NAMED.search(spec.name))
     counters = [i for i in range(2, len(model)) if _counts_batches(*model.specs[i - 2 : i + 1])]
     return frozenset(position for i in counters for position in (i - 2, i - 1, i))

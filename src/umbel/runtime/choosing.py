@@ -98,6 +98,7 @@ class Chooser:
                 if id(ins.parameters) not in own:
                     name = f"own-{question.round}-{question.name}-{question.attempt}-{len(own)}"
                     given = check_parameters(method_of(question), ins.parameters)
+                    given = given.named_as(self._model.at(question.version).schema)
                     write_content(self._model.contents, name, *given.stream())
                     own[id(ins.parameters)] = name
                 content = own[id(ins.parameters)] or None

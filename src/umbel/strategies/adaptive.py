@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Unpack
 
-from umbel.exchange import Parameters
+from umbel.exchange import GivenParameters
 from umbel.fold import Averaged, check_averaged
 from umbel.keywords import checked
 from umbel.optimizers import Rate, adagrad, adam, momentum, sgd, yogi
@@ -64,7 +64,7 @@ class FedOpt(FedAvg):
     def __init__(
         self,
         *,
-        initial_parameters: Parameters,
+        initial_parameters: GivenParameters,
         eta: Rate = 1e-1,
         eta_l: float = 1e-1,
         beta_1: float = 0.0,
@@ -98,7 +98,7 @@ class FedAdagrad(FedOpt):
     def __init__(
         self,
         *,
-        initial_parameters: Parameters,
+        initial_parameters: GivenParameters,
         eta: Rate = 1e-1,
         eta_l: float = 1e-1,
         tau: float = 1e-9,
@@ -125,7 +125,7 @@ class FedAdam(FedOpt):
     def __init__(
         self,
         *,
-        initial_parameters: Parameters,
+        initial_parameters: GivenParameters,
         eta: Rate = 1e-1,
         eta_l: float = 1e-1,
         beta_1: float = 0.9,
@@ -160,7 +160,7 @@ class FedYogi(FedOpt):
     def __init__(
         self,
         *,
-        initial_parameters: Parameters,
+        initial_parameters: GivenParameters,
         eta: Rate = 1e-2,
         eta_l: float = 0.0316,
         beta_1: float = 0.9,

@@ -8,7 +8,7 @@ from typing import Unpack
 
 from umbel.aggregators import fair
 from umbel.errors import StrategyError
-from umbel.exchange import Parameters
+from umbel.exchange import GivenParameters, Parameters
 from umbel.keywords import checked
 from umbel.strategies.base import Parts
 from umbel.strategies.combining import Results, started_from
@@ -41,7 +41,7 @@ class QFedAvg(FedAvg):
         min_fit_clients: int = 1,
         min_evaluate_clients: int = 1,
         min_available_clients: int = 1,
-        initial_parameters: Parameters | None = None,
+        initial_parameters: GivenParameters | None = None,
         **common: Unpack[Common],
     ) -> None:
         super().__init__(

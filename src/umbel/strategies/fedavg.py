@@ -16,15 +16,17 @@ from umbel.exchange import (
     EvaluateRes,
     FitIns,
     FitRes,
+    GivenParameters,
     Metrics,
     MetricsAggregationFn,
     Parameters,
     Scalar,
+    as_parameters,
 )
 from umbel.keywords import checked
 from umbel.optimizers import sgd
 from umbel.pace import Pace
-from umbel.params import NDArrays
+from umbel.params import NamedArrays, NDArrays
 from umbel.population import Clients
 from umbel.selectors import Selector, uniform
 from umbel.strategies.averages import average_metrics
@@ -38,7 +40,7 @@ from umbel.until import Until
 
 __all__ = ["Classic", "Common", "FedAvg", "Sized", "average_metrics", "config_of"]
 
-EvaluateFn = Callable[[int, NDArrays, dict[str, Scalar]], tuple[float, Metrics] | None]
+EvaluateFn = Callable[[int, NamedArrays, dict[str, Scalar]], tuple[float, Metrics] | None]
 ConfigFn = Callable[[int], Config]
 
 
@@ -74,7 +76,7 @@ class Sized(Common, total=False):
 class Classic(Sized, total=False):
     """All keywords of `FedAvg`."""
 
-    initial_parameters: Parameters | None
+    initial_parameters: GivenParameters | None
 
 
 class FedAvg(Strategy):
@@ -91,7 +93,8 @@ class FedAvg(Strategy):
       and before the first.
     - `on_fit_config_fn(round)`, `on_evaluate_config_fn(round)` → the config that the clients get.
     - `accept_failures=False`: a round in which any client fails keeps the model.
-    - `initial_parameters`: where to start; None asks one client.
+    - `initial_parameters`: where to start: `Parameters`, a list of arrays, or a mapping of names to arrays, such as
+      `net.state_dict()`; None asks one client.
     - `fit_metrics_aggregation_fn`, `evaluate_metrics_aggregation_fn`: from `[(num_examples, metrics), ...]`, in task order,
       to metrics; may return any dict. Without one, finite numbers are averaged by number of examples. Where one raises, the
       round counts without these metrics, and a line says why.
@@ -120,7 +123,7 @@ class FedAvg(Strategy):
         on_fit_config_fn: ConfigFn | None = None,
         on_evaluate_config_fn: ConfigFn | None = None,
         accept_failures: bool = True,
-        initial_parameters: Parameters | None = None,
+        initial_parameters: GivenParameters | None = None,
         fit_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         evaluate_metrics_aggregation_fn: MetricsAggregationFn | None = None,
         inplace: bool = True,
@@ -141,7 +144,7 @@ class FedAvg(Strategy):
         self.on_fit_config_fn = on_fit_config_fn
         self.on_evaluate_config_fn = on_evaluate_config_fn
         self.accept_failures = accept_failures
-        self.initial_parameters = initial_parameters
+        self.initial_parameters = None if initial_parameters is None else as_parameters(initial_parameters)
         self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
         self.inplace = inplace  # read by no one: updates are combined block by block either way
@@ -152,7 +155,7 @@ class FedAvg(Strategy):
         self.keep_best = keep_best
         self.evaluate_every = evaluate_every
         self.max_update_norm = max_update_norm
-        self._standalone = Standalone(initial_parameters)
+        self._standalone = Standalone(self.initial_parameters)
 
     @property
     def parts(self) -> Parts:

@@ -15,6 +15,7 @@ import numpy as np
 from umbel.errors import StrategyError, WireError
 from umbel.exchange import Parameters
 from umbel.fold import all_finite
+from umbel.named import are_numbers
 from umbel.params import NDArray
 from umbel.wire import Schema, TensorSpec, short
 
@@ -38,6 +39,8 @@ def check_parameters(method: str, given: object, model: Schema | None = None) ->
     if given.is_recipe:
         return given
     try:
+        if model is not None:
+            given = given.named_as(model)
         schema, _ = given.stream()
     except WireError as error:
         raise StrategyError(f"{method}() returned parameters that cannot travel: {error}") from None
@@ -62,7 +65,7 @@ def _like(method: str, schema: Schema, model: Schema) -> Schema:
                 f"there ({short(want.name)}). Return every array, in its place and with its own shape; a strategy whose "
                 'model changes its form says so by receives = "anything"'
             )
-        if got.name not in (want.name, str(position)) and not bytes_too:
+        if got.name != want.name and not are_numbers(schema.names) and not bytes_too:
             raise StrategyError(
                 f"{method}() returned {short(got.name)} as array {position}, where the model has {short(want.name)}"
             )
@@ -92,7 +95,7 @@ def _finite(method: str, schema: Schema, given: Parameters) -> Iterator[memoryvi
             if not all_finite(values):
                 value = float(values[~np.isfinite(values)][0])
                 spec = schema.specs[position]
-                named = "" if spec.name == str(position) else f" ({short(spec.name)})"
+                named = "" if are_numbers(schema.names) else f" ({short(spec.name)})"
                 raise StrategyError(
                     f"{method}() returned {value} in array {position}{named}, shape {spec.shape}; a model of finite numbers "
                     "is needed. Look for a division by 0, an overflow, or an update that is not finite"

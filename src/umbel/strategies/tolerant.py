@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from umbel.exchange import EvaluateRes, FitRes, Parameters
+from umbel.exchange import EvaluateRes, FitRes, GivenParameters, Parameters
 from umbel.keywords import checked
 from umbel.strategies.base import FailedResult
 from umbel.strategies.clients import ClientProxy
@@ -33,7 +33,7 @@ class FaultTolerantFedAvg(FedAvg):
         min_available_clients: int = 1,
         min_completion_rate_fit: float = 0.5,
         min_completion_rate_evaluate: float = 0.5,
-        initial_parameters: Parameters | None = None,
+        initial_parameters: GivenParameters | None = None,
         **common: Unpack[Common],
     ) -> None:
         super().__init__(

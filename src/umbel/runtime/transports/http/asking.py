@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from umbel.door import Door
 from umbel.exchange import Parameters, scalars
-from umbel.params import Params
+from umbel.params import NamedArrays, Params
 from umbel.reports import Room
 from umbel.rounds.messages import Failed, Failure, FailureKind, Kind, Replied, Reply, Task
 from umbel.runtime.contents import Contents, write_content
@@ -76,7 +76,7 @@ class Questions:
             self.answer(Failed(task, Failure(FailureKind.LEFT, f"the client left: {why}")))
 
     def _read(self, reply: Reply) -> Answer:
-        arrays = []
+        arrays = NamedArrays()
         if reply.content is not None:
             content = self._contents.open(reply.content)
             arrays = Params.from_bytes(bytearray(content.read(0, content.size))).arrays()

@@ -19,6 +19,7 @@ from umbel.aggregators import chunk_size
 from umbel.door import Door
 from umbel.exchange import Parameters
 from umbel.fold import PartialSum
+from umbel.params import NamedArrays
 from umbel.reports import Room
 from umbel.rounds.messages import (
     Failed,
@@ -211,7 +212,7 @@ class SimulatedTransport:
             return answer
         if 0 in outcome.states:
             self._states.put(client, outcome.states[0])
-        arrays = []
+        arrays = NamedArrays()
         if answer.content is not None:
             content = self._contents.open(answer.content)
             arrays = as_parameters(content).arrays()

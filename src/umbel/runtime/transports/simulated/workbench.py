@@ -20,7 +20,7 @@ from umbel.door import Door
 from umbel.errors import Rejected, WireError
 from umbel.exchange import Scalar
 from umbel.fold import Distance, PartialSum, Plan, in_memory, plan
-from umbel.params import NDArray, NDArrays, Params, gather
+from umbel.params import NamedArrays, NDArray, NDArrays, Params, gather
 from umbel.rounds.messages import Failure, FailureKind, Kind, Reply
 from umbel.runtime.seeding import seed_generators
 from umbel.runtime.transports.simulated.pieces import Asked, Done, Keep, Piece, Work
@@ -89,7 +89,7 @@ class Workbench:
         if piece.door.transforms and model is not None:
             where = self._work.seed, asked.client, asked.round
             encoding = Encoding(piece.door.transforms, model, memory, *where, secret)
-        answer = run_task(lambda: self._make(context), piece.kind, [*views], asked.config, encoding)
+        answer = run_task(lambda: self._make(context), piece.kind, views.copy(), asked.config, encoding)
         done.noise = done.noise or secret.used
         if isinstance(answer, Failure):
             return answer
@@ -194,7 +194,7 @@ class Workbench:
 
 def _schema(answer: Answer, wanted: Schema | None) -> Schema:
     """The schema of an answer; the wanted one itself where it is the same, which saves 10 µs a task."""
-    if wanted is None or wanted.blobs or (answer.names is not None and answer.names != [*wanted.names]):
+    if wanted is None or wanted.blobs or not isinstance(answer.arrays, NamedArrays) or answer.arrays.names != wanted.names:
         return answer.schema
     return wanted if [(array.dtype, array.shape) for array in answer.arrays] == wanted.forms else answer.schema
 

@@ -1,0 +1,105 @@
+"""Names of arrays, from the first client or `initial_parameters` to the last model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import umbel as fl
+from umbel.server.strategy import FedAdam, FedAvg, Krum
+from umbel.transforms import int8
+
+MODEL = {"fc.weight": np.zeros((2, 3), "float32"), "bn.running_mean": np.zeros(3, "float32"), "bn.count": np.array(0)}
+DELTA = {"fc.weight": 1, "bn.running_mean": 2, "bn.count": 3}
+
+
+class Learner(fl.client.NumPyClient):
+    """Adds to each array what belongs to its name, and answers in one of the ways in which people answer."""
+
+    def __init__(self, cid: str) -> None:
+        self.cid = int(cid)
+
+    def get_parameters(self, config):
+        return MODEL
+
+    def fit(self, parameters, config):
+        assert isinstance(parameters, list)
+        assert parameters.names == tuple(MODEL)
+        trained = {name: array + np.asarray(DELTA[name], array.dtype) for name, array in parameters.items()}
+        ways = [trained, dict(reversed(trained.items())), [*trained.values()]]
+        if self.cid == 3:
+            for name in parameters.names:
+                parameters[name] = trained[name]
+        return [*ways, parameters][self.cid % 4], 10, {}
+
+    def evaluate(self, parameters, config):
+        return float(parameters["fc.weight"].mean()), 10, {"count": int(dict(parameters)["bn.count"])}
+
+
+def run(strategy, clients=Learner, rounds=2, **keywords):
+    given = {"progress": False, "num_clients": 4, "config": fl.server.ServerConfig(num_rounds=rounds)} | keywords
+    return fl.simulation.start_simulation(client_fn=lambda cid: clients(cid), strategy=strategy, **given)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        FedAvg,
+        lambda **k: FedAvg(initial_parameters=MODEL, **k),
+        Krum,
+        lambda **k: FedAdam(initial_parameters=MODEL, averaged=["bn.*"], **k),
+        lambda **k: FedAvg(transform=int8(), **k),
+    ],
+    ids=["FedAvg", "initial_parameters", "Krum", "FedAdam", "int8"],
+)
+def test_names_go_all_the_way(make):
+    seen = []
+
+    def look(number, parameters, _):
+        seen.append((parameters.names, parameters["bn.count"].item(), parameters["bn.running_mean"].tolist()))
+
+    history = run(make(evaluate_fn=look))
+    assert history.failures == []
+    assert {names for names, *_ in seen} == {tuple(MODEL)}
+    assert [count for _, count, _ in seen] == [0, 3, 6]
+    assert np.allclose(seen[-1][2], 4, atol=0.05)
+    assert history.metrics_distributed["count"][-1] == (2, 6.0)
+
+
+def test_a_strategy_of_ones_own_may_forget_the_names():
+    class Forgetful(FedAvg):
+        def configure_fit(self, server_round, parameters, client_manager):
+            chosen = super().configure_fit(server_round, parameters, client_manager)
+            arrays = list(fl.common.parameters_to_ndarrays(parameters))
+            return [(client, fl.common.FitIns(fl.common.ndarrays_to_parameters(arrays), {})) for client, _ in chosen]
+
+        def aggregate_fit(self, server_round, results, failures):
+            made, metrics = super().aggregate_fit(server_round, results, failures)
+            arrays = fl.common.parameters_to_ndarrays(made)
+            by_name = dict(reversed(arrays.items()))
+            return fl.common.ndarrays_to_parameters(list(arrays) if server_round == 1 else by_name), metrics
+
+    history = run(Forgetful(initial_parameters=MODEL), rounds=3)
+    assert history.failures == []
+    assert history.metrics_distributed["count"][-1] == (3, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("initial", "returned", "text"),
+    [
+        (MODEL, {**MODEL, "fc.bias": np.zeros(1)}, "has 'fc.bias', shape (1,), which the model does not have"),
+        (MODEL, {"fc.weight": MODEL["fc.weight"]}, "lacks 'bn.running_mean', shape (3,) and 1 more. Return every array"),
+        (MODEL, {**MODEL, "bn.count": np.zeros(2)}, "'bn.count' (array 2) with shape (2,), the model has () there"),
+        (MODEL, [*MODEL.values()][:2], "2 arrays, the model has 3 (missing 'bn.count', shape ())"),
+        ([*MODEL.values()], MODEL, "the model's arrays have no names, because it began as a list"),
+    ],
+    ids=["unexpected", "missing", "misshapen", "short list", "a model without names"],
+)
+@pytest.mark.parametrize("transform", [None, int8()], ids=["plain", "int8"])
+def test_what_is_odd_about_names_is_said(initial, returned, text, transform):
+    class Odd(Learner):
+        def fit(self, parameters, config):
+            return returned, 10, {}
+
+    history = run(FedAvg(initial_parameters=initial, fraction_evaluate=0.0, transform=transform), Odd, rounds=1)
+    assert text in history.failures[0].text
