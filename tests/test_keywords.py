@@ -25,12 +25,15 @@ STRATEGIES = [getattr(strategy, name) for name in strategy.__all__ if name != "S
 CALLBACKS = [getattr(fl.callbacks, name) for name in fl.callbacks.__all__ if name != "Callback"]
 CLASSES = [ServerConfig, Server, ServerApp, Pace, Until, ClientApp, *STRATEGIES, *CALLBACKS]
 SELECTORS = [selectors.uniform, selectors.weighted, selectors.everyone, selectors.only]
-PUBLIC = [*CLASSES, start_server, start_client, start_simulation, *SELECTORS]
+NET = fl.federate(lambda: None, lambda model: None)
+PUBLIC = [*CLASSES, start_server, start_client, start_simulation, NET.simulate, NET.serve, NET.join, *SELECTORS]
 
 INITIAL = ndarrays_to_parameters([np.zeros(2)])
 NEEDED = {  # of those that cannot be made without
     "start_client": {"server_address": "127.0.0.1:1", "client": fl.client.NumPyClient()},
     "start_simulation": {"client_fn": lambda context: None},
+    "simulate": {"clients": 3},
+    "join": {"address": "127.0.0.1:1"},
     "ClientApp": {"client_fn": lambda context: None},
     "Until": {"seconds": 1},
     "CSVLogger": {"path": "rounds.csv"},
@@ -45,6 +48,7 @@ NEEDED = {  # of those that cannot be made without
     "only": {"able": bool, "selector": selectors.everyone()},
 } | {name: {"initial_parameters": INITIAL} for name in ("FedOpt", "FedAdagrad", "FedAdam", "FedYogi")}
 MEANINGLESS = {
+    "data",  # of join: whatever the functions take
     "grpc_max_message_length",
     "transport",
     "keep_initialised",

@@ -16,6 +16,7 @@ from typing import NamedTuple
 __all__ = [
     "Form",
     "anything",
+    "either",
     "flag",
     "function",
     "functions",
@@ -337,6 +338,25 @@ def parameters(such_as: str) -> Form:
             raise Wrong(TypeError, str(error)) from None
 
     return Form("Parameters, a list of arrays or a mapping of names to arrays, such as a state_dict", read, such_as)
+
+
+def either(one: Form, other: Form) -> Form:
+    """What one of two forms takes. Where both refuse a value, the first says why.
+
+    >>> either(whole(1), text("a name")).check("clients", "north")
+    'north'
+    """
+
+    def read(value: object) -> object:
+        try:
+            return one.read(value)
+        except Wrong as wrong:
+            try:
+                return other.read(value)
+            except Wrong:
+                raise wrong from None
+
+    return Form(f"{one.says}, or {other.says}", read, one.such_as)
 
 
 def anything() -> Form:

@@ -17,6 +17,7 @@ from typing import ParamSpec, TypeVar
 from umbel.forms import (
     Form,
     anything,
+    either,
     flag,
     function,
     functions,
@@ -130,6 +131,13 @@ TAKES: Mapping[str, Form] = {
     "actor_type": anything(),
     "actor_kwargs": anything(),
     "actor_scheduling": anything(),
+    # ---- federate
+    "address": text("host:port", "'127.0.0.1:8080'"),
+    "clients": either(whole(1, of="of clients"), names("a list of their names", "['a', 'b']")).or_none("what the data say"),
+    "rounds": whole(0, of="of rounds"),
+    "simulate.strategy": either(_STRATEGY, text("the name of one")),
+    "serve.strategy": either(_STRATEGY, text("the name of one")),
+    "data": anything(),
     # ---- Pace, Until
     "goal": whole(1, of="of updates").or_none("the whole cohort"),
     "quorum": whole(0, of="of updates"),

@@ -7,7 +7,7 @@ from abc import ABCMeta
 from collections.abc import Iterator
 from inspect import Parameter, Signature, signature
 
-__all__ = ["Spelled", "unknown_keyword", "unknown_name"]
+__all__ = ["Spelled", "keywords_of", "unknown_keyword", "unknown_name"]
 
 _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
@@ -32,7 +32,7 @@ class Spelled(ABCMeta):
             made = super().__call__(*args, **keywords)
         except TypeError as error:
             found = _UNEXPECTED.search(str(error))
-            known = sorted({*_keywords(cls)})
+            known = sorted({*keywords_of(cls)})
             if found is None or found[1] not in keywords or found[1] in known:  # somebody else's
                 raise
             raise TypeError(unknown_keyword(cls.__name__, found[1], known)) from None
@@ -73,7 +73,7 @@ def unknown_name(module: str, name: str) -> str:
     return f"{text}; it has {', '.join(public for public in here if not public.startswith('_'))}"
 
 
-def _keywords(cls: type) -> Iterator[str]:
+def keywords_of(cls: type) -> Iterator[str]:
     """The keywords of its `__init__`, and of those of its parents to which it passes others on."""
     for parent in cls.__mro__:
         if "__init__" not in vars(parent):

@@ -101,6 +101,10 @@ class Prints(fl.callbacks.Callback):
         reveal_type(self.history)  # is History
 
 
+fed = fl.federate(dict, lambda model, data: None, data=lambda number: [number])
+reveal_type(fed.simulate(clients=3, rounds=2, strategy="fedavgm", server_momentum=0.9))  # is History
+reveal_type(fed.serve("127.0.0.1:8080", strategy=FedAvg()))  # is History
+fed.serve(rounds="2")  # wrong
 reveal_type(fl.callbacks.EarlyStopping(patience=3))  # is EarlyStopping
 fl.server.start_server(callbacks=[Prints(), fl.callbacks.CSVLogger("rounds.csv")], report_to=["tensorboard", "csv"])
 fl.simulation.start_simulation(client_fn=client_fn, num_clients=3, report_to="wandb")

@@ -12,6 +12,7 @@ import copy
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Generic, Protocol, TypeVar
 
@@ -21,7 +22,8 @@ from umbel.frameworks.calling import NOTHING, Call, Trained, read_test, read_tra
 from umbel.frameworks.data import count_examples, make_data, makes_data, number_of, share_of
 from umbel.frameworks.errors import FrameworkMissing
 from umbel.frameworks.matching import Shapes, match
-from umbel.params import NDArray, NDArrays
+from umbel.frameworks.personal import Personal
+from umbel.params import NamedArrays, NDArray
 from umbel.rng import key
 from umbel.runtime.seeding import seed_generators
 from umbel.training import NumPyClient
@@ -162,8 +164,12 @@ class ModelClient(NumPyClient, Generic[M]):
       one. `test` returns the loss, (loss, metrics), or metrics with "loss".
     - `data`: what the functions take, or a function of the client's number (or of its `context`) that gives it; a dict with
       "train" and "test" gives each function its own.
+    - `personal`: tensors whose names match ("head.*", or a list of patterns) stay with their client, in `context.state`:
+      they are not sent, and are no part of the model that is trained together. Until a client has trained, its own are those
+      of the new model.
 
-    Raises `TypeError` for functions that cannot be called with these.
+    Raises `TypeError` for functions that cannot be called with these, and, where the model is there or can be made,
+    `ValueError` for a pattern that matches nothing.
     """
 
     stands_for_many = True
@@ -175,12 +181,14 @@ class ModelClient(NumPyClient, Generic[M]):
         test: Callable[..., object] | None = None,
         data: object = None,
         *,
+        personal: str | Sequence[str] = (),
         adapter: Adapter[M] | None = None,
     ) -> None:
+        self._personal = Personal(personal)
         self._data = NOTHING if data is None else data
         self._train = Call.of("train", train, self._data)
         self._test = None if test is None else Call.of("test", test, self._data)
-        self._workshop = _Workshop(model, adapter)
+        self._workshop = _Workshop(model, adapter, self._personal)
         self._own: object = None
 
     def __call__(self, context: Context) -> ModelClient[M]:
@@ -189,14 +197,14 @@ class ModelClient(NumPyClient, Generic[M]):
         client.context = context
         return client
 
-    def get_parameters(self, config: Config) -> NDArrays:
+    def get_parameters(self, config: Config) -> dict[str, NDArray]:
         adapter, model = self._workshop.new_model(self._here)
-        return self.sent(adapter.arrays_of(model))
+        return self._travelling(adapter.arrays_of(model))
 
-    def fit(self, parameters: NDArrays, config: Config) -> tuple[NDArrays, int, Metrics]:
+    def fit(self, parameters: NamedArrays, config: Config) -> tuple[dict[str, NDArray], int, Metrics]:
         adapter, model = self._workshop.model_for(self._here)
         call, data = self._prepared(self._train, adapter, parameters, config)
-        model = self._workshop.model = load_into(adapter, model, self.received(parameters))
+        model = self._workshop.model = load_into(adapter, model, self._received(adapter, model, parameters))
         returned = call(model)
         said = read_train(returned, lambda value: adapter.is_model(value, model))
         if said.model is None and not adapter.trains_in_place(model):
@@ -206,31 +214,52 @@ class ModelClient(NumPyClient, Generic[M]):
                 "return the new model, or (model, metrics)"
             )
         trained: M = model if said.model is None else said.model  # type: ignore[assignment]  # is_model has said so
-        return self.sent(adapter.arrays_of(trained)), self._count("train", adapter, data, said), said.metrics
+        count, arrays = self._count("train", adapter, data, said), adapter.arrays_of(trained)
+        self._personal.keep(arrays, self._here.state)
+        return self._travelling(arrays), count, said.metrics
 
-    def evaluate(self, parameters: NDArrays, config: Config) -> tuple[float, int, Metrics]:
+    def evaluate(self, parameters: NamedArrays, config: Config) -> tuple[float, int, Metrics]:
         if self._test is None:
             return math.nan, 0, {}  # a number that is missing
         adapter, model = self._workshop.model_for(self._here)
         call, data = self._prepared(self._test, adapter, parameters, config)
-        model = self._workshop.model = load_into(adapter, model, self.received(parameters))
+        model = self._workshop.model = load_into(adapter, model, self._received(adapter, model, parameters))
         loss, metrics = read_test(adapter.describe_test(model, call(model)))
         return loss, self._count("test", adapter, data, None), metrics
 
-    def received(self, parameters: NDArrays) -> Mapping[str, object] | Sequence[object]:
-        """What the model is loaded with, of what has come."""
-        return parameters
+    def new_parameters(self, context: Context) -> dict[str, NDArray]:
+        """What travels of a new model, by name, as it is made for this context: what a run begins with."""
+        adapter, model = self._workshop.new_model(context)
+        self._workshop.model = None  # a client makes its own
+        return self._travelling(adapter.arrays_of(model))
 
-    def sent(self, arrays: dict[str, NDArray]) -> NDArrays:
-        """What travels, of what the model has."""
-        return list(arrays.values())
+    def load(self, parameters: Mapping[str, object] | Sequence[object], context: Context) -> M:
+        """A model of the caller's own, new, as it is made for this context, but for these parameters.
+
+        Raises `ParametersMismatch`.
+        """
+        adapter, model = self._workshop.new_model(replace(context, node_config={"partition-id": 0}))
+        self._workshop.model = None
+        return load_into(adapter, model, self._received(adapter, model, parameters))
+
+    def _received(
+        self, adapter: Adapter[M], model: M, parameters: Mapping[str, object] | Sequence[object]
+    ) -> Mapping[str, object] | Sequence[object]:
+        """What the model is loaded with: what has come, and what the client keeps to itself."""
+        if not self._personal:
+            return parameters
+        return self._personal.join(adapter.shapes_of(model), parameters, self._here.state, self._workshop.first)
+
+    def _travelling(self, arrays: dict[str, NDArray]) -> dict[str, NDArray]:
+        """What is sent, of what the model has."""
+        return {name: array for name, array in arrays.items() if name not in self._personal}
 
     @property
     def _here(self) -> Context:
         return Context("client") if self.context is None else self.context
 
     def _prepared(
-        self, call: Call, adapter: Adapter[M], parameters: NDArrays, config: Config
+        self, call: Call, adapter: Adapter[M], parameters: NamedArrays, config: Config
     ) -> tuple[Callable[[object], object], object]:
         """The function of a model alone, and the data in it. All that may be wrong before training is found here."""
         context = self._here
@@ -267,20 +296,23 @@ class ModelClient(NumPyClient, Generic[M]):
 class _Workshop(Generic[M]):
     """The model of this process, which all its clients use in turn. A pickle has what people gave, not what became of it."""
 
-    def __init__(self, source: object, adapter: Adapter[M] | None) -> None:
+    def __init__(self, source: object, adapter: Adapter[M] | None, personal: Personal) -> None:
+        self._personal = personal
         self._source = source  # a model, or what makes one
         self._makes = isinstance(source, type) or (callable(source) and _is_no_model(source))
         self._adapter = adapter
         self._memory: object = None
         self._used = False
         self.model: M | None = None
+        self.first: dict[str, NDArray] = {}  # what clients keep to themselves, as it is in a new model
         if adapter is None and (isinstance(source, type) or not self._makes):
             self._adapter = adapter_for(source)  # type: ignore[assignment]  # that of this source
         if self._adapter is not None and not self._makes:
-            self._adapter.shapes_of(source)  # type: ignore[arg-type]  # raises for what is no model, or is not ready
+            shapes = self._adapter.shapes_of(source)  # type: ignore[arg-type]  # raises for what is no model, or is not ready
+            personal.check(shapes)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**vars(self), "model": None, "_memory": None, "_used": False}
+        return {**vars(self), "model": None, "_memory": None, "_used": False, "first": {}}
 
     def model_for(self, context: Context) -> tuple[Adapter[M], M]:
         """The model, in all that does not travel as it was when it was new."""
@@ -288,10 +320,17 @@ class _Workshop(Generic[M]):
             self.model, self._used = self._make(context), False
             self._adapter = self._adapter or adapter_for(self.model)  # type: ignore[assignment]  # that of this model
             self._memory = self._known.remember(self.model)
+            self._look_at_names(self.model)
         seed = None if context.seed is None else key(context.seed, "client", context.node_id, context.round)
         self._known.renew(self.model, self._memory, seed)
         self._used = True
         return self._known, self.model
+
+    def _look_at_names(self, model: M) -> None:
+        if self._personal:
+            self._personal.check(self._known.shapes_of(model))
+            arrays = self._known.arrays_of(model)
+            self.first = {name: array for name, array in arrays.items() if name in self._personal}
 
     def new_model(self, context: Context) -> tuple[Adapter[M], M]:
         """The same; what travels has its first values too, where the model is made here."""

@@ -1,0 +1,270 @@
+"""`fl.federate`: a model, its own `train` and `test`, and whose data: simulated, served, and joined by one program.
+
+Puts together what the front doors take. Knows no rounds, no transports and no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import signature
+from typing import Protocol, runtime_checkable
+
+from umbel.client.app import start_client
+from umbel.config import ServerConfig
+from umbel.context import Context
+from umbel.exchange import Parameters, ndarrays_to_parameters
+from umbel.frameworks.base import Adapter, ModelClient
+from umbel.frameworks.data import makes_data, number_of
+from umbel.keywords import checked
+from umbel.runtime.observers.history import History
+from umbel.runtime.seeding import kept_generators
+from umbel.spelling import unknown_keyword
+from umbel.strategies.base import Strategy
+
+__all__ = ["FederatedModel", "federate"]
+
+SAME = object()  # the data that `federate` was given
+_OTHERWISE = {  # keywords of the other front doors, and what they are here
+    "num_clients": "clients=",
+    "clients_ids": "clients=",
+    "num_rounds": "rounds=",
+    "config": "rounds= and round_timeout=",
+    "server_address": "the address as the first argument",
+    "client_fn": "nothing: model, train and test make the clients",
+    "client": "nothing: model, train and test make the client",
+}
+
+
+@runtime_checkable
+class Partitions(Protocol):
+    """A data set that is divided by client, such as a `FederatedDataset`."""
+
+    @property
+    def partitioners(self) -> Mapping[str, object]: ...
+    def load_partition(self, partition_id: int, split: str) -> object: ...
+
+
+def federate(
+    model: object,
+    train: Callable[..., object],
+    test: Callable[..., object] | None = None,
+    data: object = None,
+    *,
+    personal: str | Sequence[str] = (),
+    adapter: Adapter[object] | None = None,
+) -> FederatedModel:
+    """A model that many owners of data train together, by the functions that train it for one.
+
+        fed = fl.federate(Net, train, test, data=load)
+        history = fed.simulate(clients=100, rounds=10)     # on this machine
+        fed.serve("0.0.0.0:8080", rounds=10)               # or: a server,
+        fed.join("server:8080", data=mine)                 # and each owner of data
+
+    - `model`: a model of PyTorch, Lightning, Transformers, Keras, JAX, scikit-learn, XGBoost, LightGBM, MLX or MXNet, or a
+      class or function that makes one. The first parameters are its own, made with the run's seed: no client is asked.
+    - `train(model, data)`, `test(model, data)`: more arguments come by name, such as `round`, `config` or the keys that the
+      strategy sends. `train` returns nothing, a number of examples, metrics, or (num_examples, metrics); a new model first
+      where models are values. `test` returns the loss, (loss, metrics), or a dict with "loss".
+    - `data`: a function of the client's number, or of its `context`; a `FederatedDataset`, whose partition of that number is
+      the client's (of each divided split, under its name, where there are several); a list with the data of each client;
+      or, for `join`, what this client holds.
+    - `personal`: tensors whose names match stay at their client and are no part of the global model: "head.*", or a list of
+      patterns. A client over the network keeps them while its process runs, and begins with new ones after a restart.
+    - `adapter`: what knows the model, where that is none of these frameworks' (`umbel.frameworks.Adapter`).
+
+    Raises `TypeError` for a model that no adapter knows, and for functions that cannot be called so.
+    """
+    return FederatedModel(model, train, test, data, personal=personal, adapter=adapter)
+
+
+class FederatedModel:
+    """What `federate` makes. Each method takes the keywords of the front door behind it, too, and those of the strategy."""
+
+    def __init__(
+        self,
+        model: object,
+        train: Callable[..., object],
+        test: Callable[..., object] | None = None,
+        data: object = None,
+        *,
+        personal: str | Sequence[str] = (),
+        adapter: Adapter[object] | None = None,
+    ) -> None:
+        self._parts = (model, train, test)
+        self._data, self._personal, self._adapter = data, personal, adapter
+        self._client = self._client_of(_by_client(data))  # what is wrong with these is said now
+
+    @checked
+    def simulate(
+        self,
+        *,
+        clients: Sequence[str] | int | None = None,
+        rounds: int = 1,
+        strategy: str | Strategy = "fedavg",
+        round_timeout: float | None = None,
+        **options: object,
+    ) -> History:
+        """Simulates so many `clients`, or those of these names, on this machine, and returns the `History`.
+
+        `clients` may be left out where the data say how many there are. `strategy` is a name ("fedavg", "fedadam", "krum"),
+        with its keywords beside it (`fraction_fit=0.1`), or an object. `options` are those of `start_simulation`, such as
+        `backend=`, `seed=`, `store=`, `callbacks=`.
+        """
+        from umbel.simulation.app import start_simulation
+
+        keywords, options = _sort(self.simulate, start_simulation, strategy, options)
+        who: dict[str, object] = {"num_clients": clients} if isinstance(clients, int) else {"clients_ids": clients}
+        if clients is None:
+            who = {"num_clients": _count_clients(self._data)}
+        if self._data is not None and not makes_data(_by_client(self._data)):
+            raise ValueError(
+                f"data= is one {type(self._data).__name__}, and every client would train on it; give a function of the "
+                "client's number, a FederatedDataset, or a list with the data of each client"
+            )
+        config = ServerConfig(num_rounds=rounds, round_timeout=round_timeout)
+        return self._run(start_simulation, strategy, keywords, config, {**who, "client_fn": self._client, **options})
+
+    @checked
+    def serve(
+        self,
+        address: str = "[::]:8080",
+        *,
+        rounds: int = 1,
+        strategy: str | Strategy = "fedavg",
+        round_timeout: float | None = None,
+        **options: object,
+    ) -> History:
+        """Serves the model at `address` to those who join, and returns the `History`.
+
+        `options` are those of `start_server`, such as `certificates=`, `store=`, `callbacks=`, and of the strategy.
+        """
+        from umbel.server.app import start_server
+
+        keywords, options = _sort(self.serve, start_server, strategy, options)
+        config = ServerConfig(num_rounds=rounds, round_timeout=round_timeout)
+        return self._run(start_server, strategy, keywords, config, {"server_address": address, **options})
+
+    @checked
+    def join(self, address: str, *, data: object = SAME, **options: object) -> None:
+        """Takes part in the run of the server at `address` with this client's `data`, until the run is over.
+
+        Without `data` it takes its share of what `federate` was given: by `client_id="3"`, for the client with number 3.
+        `options` are those of `start_client`, such as `root_certificates=`.
+        """
+        _, options = _sort(self.join, start_client, None, options)
+        mine = _by_client(self._data) if data is SAME else data
+        if makes_data(mine) and "context" not in signature(mine).parameters:  # type: ignore[arg-type]  # it is a function
+            try:
+                number_of(Context(str(options.get("client_id", ""))))
+            except ValueError:
+                raise ValueError(
+                    "data= is a function of the client's number, and this client has none: write join(…, client_id='3'), or "
+                    "join(…, data=what it holds)"
+                ) from None
+        start_client(server_address=address, client=self._client_of(mine), **options)  # type: ignore[arg-type]  # checked there
+
+    def _client_of(self, data: object) -> ModelClient[object]:
+        return ModelClient(*self._parts, data, personal=self._personal, adapter=self._adapter)
+
+    def _run(
+        self,
+        start: Callable[..., History],
+        strategy: str | Strategy,
+        keywords: dict[str, object],
+        config: ServerConfig,
+        options: dict[str, object],
+    ) -> History:
+        seed = options.get("seed", 0)
+        with kept_generators():
+            first = self._client.new_parameters(Context("owner", seed=seed if isinstance(seed, int) else 0))
+        from umbel.server.by_name import strategy_named
+
+        initial = ndarrays_to_parameters(first)
+        if isinstance(strategy, str):
+            strategy = strategy_named(strategy, {"initial_parameters": initial, **keywords})
+            return start(strategy=strategy, config=config, **options)
+        with _beginning_with(strategy, initial):
+            return start(strategy=strategy, config=config, **options)
+
+
+@contextmanager
+def _beginning_with(strategy: Strategy, initial: Parameters) -> Iterator[None]:
+    """Inside, a strategy that says nothing of its own about the first parameters has these."""
+    silent = getattr(strategy, "initial_parameters", initial) is None
+    if silent:
+        strategy.initial_parameters = initial  # type: ignore[attr-defined]  # it has that attribute
+    try:
+        yield
+    finally:
+        if silent:
+            strategy.initial_parameters = None  # type: ignore[attr-defined]  # it is the user's, and may run again
+
+
+def _sort(
+    method: Callable[..., object], front: Callable[..., object], strategy: object, options: Mapping[str, object]
+) -> tuple[dict[str, object], dict[str, object]]:
+    """The keywords of the strategy, and the options of the front door. Raises `TypeError` for what neither has."""
+    from umbel.server.by_name import strategy_keywords
+
+    name, own = method.__name__, {*signature(method).parameters} - {"options"}
+    known = {*signature(front).parameters} - {*_OTHERWISE, "strategy", "server"}
+    of_strategy: frozenset[str] = frozenset()
+    if strategy is not None:
+        of_strategy = strategy_keywords(strategy if isinstance(strategy, str) else "fedavg")
+    keywords: dict[str, object] = {}
+    rest: dict[str, object] = {}
+    for keyword, value in options.items():
+        if keyword in known:
+            rest[keyword] = value
+        elif keyword in _OTHERWISE:
+            raise TypeError(f"{name}() has no keyword {keyword!r}; here it is {_OTHERWISE[keyword]}")
+        elif keyword not in of_strategy:
+            raise TypeError(unknown_keyword(name, keyword, sorted(own | known | of_strategy)))
+        elif not isinstance(strategy, str):
+            made = type(strategy).__name__
+            raise TypeError(f"{keyword}= is the strategy's, and strategy= is an object: write {made}({keyword}=…)")
+        else:
+            keywords[keyword] = value
+    return keywords, rest
+
+
+class _Shares:
+    """A list with the data of each client, as a function of the client's number."""
+
+    def __init__(self, shares: list[object]) -> None:
+        self._shares = shares
+
+    def __call__(self, number: int) -> object:
+        if number >= len(self._shares):
+            raise ValueError(f"data= is a list for {len(self._shares)} clients, and has nothing for number {number}")
+        return self._shares[number]
+
+
+class _Partitions:
+    """A divided data set as a function of the client's number."""
+
+    def __init__(self, dataset: Partitions) -> None:
+        self._dataset = dataset
+
+    def __call__(self, number: int) -> object:
+        parts = {split: self._dataset.load_partition(number, split) for split in self._dataset.partitioners}
+        return next(iter(parts.values())) if len(parts) == 1 else parts
+
+
+def _by_client(data: object) -> object:
+    """Data that know whose they are as a function of the client's number; others as they are."""
+    if isinstance(data, list):
+        return _Shares(data)
+    return _Partitions(data) if isinstance(data, Partitions) else data
+
+
+def _count_clients(data: object) -> int:
+    """How many the data are for. Raises `TypeError` where they do not say."""
+    if isinstance(data, list):
+        return len(data)
+    if isinstance(data, Partitions):
+        counts = {getattr(one, "num_partitions", 0) for one in data.partitioners.values()}
+        if len(counts) == 1:
+            return int(counts.pop())
+    raise TypeError("simulate() needs clients=, how many there are: the data do not say")
