@@ -25,6 +25,7 @@ __all__ = [
     "CohortChosen",
     "Event",
     "ExchangeClosed",
+    "ModelInitialized",
     "Observer",
     "PopulationJoined",
     "RoundClosed",
@@ -139,6 +140,16 @@ class WaitingForClients:
 
 
 # ---- a round
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInitialized:
+    """The run has parameters to begin with: those of the client `source`; None where the strategy gave them, "" where nobody
+    has any, so that the model is empty.
+    """
+
+    at: float
+    source: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,6 +304,7 @@ Event: TypeAlias = (
     | PopulationJoined
     | ClientLeft
     | WaitingForClients
+    | ModelInitialized
     | RoundStarted
     | CohortChosen
     | TaskSent

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from umbel.rounds.notices import ExchangeClosed, RoundStarted
+from umbel.events import ExchangeClosed, RoundStarted
 from umbel.runtime.attributes import Attributes
 from umbel.server.strategy import FedAvg
 
-CLOSED = ExchangeClosed(0.0, 1, "fit", 2, 0, 1.0)
+CLOSED = ExchangeClosed(
+    at=0.0, round=1, kind="fit", results=2, failures=0, seconds=1.0, loss=None, metrics={}, void="", note=""
+)
 
 
 class Own(FedAvg):
@@ -43,7 +45,7 @@ def test_an_attribute_that_changes_is_told_once(name, change):
     attributes.observe(CLOSED)
     assert told == []
     change(own)
-    attributes.observe(RoundStarted(0.0, 1, 3))
+    attributes.observe(RoundStarted(at=0.0, round=1, num_rounds=3))
     assert told == []
     attributes.observe(CLOSED)
     attributes.observe(CLOSED)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from umbel.common import ndarrays_to_parameters
+from umbel.events import ExchangeClosed
 from umbel.remarks import listening
 from umbel.reports import Room
 from umbel.rounds.messages import Kind, Task
-from umbel.rounds.notices import ExchangeClosed
 from umbel.runtime import bounds
 from umbel.runtime.bounds import ALWAYS, OWN_NAMES, PER_CLIENT, keep_names
 from umbel.runtime.contents import FileContents, MemoryContents

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from umbel.rounds import notices
+from umbel import events
 from umbel.runtime.observers.console import Console
 
 
@@ -20,18 +20,18 @@ def said(caplog):
 
 def join(console, numbers):
     for number in numbers:
-        console.observe(notices.ClientJoined(0.0, f"c{number}", number))
+        console.observe(events.ClientJoined(at=0.0, client=f"c{number}", available=number))
 
 
 def test_a_few_have_a_line_each_and_many_have_one(said):
     console = Console()
     join(console, range(1, 1001))
-    console.observe(notices.ClientLeft(0.0, "c7", 999, "it said goodbye"))
-    console.observe(notices.WaitingForClients(0.0, 1, 999, 2000))
+    console.observe(events.ClientLeft(at=0.0, client="c7", available=999, why="it said goodbye"))
+    console.observe(events.WaitingForClients(at=0.0, round=1, available=999, needed=2000))
     first = said()
     assert len(first) < 20
     assert first[:10] == [f"client c{number} joined ({number} available)" for number in range(1, 11)]
-    console.observe(notices.RoundStarted(0.0, 1, 3))  # before anything else, what is held back is said
+    console.observe(events.RoundStarted(at=0.0, round=1, num_rounds=3))  # before anything else, what is held back is said
     assert said()[len(first) :] == ["990 clients joined, 1 left (999 available, 2000 are needed)", "", "[ROUND 1/3]"]
 
 
@@ -49,8 +49,8 @@ def test_they_have_lines_of_their_own_at_debug(caplog):
     caplog.set_level("DEBUG", logger="umbel")
     console = Console()
     join(console, range(1, 31))
-    console.observe(notices.ClientLeft(0.0, "c7", 29, "its connection broke"))
-    console.observe(notices.RunFinished(0.0, 0, "stopped", "", True))
+    console.observe(events.ClientLeft(at=0.0, client="c7", available=29, why="its connection broke"))
+    console.observe(events.RunEnded(at=0.0, rounds=0, status="stopped", why="stopped"))
     lines = [record.getMessage() for record in caplog.records]
     assert "client c29 joined (29 available)" in lines
     assert "client c7 left: its connection broke (29 available)" in lines

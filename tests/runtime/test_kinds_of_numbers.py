@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from umbel.common import ndarrays_to_parameters
-from umbel.rounds.notices import ExchangeClosed
+from umbel.events import ExchangeClosed
 from umbel.server import ServerConfig
 from umbel.server.strategy import FedAvg, FedAvgM, FedMedian, FedTrimmedAvg, FedYogi, GeometricMedian, Krum
 from umbel.simulation import start_simulation

@@ -11,8 +11,8 @@ import pytest
 
 from umbel.common import EvaluateIns, FitIns, GetPropertiesIns, ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.errors import StrategyError
+from umbel.events import ModelInitialized, TaskFailed
 from umbel.pace import Pace
-from umbel.rounds.notices import ModelInitialized, TaskFailed
 from umbel.runtime import run as loop
 from umbel.runtime.contents import FileContents, MemoryContents
 from umbel.runtime.stores.base import Unit

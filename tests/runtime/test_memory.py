@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from umbel.common import ndarrays_to_parameters, parameters_to_ndarrays
+from umbel.events import CohortChosen
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Phase, Rules
-from umbel.rounds.notices import CohortChosen
 from umbel.runtime.contents import FileContents, MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server.strategy import (

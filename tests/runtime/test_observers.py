@@ -82,7 +82,8 @@ def test_a_run_is_told_in_order_with_who_how_long_and_how_much():
     seen, history = told(strategy=FedAvg(evaluate_fn=central), rounds=1)
     asked = ["CohortChosen", *["TaskSent"] * 3]
     assert names(seen) == [
-        *("RunStarted", "PopulationJoined", "CohortChosen", "TaskSent", "TaskAnswered", "VersionMade", "CentrallyEvaluated"),
+        *("RunStarted", "PopulationJoined", "CohortChosen", "TaskSent", "TaskAnswered"),
+        *("ModelInitialized", "VersionMade", "CentrallyEvaluated"),
         *("RoundStarted", *asked, "TaskAnswered", "TaskAnswered", "TaskFailed", "ExchangeClosed", "VersionMade"),
         *("CentrallyEvaluated", *asked, "TaskAnswered", "TaskAnswered", "TaskAnswered", "ExchangeClosed", "RoundClosed"),
         "RunEnded",

@@ -19,9 +19,9 @@ from umbel.aggregators import median
 from umbel.common import EvaluateRes, Status, ndarrays_to_parameters
 from umbel.common.typing import Code
 from umbel.errors import StrategyError
+from umbel.events import ExchangeClosed, RunEnded
 from umbel.remarks import Remark
 from umbel.rounds.messages import Evaluated, Summarized
-from umbel.rounds.notices import ExchangeClosed, RunFinished
 from umbel.runtime.notes import Notes
 from umbel.server import ServerConfig, Until
 from umbel.server.strategy import (
@@ -70,7 +70,7 @@ def notes_of(done, kind="evaluate"):
 
 
 def end_of(done):
-    (finished,) = [event for event in done.events if isinstance(event, RunFinished)]
+    (finished,) = [event for event in done.events if isinstance(event, RunEnded)]
     return finished.rounds, finished.why
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from umbel.common import ndarrays_to_parameters
 from umbel.errors import RunLocked, StoreError
+from umbel.events import RunEnded
 from umbel.pace import Pace
 from umbel.population import Population
 from umbel.rounds.coordinator import Coordinator, Phase, Rules, State
@@ -26,7 +27,7 @@ from umbel.rounds.messages import (
     Ticked,
     Verdict,
 )
-from umbel.rounds.notices import CentrallyEvaluated, RunFinished
+from umbel.rounds.notices import CentrallyEvaluated
 from umbel.runtime.contents import FileContents
 from umbel.runtime.observers.history import History
 from umbel.runtime.stores import engine, sql
@@ -505,7 +506,8 @@ def test_a_run_that_has_ended_says_so_again_in_the_next_process(tmp_path):
         rules = Rules(run="run", min_available=2, pace=strategy.pace)
         coordinator = Coordinator(rules, stored.state or State(num_rounds=3))
         run = run_locally(strategy, {"a": Broken(), "b": Broken()}, num_rounds=3, store=store, coordinator=coordinator)
-        seen.append([event for event in run.events if isinstance(event, RunFinished)])
+        seen.append([event for event in run.events if isinstance(event, RunEnded)])
         store.close()
     assert seen[0] == seen[1]
-    assert [event.error for event in seen[0]] == ["QuorumNotMet"]
+    assert [event.status for event in seen[0]] == ["failed"]
+    assert run.coordinator.state.ended.error == "QuorumNotMet"

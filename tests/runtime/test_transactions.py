@@ -17,6 +17,7 @@ from umbel.rounds.messages import Failure, FailureKind, Joined, Kind, Replied, R
 from umbel.runtime.contents import write_content
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History
+from umbel.runtime.observers.narrator import Narrator
 from umbel.runtime.owner import Owner
 from umbel.runtime.run import Clock, run
 from umbel.runtime.stores.base import Unit
@@ -88,9 +89,9 @@ def federated(strategy, store, transport, rounds=3, clients=("a", "b")):
     for name in clients:
         transport.put(Joined(name))
     rules = Rules(run="run", min_available=len(clients), pace=strategy.pace)
-    history = History()
+    coordinator, history = Coordinator(rules, State(num_rounds=rounds)), History()
     run(
-        coordinator=Coordinator(rules, State(num_rounds=rounds)),
+        coordinator=coordinator,
         owner=Owner(
             strategy, SimpleClientManager(), model, seed=0, proxy=lambda name: Proxy(name, transport), history=history
         ),
@@ -98,9 +99,9 @@ def federated(strategy, store, transport, rounds=3, clients=("a", "b")):
         store=store,
         transport=transport,
         history=history,
-        observers=[],
         clock=Clock(),
         first=[Started()],
+        narrator=Narrator(coordinator, history, model),
     )
 
 

@@ -11,9 +11,9 @@ import pytest
 from umbel.aggregators import Rule
 from umbel.common import Code, FitRes, Status, ndarrays_to_parameters
 from umbel.errors import NotFinite
+from umbel.events import ExchangeClosed
 from umbel.optimizers import Optimizer
 from umbel.rounds.coordinator import Phase
-from umbel.rounds.notices import ExchangeClosed
 from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import ServerConfig
@@ -57,7 +57,7 @@ def people(*lies):
 
 
 def notes(run):
-    return [event.note for event in run.events if isinstance(event, ExchangeClosed) and event.kind == "fit"]
+    return [event.void + event.note for event in run.events if isinstance(event, ExchangeClosed) and event.kind == "fit"]
 
 
 def too_fast(number):

@@ -10,10 +10,10 @@ import pytest
 
 from umbel.common import ndarrays_to_parameters
 from umbel.errors import StrategyError
+from umbel.events import CohortChosen, TaskAnswered
 from umbel.population import Clients
 from umbel.rounds.coordinator import Rules
 from umbel.rounds.messages import Replied, Reported
-from umbel.rounds.notices import CohortChosen, TaskSucceeded
 from umbel.runtime.contents import FileContents
 from umbel.runtime.resume import restore
 from umbel.runtime.stores.database import Database
@@ -52,7 +52,7 @@ def start():
 
 def names(run):
     """Who trained, round after round."""
-    return [event.client for event in run.events if isinstance(event, TaskSucceeded) and event.kind == "fit"]
+    return [event.client for event in run.events if isinstance(event, TaskAnswered) and event.kind == "fit"]
 
 
 def test_a_selector_of_one_s_own_decides_who_trains():

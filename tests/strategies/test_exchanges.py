@@ -12,8 +12,8 @@ import pytest
 
 from umbel.common import EvaluateIns, FitIns, GetPropertiesIns, ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.errors import StrategyError
+from umbel.events import ExchangeClosed
 from umbel.rounds.coordinator import Rules
-from umbel.rounds.notices import ExchangeClosed
 from umbel.runtime.contents import FileContents
 from umbel.runtime.resume import restore
 from umbel.runtime.stores.database import Database

@@ -12,8 +12,8 @@ import pytest
 import umbel as fl
 from umbel.common import ndarrays_to_parameters
 from umbel.errors import StrategyError
+from umbel.events import ExchangeClosed
 from umbel.rounds.messages import Evaluated, Stepped, Summarized
-from umbel.rounds.notices import ExchangeClosed
 from umbel.rounds.state import State
 from umbel.runtime.stores.codec import decode_input, decode_state, encode
 from umbel.server.strategy import FedAvg, Krum, Strategy

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from umbel.common import ndarrays_to_parameters
+from umbel.events import ExchangeClosed, RunEnded
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Rules, State
 from umbel.rounds.messages import Chosen, Evaluated, Initialized, Populated, Started
-from umbel.rounds.notices import ExchangeClosed, RunFinished
+from umbel.rounds.notices import RunFinished
 from umbel.rounds.stopping import Standing
 from umbel.runtime.contents import FileContents
 from umbel.runtime.stores.codec import decode_state, encode
@@ -44,7 +45,7 @@ def run(strategy=FedAvg, rounds=8, accuracies=(), store=None, **keywords):
 
 
 def end_of(done):
-    (finished,) = [event for event in done.events if isinstance(event, RunFinished)]
+    (finished,) = [event for event in done.events if isinstance(event, RunEnded)]
     return finished.rounds, finished.why
 
 

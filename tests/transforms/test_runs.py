@@ -11,10 +11,10 @@ import pytest
 import umbel as fl
 from umbel.common import ndarrays_to_parameters
 from umbel.errors import StrategyError
+from umbel.events import TaskFailed
 from umbel.params import Params
 from umbel.rounds.coordinator import Coordinator, Phase
 from umbel.rounds.messages import Failure, FailureKind, Kind
-from umbel.rounds.notices import TaskFailed
 from umbel.runtime.contents import FileContents, MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import Pace

@@ -7,17 +7,16 @@ Knows no HTTP and no crew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from umbel.events import Observer
+from umbel.events import Event, Observer
 from umbel.fold.partial import PartialSum
 from umbel.rounds.coordinator import Coordinator, Phase, State
 from umbel.rounds.messages import Input, Lost, Populated, Resumed, Started, Stopped
-from umbel.rounds.notices import Notice
 from umbel.runtime.attributes import Attributes
 from umbel.runtime.damage import find_damage
 from umbel.runtime.experiment import Experiment
@@ -28,7 +27,7 @@ from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel, kept_best
 from umbel.runtime.observers.audience import Audience
 from umbel.runtime.observers.history import History
-from umbel.runtime.observers.narrator import Narrator
+from umbel.runtime.observers.narrator import Fold, Narrator
 from umbel.runtime.observers.outcome import Outcome, outcome_of
 from umbel.runtime.observers.table import table
 from umbel.runtime.observers.versions import Versions
@@ -97,9 +96,12 @@ class Federation:
 
 
 class Display(Protocol):
-    """Shows a run to people while it is open: lines, or a bar."""
+    """Shows a run to people while it is open: lines, or a bar. `follows` are those of `ON_DEMAND` that it looks at."""
 
-    def observe(self, event: Notice, /) -> None: ...
+    @property
+    def follows(self) -> Collection[type]: ...
+
+    def observe(self, event: Event, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +138,13 @@ def carry_out(
     display: AbstractContextManager[Display | None] = nullcontext(),  # noqa: B008  # a value
     observers: Sequence[Observer] = (),
     versions: Versions | None = None,
-    demands: Sequence[Callable[[Notice], None]] = (),
+    demands: Sequence[Fold] = (),
 ) -> Ended:
     """Runs until the run is over, and then finishes it in its store.
 
     `display` is open while the run is. `versions` keeps those that observers are told of open for them. `demands` see each
-    event of the coordinator and may raise, which ends the run. What the owner's code and the store raise passes through,
-    and leaves a run that can go on; so does SIGTERM, which ends a script with exit code 143.
+    event in the run's own thread and may raise, which ends the run. What the owner's code and the store raise passes
+    through, and leaves a run that can go on; so does SIGTERM, which ends a script with exit code 143.
     """
     over, state, transport = False, begun.state, federation.transport
     with Audience(observers) as audience:
@@ -175,7 +177,7 @@ def _run(
     display: AbstractContextManager[Display | None],
     audience: Audience,
     versions: Versions | None,
-    demands: Sequence[Callable[[Notice], None]],
+    demands: Sequence[Fold],
 ) -> None:
     coordinator, history, untold, _ = begun.restored
     transport, everyone, store = federation.transport, federation.everyone, begun.store
@@ -192,28 +194,34 @@ def _run(
         room=experiment.room,
         secret=federation.secret,
     )
-    narrator = None
-    if audience:
-        holds = store.unit is Unit.INPUT
-        narrator = Narrator(coordinator, history, begun.model, audience.tell, holds=holds, versions=versions)
     attributes = Attributes(experiment.strategy, partial(store.note, ATTRIBUTES))
     begins: Input = Started() if begun.state.phase is Phase.NEW else Resumed(experiment.num_rounds)
-    with display as shown, _interruptible(federation, owner), narrator or nullcontext():
-        run(
-            coordinator=coordinator,
-            owner=owner,
-            model=begun.model,
-            store=store,
-            transport=transport,
-            history=history,
-            untold=untold,
-            lost=begun.lost,
-            observers=[*([] if shown is None else [shown.observe]), attributes.observe, *demands],
-            clock=federation.clock,
-            first=[begins, *([] if everyone is None else [everyone])],
-            nag_every=federation.nag_every,
-            narrator=narrator,
+    with display as shown, _interruptible(federation, owner):
+        narrator = Narrator(
+            coordinator,
+            history,
+            begun.model,
+            folds=[*([] if shown is None else [shown.observe]), attributes.observe, *demands],
+            followed=() if shown is None else shown.follows,
+            audience=audience,
+            holds=store.unit is Unit.INPUT,
+            versions=versions,
         )
+        with narrator:
+            run(
+                coordinator=coordinator,
+                owner=owner,
+                model=begun.model,
+                store=store,
+                transport=transport,
+                history=history,
+                untold=untold,
+                lost=begun.lost,
+                clock=federation.clock,
+                first=[begins, *([] if everyone is None else [everyone])],
+                nag_every=federation.nag_every,
+                narrator=narrator,
+            )
 
 
 def _interruptible(federation: Federation, owner: Owner) -> AbstractContextManager[None]:

@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from umbel.rounds.notices import ExchangeClosed, Notice
+from umbel.events import Event, ExchangeClosed
 
 __all__ = ["Attributes"]
 
@@ -33,7 +33,7 @@ class Attributes:
         own = not type(strategy).__module__.startswith("umbel.")
         self._before = self._looks() if own else None
 
-    def observe(self, event: Notice) -> None:
+    def observe(self, event: Event) -> None:
         if self._before is None or not isinstance(event, ExchangeClosed):
             return
         now = self._looks()

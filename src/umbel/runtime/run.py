@@ -86,16 +86,15 @@ def run(
     history: History,
     untold: Sequence[Notice] = (),
     lost: Lost | None = None,
-    observers: Sequence[Callable[[Notice], None]],
     clock: Callable[[], float],
     first: Sequence[Input],
     nag_every: float = NAG_EVERY,
-    narrator: Narrator | None = None,
+    narrator: Narrator,
 ) -> None:
     """Runs until the coordinator is done. `first` begins with `Started`, or with `Resumed` for a run that goes on.
 
     `untold` is what has come to the History since the last snapshot; `lost` is what was found damaged since. `narrator`
-    tells the owner's own observers, after the journal has it.
+    makes events of what happens.
 
     Errors of the owner's code and of the store pass through; the journal then ends before them, and the run can be resumed.
     """
@@ -139,8 +138,7 @@ def run(
             unwritten.clear()
             outdated = outdated or step_done or last  # at the end, too: versions that clients still at work had started from
             step_done = False
-        if narrator is not None:
-            narrator.release()
+        narrator.release()
 
     def forget() -> None:
         """Removes what no step needs any more. After the tasks are sent: a small round waits 0.2 ms less for them."""
@@ -165,9 +163,7 @@ def run(
     def do(command: Command) -> None:
         match command:
             case Publish():
-                event = command.event
-                for observe in observers:
-                    observe(event)
+                pass  # the narrator has told it
             case Dispatch():
                 write()
                 task = command.task
@@ -228,13 +224,13 @@ def run(
                     told.append(command.event)
                 if isinstance(command.event, (CohortChosen, WaitingForClients)):
                     nag_at = at + nag_every
-        if narrator is not None:
-            narrator.take(event, commands, at)
         return commands
 
     transport.before_asking(settle_first)
     if lost is not None:
-        commands = take(lost, clock())
+        at = clock()
+        commands = take(lost, at)
+        narrator.take(lost, commands, at)
         write()
         model.remove(lost)
         for command in commands:
@@ -263,8 +259,8 @@ def run(
             commands = take(failures.cut(event), at)
             if not by_input and coordinator.between_rounds:
                 commit_round()
-            if narrator is not None:
-                narrator.owe(owed)
+            narrator.take(event, commands, at)
+            narrator.owe(owed)
             for command in [*commands, *owed]:
                 do(command)
             owed = []
@@ -272,8 +268,7 @@ def run(
             nag_at = at + nag_every
             if coordinator.waiting_for:
                 logger.info("Waiting for %s", coordinator.waiting_for)
-    if narrator is not None:
-        narrator.owe(owed)
+    narrator.owe(owed)
     for command in owed:  # of a run that had ended before this process began
         do(command)
     write(last=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from umbel import events
 from umbel.errors import SimulationError
+from umbel.events import Event
 from umbel.exchange import as_text
-from umbel.rounds import notices
-from umbel.rounds.messages import FailureKind, Populated
-from umbel.rounds.notices import Notice
+from umbel.rounds.messages import Populated
 from umbel.strategies.base import Strategy
 from umbel.strategies.fedavg import FedAvg
 from umbel.training import Client, NumPyClient, client_maker
@@ -64,10 +64,10 @@ def check_maker(client_fn: object) -> None:
         )
 
 
-def demand_parameters(event: Notice) -> None:
+def demand_parameters(event: Event) -> None:
     """Ends a simulation whose client raises where it is asked for parameters: the others run the same code."""
     match event:
-        case notices.TaskFailed(kind="parameters", reason=reason) if reason != FailureKind.EMPTY:
+        case events.TaskFailed(kind="parameters", reason=reason) if reason != "empty":
             raise SimulationError(
                 f"client {event.client} could not give initial parameters: {event.text}. "
                 "Implement get_parameters(), or give the strategy initial_parameters="

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from umbel.config import ServerConfig
 from umbel.context import Context
+from umbel.events import Event
 from umbel.params import NDArrays
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.rounds.messages import Populated
-from umbel.rounds.notices import Notice
 from umbel.runtime.assembly import Federation, begin, carry_out
 from umbel.runtime.experiment import design_experiment
 from umbel.runtime.observers.history import History
@@ -33,12 +33,12 @@ __all__ = ["LocalRun", "run_locally"]
 
 @dataclass(slots=True)
 class LocalRun:
-    """What is left of a run: its history, the final model, and every event."""
+    """What is left of a run: its history, the final model, and every event that an observer is told."""
 
     history: History
     arrays: NDArrays
     coordinator: Coordinator
-    events: list[Notice] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
 
 def run_locally(
@@ -89,8 +89,8 @@ def run_locally(
         everyone=everyone,
         in_user_code=lambda: True,  # Ctrl-C ends a test, and not a run of it
     )
-    seen: list[Notice] = []
-    carry_out(experiment, begun, federation, demands=[seen.append])
+    seen: list[Event] = []
+    carry_out(experiment, begun, federation, observers=[seen.append])
     version = coordinator.state.version
     arrays = [] if version is None else begun.model.arrays(version)
     return LocalRun(begun.restored.history, arrays, coordinator, seen)

@@ -1,12 +1,14 @@
-"""A run as lines of text on the logger "umbel"."""
+"""A run as lines of text on the logger "umbel": the one place that turns an event into a line."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Self
 
-from umbel.rounds import notices
-from umbel.rounds.notices import Notice
+from umbel import events
+from umbel.events import Event
 from umbel.runtime.log import configure, logger
 from umbel.runtime.observers.crowd import Crowd
 from umbel.wire import shorten
@@ -18,14 +20,20 @@ EMPTY_MODEL = (
     "To train one, implement get_parameters(), or give the strategy initial_parameters="
 )
 
-_OF_THE_CROWD = notices.TaskSucceeded, notices.ClientJoined, notices.ClientLeft, notices.WaitingForClients
+_OF_THE_CROWD = events.TaskAnswered, events.ClientJoined, events.ClientLeft, events.WaitingForClients
 
 
 class Console:
     """Says what happens, in sections [INIT], [ROUND n/N] and [SUMMARY]. Used as a context."""
 
     def __init__(self) -> None:
+        configure()
         self._crowd = Crowd()
+
+    @property
+    def follows(self) -> Collection[type]:
+        """Of the events that are made on demand, those that it looks at."""
+        return (events.TaskAnswered,) if logger.isEnabledFor(logging.DEBUG) else ()
 
     def __enter__(self) -> Self:
         return self
@@ -35,64 +43,64 @@ class Console:
     ) -> None:
         self._crowd.flush()
 
-    def observe(self, event: Notice) -> None:
+    def observe(self, event: Event) -> None:
         """Writes the lines for one event."""
-        if not isinstance(event, notices.TaskSucceeded):
+        if not isinstance(event, events.TaskAnswered):
             configure()  # user code may have set up its own logs since
         if not isinstance(event, _OF_THE_CROWD):
             self._crowd.flush()
         match event:
-            case notices.TaskSucceeded():  # first: there are as many as of all others together
+            case events.TaskAnswered():  # first: there are as many as of all others together
                 logger.debug("%s: client %s answered (%d examples)", event.kind, event.client, event.num_examples)
-            case notices.RunStarted():
+            case events.RunStarted():
                 logger.info("[INIT]")
-            case notices.RunResumed():
+            case events.RunResumed():
                 logger.info("Resumed in round %d of %d", max(event.round, 1), event.num_rounds)
-            case notices.RunRewound():
+            case events.RunRewound():
                 logger.warning("Going back to version %d of the model: round %d is done again", event.version, event.round)
-            case notices.ClientJoined():
+            case events.ClientJoined():
                 self._crowd.joined(event.client, event.available)
-            case notices.PopulationJoined():
+            case events.PopulationJoined():
                 logger.info("%s clients (%s available)", f"{event.clients:,}", f"{event.available:,}")
-            case notices.ClientLeft():
+            case events.ClientLeft():
                 self._crowd.left(event.client, event.why, event.available)
-            case notices.ModelInitialized(source=None):
+            case events.ModelInitialized(source=None):
                 logger.info("Using initial parameters from the strategy")
-            case notices.ModelInitialized(source=""):
+            case events.ModelInitialized(source=""):
                 logger.warning("%s", EMPTY_MODEL)
-            case notices.ModelInitialized():
+            case events.ModelInitialized():
                 logger.info("Using initial parameters from client %s", event.source)
-            case notices.WaitingForClients():
+            case events.WaitingForClients():
                 self._crowd.waits(event.available, event.needed)
-            case notices.RoundStarted():
+            case events.RoundStarted():
                 logger.info("")
                 logger.info("[ROUND %d/%d]", event.round, event.num_rounds)
-            case notices.CohortChosen(kind="parameters"):
+            case events.CohortChosen(kind="parameters"):
                 logger.info("Asking client %s for initial parameters", event.clients[0])
-            case notices.CohortChosen():
+            case events.CohortChosen():
                 again = f", attempt {event.attempt + 1}" if event.attempt else ""
                 names = shorten(event.clients, 10)
                 logger.info(
                     "%s: sampled %d of %d clients%s: %s", event.kind, len(event.clients), event.available, again, names
                 )
-            case notices.TaskFailed(kind="parameters", reason="empty"):
+            case events.TaskFailed(kind="parameters", reason="empty"):
                 logger.info("client %s has no initial parameters", event.client)
-            case notices.TaskFailed():
+            case events.TaskFailed():
                 said = printable(event.text, 2000)
                 logger.warning("%s: client %s failed (%s): %s", event.kind, event.client, event.reason, said)
                 if event.detail:
                     logger.debug("%s", "\n".join(printable(line, 500) for line in event.detail.splitlines()))
-            case notices.ExchangeClosed():
+            case events.ExchangeClosed():
                 counts = event.results, event.failures, event.seconds
                 logger.info("%s: received %d results and %d failures in %.1f s", event.kind, *counts)
                 said = measured(event.loss, event.metrics)
                 if said:
                     logger.info("%s: %s", event.kind, said)
-                for line in event.note.splitlines():
+                for line in [*event.void.splitlines(), *event.note.splitlines()]:
                     logger.warning("%s: %s", event.kind, printable(line, 2000))
-            case notices.CentrallyEvaluated():
+            case events.CentrallyEvaluated():
                 logger.info("central evaluation after round %d: %s", event.round, measured(event.loss, event.metrics))
-            case notices.RunFinished():
+            case events.RunEnded():
                 logger.info("")
                 logger.info("[SUMMARY]")
                 logger.info("Run over after %d rounds in %.1f s: %s", event.rounds, event.at, event.why)
@@ -108,9 +116,9 @@ def printable(text: str, limit: int) -> str:
     return shown + "…" if len(text) > limit else shown
 
 
-def measured(loss: object, metrics: dict[str, object], most: int = 20) -> str:
+def measured(loss: object, metrics: Mapping[str, object], most: int = 20) -> str:
     """A loss and metrics in a few words."""
-    shown = list((({} if loss is None else {"loss": loss}) | metrics).items())
+    shown = list((({} if loss is None else {"loss": loss}) | {**metrics}).items())
     parts = [f"{printable(name, 40)} {in_digits(value)}" for name, value in shown[:most]]
     return ", ".join([*parts, f"and {len(shown) - most} more"] if len(shown) > most else parts)
 

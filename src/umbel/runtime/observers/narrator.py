@@ -1,13 +1,14 @@
 """A run as the public events of `umbel.events`: what went into the coordinator and what came out, told in order.
 
-Knows the inputs, the commands and the sizes of contents; knows neither who listens nor threads. Where there is a journal,
-what it tells is held back until `release`: the journal has it then, so nothing is ever taken back.
+Knows the inputs, the commands and the sizes of contents; knows neither who listens nor threads. Folds look on in the run's
+own thread, and are told at once. The audience hears later where there is a journal: what it is told is held back until
+`release`. The journal has it then, so nothing is ever taken back.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -18,20 +19,27 @@ from umbel.rounds import notices
 from umbel.rounds.coordinator import Coordinator
 from umbel.rounds.messages import Cancel, Command, Dispatch, Input, Kind, Publish, Replied, Reply, Reported, Stepped, Task
 from umbel.runtime.model import GlobalModel
+from umbel.runtime.observers.audience import Audience
 from umbel.runtime.observers.history import History, Series
 from umbel.runtime.observers.outcome import status_of
 from umbel.runtime.observers.versions import Versions
 from umbel.runtime.signals import Terminated
 
-__all__ = ["Narrator"]
+__all__ = ["ON_DEMAND", "Fold", "Narrator"]
+
+Fold = Callable[[told.Event], object]
+# Made only where somebody follows them. There are as many of tasks that go well as of all others together, and each takes
+# 5 µs, or a look at a file; the other two take a look at a file, and at the whole History.
+ON_DEMAND: frozenset[type] = frozenset({told.TaskSent, told.TaskAnswered, told.VersionMade, told.RoundClosed})
 
 _Key = tuple[int, str, str]  # round, exchange, client
 
 
 class Narrator:
-    """Tells `tell` what happens; where it `holds`, after `release`. `versions` keeps what it tells of open for readers.
+    """Tells `folds` each event at once, and the `audience` too; where it `holds`, the audience after `release`.
 
-    A context: an error that ends the loop is the last that is told.
+    `followed` are those of `ON_DEMAND` that the folds look at; an audience follows all of them. `versions` keeps what is
+    told of open for readers. A context: an error that ends the loop is the last that is told.
     """
 
     def __init__(
@@ -39,14 +47,18 @@ class Narrator:
         coordinator: Coordinator,
         history: History,
         model: GlobalModel,
-        tell: Callable[[told.Event], None],
         *,
-        holds: bool,
+        folds: Sequence[Fold] = (),
+        followed: Collection[type] = (),
+        audience: Audience | None = None,
+        holds: bool = False,
         versions: Versions | None = None,
     ) -> None:
         state = coordinator.state
         self._coordinator, self._history, self._model = coordinator, history, model
-        self._tell = tell
+        self._folds = folds
+        self._followed = ON_DEMAND if audience else frozenset(followed)
+        self._audience = audience or None  # nobody is none
         self._holds = holds
         self._versions = versions
         self._version, self._completed = state.version, state.completed
@@ -86,10 +98,11 @@ class Narrator:
                     pass
 
     def release(self) -> None:
-        """Tells what has been held back."""
-        for event in self._held:
-            self._tell(event)
-        self._held.clear()
+        """Tells the audience what has been held back."""
+        if self._audience is not None:
+            for event in self._held:
+                self._audience.tell(event)
+            self._held.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -101,9 +114,10 @@ class Narrator:
             return
         why = "SIGTERM" if isinstance(error, Terminated) else f"{type(error).__name__}: {message_of(error)}"
         self._held.clear()  # it is not in the journal: a process that goes on with the run tells it
-        self._tell(told.RunInterrupted(at=self._at, why=why.removesuffix(": ")))
+        self._say(told.RunInterrupted(at=self._at, why=why.removesuffix(": ")))
+        self.release()
 
-    # ---- events of the coordinator
+    # ---- what the coordinator gives notice of
 
     def _publish(self, event: notices.Notice, cause: Input | None, replies: Mapping[str, Reply]) -> None:
         state, at = self._coordinator.state, event.at
@@ -141,6 +155,7 @@ class Narrator:
                 if fit:
                     self._tell_version(at, event.round)
             case notices.ModelInitialized():
+                self._say(told.ModelInitialized(at=at, source=event.source))
                 self._tell_version(at, 0)
             case notices.CentrallyEvaluated():
                 version = state.version or 0
@@ -169,7 +184,7 @@ class Narrator:
 
     def _tell_answer(self, event: notices.TaskSucceeded, replies: Mapping[str, Reply]) -> None:
         task = self._forget((event.round, event.kind, event.client), *replies)
-        if task is None:
+        if task is None or told.TaskAnswered not in self._followed:
             return
         reply = replies.get(task.id, _NO_REPLY)
         added_up = reply.partial is not None and reply.content is None
@@ -227,8 +242,10 @@ class Narrator:
         if version is None or version == self._version:
             return
         self._version = version
-        self._keep_version(version)
-        self._say(told.VersionMade(at=at, round=number, version=version, bytes=self._size(self._model.name(version))))
+        if told.VersionMade in self._followed:
+            self._keep_version(version)
+            size = self._size(self._model.name(version))
+            self._say(told.VersionMade(at=at, round=number, version=version, bytes=size))
 
     def _keep_version(self, version: int | None) -> None:
         """Keeps a version that is told next readable for whoever is told of it."""
@@ -242,6 +259,8 @@ class Narrator:
         if state.completed <= self._completed:
             return
         self._completed = number = state.completed
+        if told.RoundClosed not in self._followed:
+            return
         self._say(
             told.RoundClosed(
                 at=at,
@@ -259,6 +278,8 @@ class Narrator:
     # ---- tasks and their sizes
 
     def _tell_task(self, task: Task, *, again: bool) -> None:
+        if told.TaskSent not in self._followed:
+            return
         self._say(
             told.TaskSent(
                 at=self._at,
@@ -303,10 +324,14 @@ class Narrator:
         return 0
 
     def _say(self, event: told.Event) -> None:
+        for fold in self._folds:
+            fold(event)
+        if self._audience is None:
+            return
         if self._holds:
             self._held.append(event)
         else:
-            self._tell(event)
+            self._audience.tell(event)
 
 
 _NO_REPLY = Reply()
@@ -328,7 +353,7 @@ def _key(task: Task) -> _Key:
 
 def _number(value: object) -> float | None:
     """A loss; what a strategy returns in its place that is no number is in the History alone."""
-    return float(value) if isinstance(value, (int, float)) else None
+    return value if isinstance(value, (int, float)) else None
 
 
 def _last_of(series: Series, number: int) -> object:

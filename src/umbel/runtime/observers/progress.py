@@ -7,8 +7,8 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from umbel.rounds import notices
-from umbel.rounds.notices import Notice
+from umbel import events
+from umbel.events import Event
 from umbel.runtime.interactive import in_notebook
 from umbel.runtime.log import lines, logger
 from umbel.runtime.observers.console import EMPTY_MODEL, measured, printable
@@ -23,6 +23,8 @@ def somebody_watches() -> bool:
 
 class Progress:
     """A bar over the rounds, and what was measured last. Warnings appear above it. Used as a context."""
+
+    follows = (events.TaskAnswered,)
 
     def __init__(self, num_rounds: int) -> None:
         from tqdm.auto import tqdm
@@ -48,31 +50,31 @@ class Progress:
         lines.through = None
         self._lines.__exit__(kind, error, trace)
 
-    def observe(self, event: Notice) -> None:
+    def observe(self, event: Event) -> None:
         """Moves on with one event."""
         match event:
-            case notices.RunResumed():
+            case events.RunResumed():
                 self._bar.total = event.num_rounds
                 self._bar.update(max(event.round - 1, 0) - self._bar.n)
-            case notices.CohortChosen():
+            case events.CohortChosen():
                 self._cohort, self._answered = len(event.clients), 0
                 self._show(event.kind)
-            case notices.TaskSucceeded() | notices.TaskFailed():
+            case events.TaskAnswered() | events.TaskFailed():
                 self._answered += 1
-                if isinstance(event, notices.TaskFailed) and event.reason != "empty":
+                if isinstance(event, events.TaskFailed) and event.reason != "empty":
                     said = printable(event.text, 2000)
                     logger.warning("%s of round %d: client %s failed: %s", event.kind, event.round, event.client, said)
                 self._show(event.kind)
-            case notices.ExchangeClosed() | notices.CentrallyEvaluated():
+            case events.ExchangeClosed() | events.CentrallyEvaluated():
                 self._said = measured(event.loss, event.metrics, most=4) or self._said
-                if isinstance(event, notices.ExchangeClosed):
-                    for line in event.note.splitlines():
+                if isinstance(event, events.ExchangeClosed):
+                    for line in [*event.void.splitlines(), *event.note.splitlines()]:
                         logger.warning("%s: %s", event.kind, printable(line, 2000))
-            case notices.ModelInitialized(source=""):
+            case events.ModelInitialized(source=""):
                 logger.warning("%s", EMPTY_MODEL)
-            case notices.RoundStarted():
+            case events.RoundStarted():
                 self._bar.update(event.round - 1 - self._bar.n)
-            case notices.RunFinished():
+            case events.RunEnded():
                 self._bar.update(event.rounds - self._bar.n)
                 self._bar.set_postfix_str(self._said)
             case _:
