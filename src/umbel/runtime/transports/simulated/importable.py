@@ -10,10 +10,12 @@ import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator
 from importlib.machinery import PathFinder
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import ClassVar
 
 import cloudpickle
+
+from umbel.runtime.transports.simulated.wrappers import REDUCERS, reduce_dispatch
 
 __all__ = ["by_value", "dump_code"]
 
@@ -79,6 +81,13 @@ _PLAIN = cloudpickle.Pickler.dispatch_table
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Keeps the names of files, which cloudpickle replaces by "<dynamic-code>": a traceback is to show them."""
+    """Keeps the names of files, which cloudpickle replaces by "<dynamic-code>": a traceback is to show them.
 
-    dispatch_table: ClassVar = ChainMap({CodeType: _reduce_code}, _PLAIN)
+    Takes what functools makes of functions, too.
+    """
+
+    dispatch_table: ClassVar = ChainMap({CodeType: _reduce_code, **REDUCERS}, _PLAIN)
+
+    def reducer_override(self, value: object) -> object:
+        made = reduce_dispatch(value) if isinstance(value, FunctionType) else None
+        return super().reducer_override(value) if made is None else made
