@@ -14,6 +14,7 @@ import secrets
 import shlex
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -176,12 +177,10 @@ def _continued(
 ) -> OpenedRun | None:
     """The unfinished run that this start goes on with, if there is one; `fresh` gives it up instead."""
     others = []
-    for row in database.runs():
-        if row.status != "running":
-            if SECRET in row.fingerprint:  # its server has died when nothing else was left to do
-                (folder / row.run / FILE).unlink(missing_ok=True)
-            continue
-        if row.run == os.environ.get(RESUME):
+    rows = database.runs()
+    _remove_old_secrets(folder, rows)
+    for row in rows:
+        if row.status != "running" or row.run == os.environ.get(RESUME):
             continue
         if row.fingerprint.get("script") != mine["script"]:
             _say_moved(row)
@@ -207,6 +206,14 @@ def _continued(
         logger.info("Run %s is unfinished, but this is another one (%s)", run, "; ".join(found))
         logger.info("Go on with it by: umbel resume %s", run)
     return None
+
+
+def _remove_old_secrets(folder: Path, rows: Sequence[RunRow]) -> None:
+    """Removes the secrets of ended runs that are still there: their servers died when nothing else was left to do."""
+    ended = {row.run for row in rows if row.status != "running"}
+    for secret in folder.glob(f"*/{FILE}"):
+        if secret.parent.name in ended:
+            secret.unlink(missing_ok=True)
 
 
 def _say_moved(row: RunRow) -> None:
