@@ -79,12 +79,10 @@ class Reception:
             with self.connections.request(scope["client"]) as connection:
                 request = Request(scope, receive, connection)
                 await self._turn(request)
-                status, route = routes.find(request)
-                if route is None:
-                    why = f"{request.method} {short(request.path)} is nothing that this server knows"
-                    response = self._refusal(request, status, why)
-                else:
-                    response = await self._answer(request, route)
+                try:
+                    response = await self._answer(request, routes.find(request))
+                except Refused as refusal:
+                    response = self._refusal(request, refusal.status, str(refusal), refusal.headers)
                 await response.send(send, request)
 
         return app

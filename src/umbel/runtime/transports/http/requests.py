@@ -14,8 +14,9 @@ from urllib.parse import unquote
 import msgspec
 
 from umbel.runtime.transports.http.connections import Connection, Peer
-from umbel.runtime.transports.http.protocol import encode
+from umbel.runtime.transports.http.protocol import Refused, encode
 from umbel.runtime.transports.http.targets import target_elsewhere
+from umbel.wire import short
 
 if TYPE_CHECKING:
     from umbel.runtime.transports.http.buffer import Held
@@ -182,8 +183,8 @@ class Routes:
             else:
                 self._plain[route.path] = route
 
-    def find(self, request: Request) -> tuple[int, Route | None]:
-        """The request's route, and 200; else 404 for an unknown path, and 405 for a path that takes another method."""
+    def find(self, request: Request) -> Route:
+        """The request's route. Raises `Refused`: 404 for an unknown path, 405 for one that takes another method."""
         route = self._plain.get(request.path)
         if route is None:
             for pattern, each in self._patterns:
@@ -192,6 +193,9 @@ class Routes:
                     route, request.parameters = each, match.groupdict()
                     break
             else:
-                return 404, None
-        method = "GET" if request.method == "HEAD" else request.method
-        return (200, route) if method == route.method else (405, None)
+                raise Refused(404, f"{request.method} {short(request.path)} is nothing that this server knows")
+        allowed = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+        if request.method not in allowed:
+            takes = ", ".join(allowed)
+            raise Refused(405, f"{short(request.path)} takes {takes}, not {request.method}", {"allow": takes})
+        return route
