@@ -105,7 +105,7 @@ $(VENV)/demo: $(VENV)/base examples/quickstart-mlx/requirements.txt
 # The fast tests run on every Python: a library that is not built for one is left out there, and its tests are skipped, and
 # say so. numba holds numpy back: beside the project's own environment the fast tests meet the newest numpy instead.
 $(VENV)/fast: $(VENV)/base
-	$(PY) -m pip install --quiet -e '.[datasets,security,simulation]' --group test
+	$(PY) -m pip install --quiet -e '.[datasets,security]' --group test
 	$(call welcome,$(if $(filter .venv,$(VENV)),numba) matplotlib pandas psycopg[binary] polars scikit-learn)
 	@touch $@
 

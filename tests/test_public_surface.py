@@ -18,7 +18,7 @@ import pytest
 import umbel
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(umbel.__path__, "umbel."))
-OPTIONAL = {"mxnet", "datasets", "PIL", "pyarrow", "cloudpickle", "threadpoolctl", "tqdm", "ray", "numba"}
+OPTIONAL = {"mxnet", "datasets", "PIL", "pyarrow", "ray", "numba"}
 
 
 def load(name):

@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
-pytest.importorskip("cloudpickle", reason="the extra 'simulation' is not installed")
 pytestmark = pytest.mark.tutorial
 
 PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "simulation-pytorch" / "simulation.py"

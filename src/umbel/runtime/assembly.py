@@ -22,7 +22,7 @@ from umbel.runtime.damage import find_damage
 from umbel.runtime.experiment import Experiment
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.fingerprints import ATTRIBUTES
-from umbel.runtime.interactive import is_script
+from umbel.runtime.interactive import CellStopped, is_script
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel, kept_best
 from umbel.runtime.observers.audience import Audience
@@ -114,6 +114,20 @@ class Ended:
     @property
     def history(self) -> History:
         return self.begun.restored.history
+
+    def leave(self) -> History:
+        """The History of a run that came to its end. Raises the error that ended it otherwise.
+
+        Where Ctrl-C did, a script ends with exit code 130 once the History is printed, and what a person types at, such as a
+        notebook, with a `KeyboardInterrupt` that has it: a loop of runs is over, too.
+        """
+        self.outcome.raise_error()
+        if self.outcome.status != "stopped":
+            return self.history
+        if not is_script():
+            raise CellStopped(self.history)
+        logger.info("%s", self.history)
+        raise SystemExit(130)
 
     def say(self) -> None:
         """Says what came of it, and where it is."""

@@ -12,7 +12,15 @@ from umbel.errors import ContentDamaged, ListenerFailed, RunLocked, RunMismatch,
 from umbel.runtime.log import logger
 from umbel.runtime.process import too_few_files
 
-__all__ = ["exit_code", "in_notebook", "is_script", "one_line"]
+__all__ = ["CellStopped", "exit_code", "in_notebook", "is_script", "one_line"]
+
+
+class CellStopped(KeyboardInterrupt):
+    """Ctrl-C has ended a run, and ends the cell of the notebook, too. `history` is the History of the rounds so far."""
+
+    def __init__(self, history: object) -> None:
+        super().__init__("the run was stopped by Ctrl-C; sys.last_value.history has what it did")
+        self.history = history
 
 
 def in_notebook() -> bool:

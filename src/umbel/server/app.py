@@ -128,8 +128,9 @@ def start_server(
       numbers; what is more is left out, in the order of the client's dict, and the rest counts.
 
     Works in a script, a thread and a notebook. A port in use ends a script with exit code 1; Ctrl-C tells the clients,
-    prints the History and exits with 130; SIGTERM leaves a run that can go on, and exits with 143. Raises `QuorumNotMet`
-    where too few clients answer, `NotFinite` after three void rounds in a row, and whatever the strategy raises.
+    prints the History and exits with 130, or ends a notebook's cell by a `KeyboardInterrupt` whose `history` has it; SIGTERM
+    leaves a run that can go on, and exits with 143. Raises `QuorumNotMet` where too few clients answer, `NotFinite` after
+    three void rounds in a row, and whatever the strategy raises.
     """
     configure()
     named_once("start_server", grpc_max_message_length=grpc_max_message_length)
@@ -190,11 +191,7 @@ def start_server(
             course.begin(restored.history)
             ended = carry_out(experiment, begun, clients, display=Console(), observers=watch, versions=course.kept)
             ended.say()
-            ended.outcome.raise_error()
-            if ended.outcome.status == "stopped" and is_script():
-                logger.info("%s", ended.history)
-                raise SystemExit(130)
-            return ended.history
+            return ended.leave()
 
 
 def _warn(listener: Listener, strategy: Strategy) -> None:

@@ -46,7 +46,7 @@ from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.runtime.transports.simulated.virtual import Durations, VirtualTime
 from umbel.secret import Simulated
-from umbel.simulation.checks import check_cohort, check_extra, check_maker, demand_parameters, population_of
+from umbel.simulation.checks import check_cohort, check_maker, demand_parameters, population_of
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
 from umbel.strategies.base import Strategy
@@ -113,12 +113,12 @@ def start_simulation(
     - `max_examples`, `max_bytes`, `max_metrics`, `max_metrics_size`: as in `start_server`.
     - `progress`: a bar instead of lines; None shows it on a terminal and in notebooks.
 
-    Returns the `History`, also after Ctrl-C: then of the rounds so far. Raises `SimulationError` before the first round for
-    what cannot work, `QuorumNotMet` where too few clients answer, `NotFinite` after three void rounds in a row, and whatever
-    the strategy raises.
+    Returns the `History`. Ctrl-C ends the script, also one with a loop of simulations: it prints the History of the rounds
+    so far, and exits with 130; or it ends a notebook's cell by a `KeyboardInterrupt` whose `history` has it. Raises
+    `SimulationError` before the first round for what cannot work, `QuorumNotMet` where too few clients answer, `NotFinite`
+    after three void rounds in a row, and whatever the strategy raises.
     """
     configure()
-    check_extra()
     named_once(
         "start_simulation",
         keep_initialised=keep_initialised,
@@ -214,8 +214,7 @@ def start_simulation(
         ended.say()
         if secret.used or inside.noise:
             logger.warning("Simulated noise, no protection: it follows from the seed, and whoever knows that subtracts it")
-        ended.outcome.raise_error()
-        return ended.history
+        return ended.leave()
 
 
 def _begin(experiment: Experiment, opened: OpenedRun | None, contents: Contents) -> tuple[Begun, States]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 from umbel import events
 from umbel.errors import SimulationError
@@ -14,14 +13,7 @@ from umbel.strategies.base import Strategy
 from umbel.strategies.fedavg import FedAvg
 from umbel.training import Client, NumPyClient, client_maker
 
-__all__ = ["check_cohort", "check_extra", "check_maker", "demand_parameters", "population_of"]
-
-
-def check_extra() -> None:
-    """Raises `ImportError` with the remedy."""
-    missing = [name for name in ("cloudpickle", "threadpoolctl", "tqdm") if find_spec(name) is None]
-    if missing:
-        raise ImportError(f"simulation needs {', '.join(missing)}: pip install 'umbel[simulation]'")
+__all__ = ["check_cohort", "check_maker", "demand_parameters", "population_of"]
 
 
 def population_of(num_clients: int | None, clients_ids: Sequence[str] | None) -> Populated:
