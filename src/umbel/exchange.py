@@ -133,7 +133,7 @@ class Parameters:
     from a file or from a combination of files; the bytes, and the arrays, are made only when somebody asks for them.
     """
 
-    __slots__ = ("_arrays", "_in_sum", "_lazy", "_names", "_tensors", "tensor_type", "unfit")
+    __slots__ = ("_arrays", "_in_sum", "_lazy", "_names", "_tensors", "beside", "tensor_type", "unfit")
 
     def __init__(
         self,
@@ -152,6 +152,7 @@ class Parameters:
         self._names = None if names is None else tuple(names)
         self._lazy: tuple[Schema, Callable[[], Iterator[memoryview]], Source | None] | None = None
         self._in_sum: InSum | None = None
+        self.beside: Mapping[str, tuple[Schema, Source]] = {}  # what an update has beside the model, by part
         self.unfit = ""  # why they cannot be combined with others, where that is known
         self.tensor_type = tensor_type
 
@@ -181,7 +182,7 @@ class Parameters:
         parameters = cls.__new__(cls) if alone is None else alone  # without __init__: 1 µs of each of ten thousand
         if alone is None:
             parameters._arrays = parameters._lazy = parameters._names = None
-            parameters.tensor_type, parameters.unfit = "numpy.ndarray", ""
+            parameters.tensor_type, parameters.unfit, parameters.beside = "numpy.ndarray", "", {}
         parameters._tensors, parameters._in_sum = None, in_sum
         return parameters
 

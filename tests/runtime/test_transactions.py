@@ -58,7 +58,7 @@ class Prompt:
     def put(self, event):
         self.inputs.append(event)
 
-    def dispatch(self, task, content, door):
+    def dispatch(self, task, given, door):
         assert isinstance(door, Door)
         name = None
         if task.kind is Kind.FIT:

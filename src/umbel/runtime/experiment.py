@@ -5,10 +5,12 @@ Whatever the runtime asks a strategy once, before the first round, is asked here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from umbel.aggregators import Aggregator
 from umbel.config import ServerConfig
+from umbel.fold import Part
 from umbel.pace import Pace
 from umbel.reports import Room
 from umbel.rounds.coordinator import Rules
@@ -18,7 +20,7 @@ from umbel.runtime.fingerprints import Fingerprint, fingerprint
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.strategies.base import Receives, Strategy, round_of
-from umbel.strategies.classic import aggregator_of, receives_of, slots_of, transforms_of
+from umbel.strategies.classic import aggregator_of, aggregators_beside, parts_of, receives_of, slots_of, transforms_of
 from umbel.strategies.clients import ClientManager, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.server import refuse_own_rounds
@@ -43,11 +45,17 @@ class Experiment:
     receives: Receives | None
     slots: tuple[str, ...]
     transforms: Chain
+    parts: Mapping[str, Part]
 
     @property
     def aggregator(self) -> Aggregator | None:
         """By which workers may fold updates before anyone has seen them; None where each is needed by itself."""
         return aggregator_of(self.strategy, self.pace)
+
+    @property
+    def aggregators_beside(self) -> dict[str, Aggregator]:
+        """By which they may fold what updates have beside the model, by part."""
+        return aggregators_beside(self.strategy)
 
     @property
     def closes_early(self) -> bool:
@@ -69,6 +77,7 @@ class Experiment:
             max_bytes=self.max_bytes,
             slots=self.slots,
             transforms=self.transforms,
+            parts=self.parts,
             room=self.room,
         )
 
@@ -112,4 +121,5 @@ def design_experiment(
         receives=receives_of(chosen),
         slots=slots_of(chosen),
         transforms=transforms_of(chosen),
+        parts=parts_of(chosen),
     )

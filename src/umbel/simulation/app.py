@@ -167,7 +167,8 @@ def start_simulation(
         opened = None if store is None else open_run(store, mine | {"simulations before it": _ended[kind]}, fresh=fresh)
         if opened is not None:
             ends.callback(opened.close)
-        crew, contents = crew_for(wishes, Work(client_fn, seed, clients.size, aggregator, experiment.transforms.makers))
+        folding = aggregator, experiment.transforms.makers, experiment.aggregators_beside
+        crew, contents = crew_for(wishes, Work(client_fn, seed, clients.size, *folding))
         ends.callback(contents.close)  # a round of single updates may lie on the disk
         ends.callback(crew.close)
         said = "inline" if crew.here else f"{crew.slots} workers"

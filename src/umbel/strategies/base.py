@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from umbel.aggregators import Aggregator, Rule
@@ -18,7 +18,7 @@ from umbel.exchange import (
     GetPropertiesRes,
     Parameters,
 )
-from umbel.fold import Averaged
+from umbel.fold import Averaged, Part
 from umbel.optimizers import Optimizer
 from umbel.pace import Pace
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange, check_round
@@ -55,7 +55,7 @@ class Parts:
     step, and when a round closes. FedAdam is FedAvg with one of them replaced.
 
     `averaged` says which arrays the step leaves alone, by patterns of their names or by positions; None: statistics and
-    counters, as far as names and forms show them.
+    counters, as far as names and forms show them. `parts` are what clients are sent, and send, beside the model.
     """
 
     select: Selector
@@ -64,6 +64,7 @@ class Parts:
     optimizer: Optimizer
     pace: Pace
     averaged: Averaged = None
+    parts: Mapping[str, Part] = field(default_factory=dict)
 
 
 class Strategy(metaclass=Spelled):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 from umbel.aggregators import Aggregator, Rule
 from umbel.errors import StrategyError
-from umbel.fold import CENTRE, FACTS, statistics_of
+from umbel.fold import CENTRE, FACTS, Part, check_names, slots_of_part, statistics_of
 from umbel.pace import Pace
 from umbel.strategies.base import Parts, Receives, Strategy
 from umbel.strategies.fedavg import FedAvg
@@ -14,7 +15,16 @@ from umbel.strategies.sound import check_sound
 from umbel.transforms import Chain, chain, identity
 from umbel.wire import Schema
 
-__all__ = ["aggregator_of", "check_model", "held_by", "receives_of", "slots_of", "transforms_of"]
+__all__ = [
+    "aggregator_of",
+    "aggregators_beside",
+    "check_model",
+    "held_by",
+    "parts_of",
+    "receives_of",
+    "slots_of",
+    "transforms_of",
+]
 
 
 def receives_of(strategy: Strategy) -> Receives | None:
@@ -45,9 +55,16 @@ def aggregator_of(strategy: Strategy, pace: Pace) -> Aggregator | None:
     holders = [each for each in held_by(strategy) if isinstance(each, FedAvg)]
     if not holders or {receives_of(strategy), receives_of(holders[0])} & {"updates", "anything"}:
         return None
-    aggregator = holders[0].parts.aggregator
-    whole_cohort = pace.goal is None and pace.deadline is None
-    return aggregator if whole_cohort and isinstance(aggregator, Aggregator) else None
+    parts = holders[0].parts
+    aggregator, whole_cohort = parts.aggregator, pace.goal is None and pace.deadline is None
+    beside = len(aggregators_beside(strategy)) == len(parts.parts)
+    return aggregator if whole_cohort and beside and isinstance(aggregator, Aggregator) else None
+
+
+def aggregators_beside(strategy: Strategy) -> dict[str, Aggregator]:
+    """The aggregators by which workers may fold what updates have beside the model, by part."""
+    found = {name: part.aggregator for name, part in parts_of(strategy).items()}
+    return {name: each for name, each in found.items() if isinstance(each, Aggregator) and each.travels}
 
 
 def held_by(strategy: Strategy) -> list[Strategy]:
@@ -65,7 +82,22 @@ def slots_of(strategy: Strategy) -> tuple[str, ...]:
     optimizers = [slot for part in parts for slot in part.optimizer.slots]
     keeps = any(isinstance(part.aggregator, Rule) and part.aggregator.keeps for part in parts)
     facts = [FACTS] if transforms_of(strategy).facts else []
-    return tuple(dict.fromkeys([*optimizers, *([CENTRE] if keeps else []), *facts]))
+    beside = [slot for name, part in parts_of(strategy).items() for slot in slots_of_part(name, part)]
+    return tuple(dict.fromkeys([*optimizers, *([CENTRE] if keeps else []), *facts, *beside]))
+
+
+def parts_of(strategy: Strategy) -> Mapping[str, Part]:
+    """What travels beside the model: in the strategy, or in the first that it holds.
+
+    Raises `ValueError` where that cannot be, as for a strategy that takes updates of any form.
+    """
+    for parts in _parts(strategy):
+        if parts.parts:
+            check_names(parts.parts, frozenset({*parts.optimizer.slots, CENTRE, FACTS}))
+            receives, limit = receives_of(strategy), strategy.pace.max_update_norm
+            check_sound(type(strategy).__name__, parts, receives=receives, max_update_norm=limit)
+            return parts.parts
+    return {}
 
 
 def transforms_of(strategy: Strategy) -> Chain:

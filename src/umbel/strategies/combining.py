@@ -5,7 +5,7 @@ Knows results and the parts of a strategy; knows no run: where a result stands i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,7 +14,18 @@ import numpy as np
 from umbel.aggregators import Rule, chunk_size
 from umbel.errors import ClientFailed, StrategyError, WireError
 from umbel.exchange import FitRes, Parameters, Place
-from umbel.fold import Contribution, Memory, PartialSum, all_finite, combine, in_memory, statistics_of, stepped_schema
+from umbel.fold import (
+    Contribution,
+    Memory,
+    Part,
+    PartialSum,
+    all_finite,
+    combine,
+    in_memory,
+    statistics_of,
+    step_beside,
+    stepped_schema,
+)
 from umbel.params import NDArrays, Params
 from umbel.remarks import Remark, remark
 from umbel.rng import frozen_stream
@@ -112,7 +123,8 @@ def combine_results(
             averaged=_averaged(parts, inside.model),
             finish=finish,
         )
-        return Parameters.lazy(total.schema(), step)
+        beside = partial(_step_sum, total, number)
+        return Parameters.lazy(total.schema(), lambda: step_beside(step(), parts.parts, inside.memory, beside))
     readers = [res.parameters.reader() for _, res in results]
     # Programs that call aggregate_fit by themselves have no places: then the order is the list's.
     places = [res.place or standalone.place(i, len(results), readers[0]) for i, (_, res) in enumerate(results)]
@@ -128,27 +140,74 @@ def combine_results(
     trained = [schema for (schema, _), (_, res) in zip(readers, results, strict=True) if res.num_examples > 0]
     averaged = _averaged(parts, place.model)
     schema = stepped_schema(place.model, trained or [schema for schema, _ in readers])
-    made = Parameters.lazy(
+    step = partial(
+        combine,
         schema,
-        lambda: combine(
-            schema,
-            (place.model, place.base),
-            contributions,
-            aggregator=parts.aggregator,
-            optimizer=parts.optimizer,
-            finish=finish,
-            chunk=chunk_size(place.cohort),
-            number=number,
-            memory=place.memory,
-            averaged=averaged,
-            guide=None if guide is None else _guide(guide, place, len(contributions)),
-            rng=lambda: frozen_stream(place.seed, "mix", number),
-            spread=place.spread,
-        ),
+        (place.model, place.base),
+        contributions,
+        aggregator=parts.aggregator,
+        optimizer=parts.optimizer,
+        finish=finish,
+        chunk=chunk_size(place.cohort),
+        number=number,
+        memory=place.memory,
+        averaged=averaged,
+        guide=None if guide is None else _guide(guide, place, len(contributions)),
+        rng=lambda: frozen_stream(place.seed, "mix", number),
+        spread=place.spread,
     )
+    beside = partial(_step_files, results, places, weights, number)
+    made = Parameters.lazy(schema, lambda: step_beside(step(), parts.parts, place.memory, beside))
     if results[0][1].place is None and _goes_on(parts):
         standalone.made = Params.of(made.arrays())
     return made
+
+
+def _step_sum(
+    total: PartialSum, number: int, name: str, part: Part, old: tuple[Schema, Source], memory: Memory
+) -> Iterator[memoryview]:
+    """The next slot of a part that workers have added up."""
+    return total.beside[name].blocks(old[1], part.optimizer, number=number, memory=memory, what=_remembered(name))
+
+
+def _step_files(
+    results: Results,
+    places: Sequence[Place],
+    weights: Sequence[float],
+    number: int,
+    name: str,
+    part: Part,
+    old: tuple[Schema, Source],
+    memory: Memory,
+) -> Iterator[memoryview]:
+    """The next slot of a part, out of the files that clients have sent."""
+    contributions = []
+    for (client, res), place, weight in zip(results, places, weights, strict=True):
+        found = res.parameters.beside.get(name)
+        if found is None:
+            raise StrategyError(
+                f"the update of client {client.cid} has no part {name!r} any more: its parameters were replaced. Pass "
+                "results on to aggregate_fit() as they are"
+            )
+        contributions.append(Contribution(place.task, *found, weight))
+    place = places[0]
+    return combine(
+        old[0],
+        old,
+        contributions,
+        aggregator=part.aggregator,
+        optimizer=part.optimizer,
+        chunk=chunk_size(place.cohort),
+        number=number,
+        memory=memory,
+        rng=lambda: frozen_stream(place.seed, "mix", name, number),
+        spread=place.spread,
+        what=_remembered(name),
+    )
+
+
+def _remembered(name: str) -> str:
+    return f"what the server remembers as {name!r}"
 
 
 def _finish(parts: Parts, results: Results, number: int) -> Finish | None:

@@ -10,7 +10,16 @@ __all__ = ["check_sound"]
 
 
 def check_sound(name: str, parts: Parts, *, receives: Receives | None, max_update_norm: object) -> None:
-    """Raises `ValueError` where the transforms of the strategy called `name` cannot work there, with the way out."""
+    """Raises `ValueError` where the transforms, or the parts beside the model, of the strategy called `name` cannot work
+    there, with the way out.
+    """
+    if parts.parts and receives == "anything":
+        raise ValueError(f"{name} takes updates of any form, and parts= needs the model's; leave out parts=")
+    if parts.parts and max_update_norm is not None:
+        raise ValueError(
+            "max_update_norm= measures what a client sends, and with parts= that is more than the model; bound every update "
+            "by clip(NORM) in the transform instead"
+        )
     links = chain(parts.transform).links
     if not links:
         return
