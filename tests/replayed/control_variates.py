@@ -76,9 +76,8 @@ def with_parts(strategy: type[FedAvg], **parts: Part) -> type[FedAvg]:
     class WithParts(strategy):
         receives = "sum"
 
-        @property
-        def parts(self):
-            return replace(super().parts, parts=parts)
+        def algorithm(self):
+            return replace(super().algorithm(), parts=parts)
 
     WithParts.__name__ = strategy.__name__
     return WithParts

@@ -53,9 +53,8 @@ def strategy(first=5, base=FedAvg, **parts):
     class WithParts(base):
         receives = "sum"
 
-        @property
-        def parts(self):
-            return replace(super().parts, parts=parts or {"control": control()})
+        def algorithm(self):
+            return replace(super().algorithm(), parts=parts or {"control": control()})
 
     start = ndarrays_to_parameters([np.zeros(first)])
     return WithParts(fraction_evaluate=0.0, initial_parameters=start, fraction_fit=0.5)

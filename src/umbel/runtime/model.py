@@ -6,7 +6,7 @@ Knows contents and schemas; what to combine and how is the owner's answer, in pa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,7 @@ from umbel.runtime.contents import BLOCK, Content, Contents, as_parameters, writ
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
 from umbel.runtime.largest import largest_update
-from umbel.strategies.base import Receives
+from umbel.strategies.algorithm import Receives
 from umbel.transforms import Chain, Totals, identity, reader_of, source_of
 from umbel.update import MODEL, Layout
 from umbel.wire import Schema, Source, TensorSpec, encode_header, know
@@ -183,11 +183,15 @@ class GlobalModel:
             schema = Schema((TensorSpec(FACTS, "U8", (len(data),)),))
             write_content(self.contents, self.slot_name(following, FACTS), schema, [memoryview(data)])
 
-    def update(self, task: Task, name: str) -> Parameters:
-        """The update that a task's client sent as the content of this name: the values that it stands for."""
+    def update(
+        self, task: Task, name: str
+    ) -> tuple[tuple[Schema, Callable[[], Iterator[memoryview]], Source], Mapping[str, tuple[Schema, Source]]]:
+        """The update that a task's client sent as the content of this name: the values that it stands for, as
+        `Parameters.received` takes them, and what it has beside them, by part.
+        """
         content = self.contents.open(name)
         if not (self._transforms.links or self._parts) or task.version is None:
-            return as_parameters(content)
+            return (content.schema, lambda: content.blocks(content.data_begin), content.source), {}
         base = self.at(task.version) if task.content is None else self.contents.open(task.content)
         schema, beside = know(base.schema), self._schemas(task.version)
         layout = self._transforms.layouts(schema, beside)[-1]
@@ -199,9 +203,8 @@ class GlobalModel:
         )
         ours = schema if self._transforms.links else layout.part(MODEL, content.schema)
         source = source_of(reader, MODEL, ours)
-        update = Parameters.lazy(ours, lambda: _blocks(source, ours.nbytes), source)
-        update.beside = {part: (each, source_of(reader, part, each)) for part, each in beside.items()}
-        return update
+        parts = {part: (each, source_of(reader, part, each)) for part, each in beside.items()}
+        return (ours, lambda: _blocks(source, ours.nbytes), source), parts
 
     def door(self, task: Task) -> Door:
         """What a reply to this task must be."""

@@ -49,6 +49,7 @@ from umbel.secret import Simulated
 from umbel.simulation.checks import check_cohort, check_maker, demand_parameters, population_of
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
 from umbel.strategies.clients import ClientManager
 from umbel.training import ClientFn
@@ -66,7 +67,7 @@ def start_simulation(
     num_clients: int | None = None,
     clients_ids: Sequence[str] | None = None,
     config: ServerConfig | None = None,
-    strategy: Strategy | None = None,
+    strategy: Strategy | Algorithm | None = None,
     client_manager: ClientManager | None = None,
     client_resources: Mapping[str, float] | None = None,
     backend: Backend = "auto",
@@ -141,7 +142,7 @@ def start_simulation(
     watch = [*observers, *observers_of(told, course)]
     experiment = replace(experiment, pace=with_stopping(experiment.pace, told))
     clients = population_of(num_clients, clients_ids)
-    check_cohort(experiment.strategy, clients.size)
+    check_cohort(experiment.host.needs, clients.size)
     check_maker(client_fn)
     cpus, gpus = client_needs(client_resources)
     prepare()
