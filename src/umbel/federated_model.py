@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from inspect import signature
 from typing import Protocol, runtime_checkable
 
@@ -21,7 +20,6 @@ from umbel.keywords import checked
 from umbel.runtime.observers.history import History
 from umbel.runtime.seeding import kept_generators
 from umbel.spelling import unknown_keyword
-from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
 
 __all__ = ["FederatedModel", "federate"]
@@ -103,7 +101,7 @@ class FederatedModel:
         *,
         clients: Sequence[str] | int | None = None,
         rounds: int = 1,
-        strategy: str | Strategy | Algorithm = "fedavg",
+        strategy: str | Strategy = "fedavg",
         round_timeout: float | None = None,
         **options: object,
     ) -> History:
@@ -133,7 +131,7 @@ class FederatedModel:
         address: str = "[::]:8080",
         *,
         rounds: int = 1,
-        strategy: str | Strategy | Algorithm = "fedavg",
+        strategy: str | Strategy = "fedavg",
         round_timeout: float | None = None,
         **options: object,
     ) -> History:
@@ -172,7 +170,7 @@ class FederatedModel:
     def _run(
         self,
         start: Callable[..., History],
-        strategy: str | Strategy | Algorithm,
+        strategy: str | Strategy,
         keywords: dict[str, object],
         config: ServerConfig,
         options: dict[str, object],
@@ -182,25 +180,22 @@ class FederatedModel:
             first = self._client.new_parameters(Context("owner", seed=seed if isinstance(seed, int) else 0))
         from umbel.server.by_name import strategy_named
 
-        initial = ndarrays_to_parameters(first)
+        initial = None if first is None else ndarrays_to_parameters(first)
         if isinstance(strategy, str):
             strategy = strategy_named(strategy, {"initial_parameters": initial, **keywords})
             return start(strategy=strategy, config=config, **options)
-        with _beginning_with(strategy, initial) as begins:
-            return start(strategy=begins, config=config, **options)
+        with _beginning_with(strategy, initial):
+            return start(strategy=strategy, config=config, **options)
 
 
 @contextmanager
-def _beginning_with(strategy: Strategy | Algorithm, initial: Parameters) -> Iterator[Strategy | Algorithm]:
-    """The strategy; inside, one that says nothing of its own about the first parameters has these."""
-    if isinstance(strategy, Algorithm):
-        yield strategy if strategy.initial_parameters is not None else replace(strategy, initial_parameters=initial)
-        return
-    silent = getattr(strategy, "initial_parameters", initial) is None
+def _beginning_with(strategy: Strategy, initial: Parameters | None) -> Iterator[None]:
+    """Inside, a strategy that says nothing of its own about the first parameters has these."""
+    silent = initial is not None and getattr(strategy, "initial_parameters", initial) is None
     if silent:
         strategy.initial_parameters = initial  # type: ignore[attr-defined]  # it has that attribute
     try:
-        yield strategy
+        yield
     finally:
         if silent:
             strategy.initial_parameters = None  # type: ignore[attr-defined]  # it is the user's, and may run again

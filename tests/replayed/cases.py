@@ -7,7 +7,6 @@ Inline, in processes, over the network, killed and gone on with, the bits of a r
 from __future__ import annotations
 
 from case import Case
-from control_variates import control_variates
 from courses import courses
 from every_strategy import every_strategy
 from transformed import transformed
@@ -15,5 +14,4 @@ from troubles import troubles
 
 __all__ = ["CASES"]
 
-ALL = (*every_strategy(), *troubles(), *courses(), *transformed(), *control_variates())
-CASES: dict[str, Case] = {case.name: case for case in ALL}
+CASES: dict[str, Case] = {case.name: case for case in (*every_strategy(), *troubles(), *courses(), *transformed())}

@@ -148,14 +148,16 @@ class Forgets(FedAdam):
 
 
 class Backwards(FedAvg):
-    def algorithm(self):
+    @property
+    def parts(self):
         away = Optimizer(lambda number, old, combined, slots: (old() - 0.1 * (combined - old()), ()))
-        return replace(super().algorithm(), optimizer=away)
+        return replace(super().parts, optimizer=away)
 
 
 class Drifts(FedAvg):
-    def algorithm(self):
-        return replace(super().algorithm(), optimizer=Optimizer(lambda number, old, combined, slots: (combined + 0.01, ())))
+    @property
+    def parts(self):
+        return replace(super().parts, optimizer=Optimizer(lambda number, old, combined, slots: (combined + 0.01, ())))
 
 
 @pytest.mark.parametrize(

@@ -55,21 +55,9 @@ def slot_schema(model: Schema) -> Schema:
 
 
 class Stepping:
-    """The step of one round. `model` is the schema of the next version; `keeps` adds the slot `CENTRE`. `what` is what is
-    stepped, for errors.
-    """
+    """The step of one round. `model` is the schema of the next version; `keeps` adds the slot `CENTRE`."""
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        model: Schema,
-        *,
-        number: int,
-        memory: Memory,
-        keeps: bool = False,
-        what: str = "the next version",
-    ) -> None:
-        self._what = what
+    def __init__(self, optimizer: Optimizer, model: Schema, *, number: int, memory: Memory, keeps: bool = False) -> None:
         self._optimizer = optimizer
         self._model = model
         self._number = number
@@ -100,7 +88,7 @@ class Stepping:
         Raises `NotFinite` at the first block that would not be finite, or of which a slot would not be: then nothing is
         remembered either.
         """
-        finite = FiniteBlocks(self._model, self._what)
+        finite = FiniteBlocks(self._model, "the next version")
         at = 0  # floating coordinates that have passed
         try:
             for block, combination, known in combined:

@@ -20,7 +20,7 @@ from umbel.context import Context
 from umbel.exchange import Config, Metrics, Parameters
 from umbel.frameworks.calling import NOTHING, Call, Trained, read_test, read_train
 from umbel.frameworks.data import count_examples, make_data, makes_data, number_of, share_of
-from umbel.frameworks.errors import FrameworkMissing
+from umbel.frameworks.errors import FrameworkMissing, ParametersNotReady
 from umbel.frameworks.matching import Shapes, match
 from umbel.frameworks.personal import Personal
 from umbel.params import NamedArrays, NDArray
@@ -28,9 +28,10 @@ from umbel.rng import key
 from umbel.runtime.seeding import seed_generators
 from umbel.training import NumPyClient
 
-__all__ = ["Adapter", "ModelClient", "adapter_for", "load_into", "needs"]
+__all__ = ["Adapter", "Given", "ModelClient", "adapter_for", "load_into", "needs"]
 
 M = TypeVar("M")  # a framework's model
+Given = Mapping[str, object] | Sequence[object] | Parameters
 
 # Where a class comes from, by the first part of its module's name, and the file here that knows it.
 _ADAPTERS = {
@@ -58,6 +59,7 @@ class Adapter(Protocol[M]):
     """What a framework says about its models. Derive from it; one object, `adapter`, in the framework's file."""
 
     name: str
+    takes_form_from_data: bool = False  # whether `prepare` makes tensors of models that have seen no data
 
     def shapes_of(self, model: M) -> Shapes:
         """The tensors that travel, in their order. Raises `ParametersNotReady` where the framework has not made them yet."""
@@ -70,6 +72,18 @@ class Adapter(Protocol[M]):
     def place(self, model: M, arrays: Mapping[str, NDArray]) -> M:
         """The model with these values, names and shapes being right: in place where the framework does."""
         ...
+
+    def check(self, model: M) -> None:
+        """Raises for what is no model, or can have no tensors as it is."""
+        self.shapes_of(model)
+
+    def prepare(self, model: M, data: Callable[[], object], parameters: Given | None) -> None:
+        """Makes tensors that the framework has not made yet, in place: from what came, or from data where nothing has."""
+        return
+
+    def begin(self, model: M) -> None:
+        """What is to happen to a model that has its values before it trains, in place."""
+        return
 
     def statistics_of(self, model: M) -> list[str]:
         """The names of those that no gradient changes, such as running means: for `averaged=` of server optimizers."""
@@ -145,7 +159,7 @@ def needs(package: str, extra: str | None = None) -> Iterator[None]:
         raise FrameworkMissing(f"{package} is not installed: {remedy}", name=package) from None
 
 
-def load_into(adapter: Adapter[M], model: M, parameters: Mapping[str, object] | Sequence[object] | Parameters) -> M:
+def load_into(adapter: Adapter[M], model: M, parameters: Given) -> M:
     """The model with these parameters: by name from a mapping, by place from a list. Raises `ParametersMismatch`.
 
     Everything is checked before anything is written.
@@ -199,12 +213,14 @@ class ModelClient(NumPyClient, Generic[M]):
 
     def get_parameters(self, config: Config) -> dict[str, NDArray]:
         adapter, model = self._workshop.new_model(self._here)
+        adapter.prepare(model, lambda: share_of(self._data_for(self._here), self._train.name), None)
         return self._travelling(adapter.arrays_of(model))
 
     def fit(self, parameters: NamedArrays, config: Config) -> tuple[dict[str, NDArray], int, Metrics]:
         adapter, model = self._workshop.model_for(self._here)
         call, data = self._prepared(self._train, adapter, parameters, config)
-        model = self._workshop.model = load_into(adapter, model, self._received(adapter, model, parameters))
+        model = self._loaded(adapter, model, data, parameters)
+        adapter.begin(model)
         returned = call(model)
         said = read_train(returned, lambda value: adapter.is_model(value, model))
         if said.model is None and not adapter.trains_in_place(model):
@@ -223,15 +239,28 @@ class ModelClient(NumPyClient, Generic[M]):
             return math.nan, 0, {}  # a number that is missing
         adapter, model = self._workshop.model_for(self._here)
         call, data = self._prepared(self._test, adapter, parameters, config)
-        model = self._workshop.model = load_into(adapter, model, self._received(adapter, model, parameters))
+        model = self._loaded(adapter, model, data, parameters)
         loss, metrics = read_test(adapter.describe_test(model, call(model)))
         return loss, self._count("test", adapter, data, None), metrics
 
-    def new_parameters(self, context: Context) -> dict[str, NDArray]:
-        """What travels of a new model, by name, as it is made for this context: what a run begins with."""
+    def _loaded(self, adapter: Adapter[M], model: M, data: object, parameters: NamedArrays) -> M:
+        adapter.prepare(model, lambda: data, parameters)
+        self._workshop.model = load_into(adapter, model, self._received(adapter, model, parameters))
+        return self._workshop.model
+
+    def new_parameters(self, context: Context) -> dict[str, NDArray] | None:
+        """What travels of a new model, by name, as it is made for this context: what a run begins with.
+
+        None where the model takes its form from the clients' data: then one of them is asked.
+        """
         adapter, model = self._workshop.new_model(context)
         self._workshop.model = None  # a client makes its own
-        return self._travelling(adapter.arrays_of(model))
+        try:
+            return self._travelling(adapter.arrays_of(model))
+        except ParametersNotReady:
+            if not adapter.takes_form_from_data:
+                raise
+            return None
 
     def load(self, parameters: Mapping[str, object] | Sequence[object], context: Context) -> M:
         """A model of the caller's own, new, as it is made for this context, but for these parameters.
@@ -240,6 +269,7 @@ class ModelClient(NumPyClient, Generic[M]):
         """
         adapter, model = self._workshop.new_model(replace(context, node_config={"partition-id": 0}))
         self._workshop.model = None
+        adapter.prepare(model, lambda: NOTHING, parameters)
         return load_into(adapter, model, self._received(adapter, model, parameters))
 
     def _received(
@@ -308,8 +338,9 @@ class _Workshop(Generic[M]):
         if adapter is None and (isinstance(source, type) or not self._makes):
             self._adapter = adapter_for(source)  # type: ignore[assignment]  # that of this source
         if self._adapter is not None and not self._makes:
-            shapes = self._adapter.shapes_of(source)  # type: ignore[arg-type]  # raises for what is no model, or is not ready
-            personal.check(shapes)
+            self._adapter.check(source)  # type: ignore[arg-type]  # raises for what is no model of this framework
+            if personal:
+                personal.check(self._adapter.shapes_of(source))  # type: ignore[arg-type]  # the same
 
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "model": None, "_memory": None, "_used": False, "first": {}}

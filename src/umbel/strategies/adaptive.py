@@ -9,7 +9,7 @@ from umbel.exchange import GivenParameters
 from umbel.fold import Averaged, check_averaged
 from umbel.keywords import checked
 from umbel.optimizers import Rate, adagrad, adam, momentum, sgd, yogi
-from umbel.strategies.algorithm import Algorithm
+from umbel.strategies.base import Parts
 from umbel.strategies.fedavg import Classic, FedAvg, Sized
 
 __all__ = ["FedAdagrad", "FedAdam", "FedAvgM", "FedOpt", "FedYogi"]
@@ -42,11 +42,12 @@ class FedAvgM(FedAvg):
         self.averaged = averaged
         self.server_learning_rate = server_learning_rate
         self.server_momentum = server_momentum
-        self.algorithm()  # wrong numbers are said here, not in round 1
+        _ = self.parts  # wrong numbers are said here, not in round 1
 
-    def algorithm(self) -> Algorithm:
+    @property
+    def parts(self) -> Parts:
         step = momentum(self.server_learning_rate, self.server_momentum) if self.server_momentum else None
-        return replace(super().algorithm(), optimizer=step or sgd(self.server_learning_rate), averaged=self.averaged)
+        return replace(super().parts, optimizer=step or sgd(self.server_learning_rate), averaged=self.averaged)
 
 
 class FedOpt(FedAvg):
@@ -80,10 +81,11 @@ class FedOpt(FedAvg):
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.tau = tau
-        self.algorithm()  # wrong numbers are said here, not in round 1
+        _ = self.parts  # wrong numbers are said here, not in round 1
 
-    def algorithm(self) -> Algorithm:
-        return replace(super().algorithm(), averaged=self.averaged)
+    @property
+    def parts(self) -> Parts:
+        return replace(super().parts, averaged=self.averaged)
 
 
 class FedAdagrad(FedOpt):
@@ -107,8 +109,9 @@ class FedAdagrad(FedOpt):
             initial_parameters=initial_parameters, eta=eta, eta_l=eta_l, tau=tau, averaged=averaged, **sized
         )
 
-    def algorithm(self) -> Algorithm:
-        return replace(super().algorithm(), optimizer=adagrad(self.eta, self.tau))
+    @property
+    def parts(self) -> Parts:
+        return replace(super().parts, optimizer=adagrad(self.eta, self.tau))
 
 
 class FedAdam(FedOpt):
@@ -142,8 +145,9 @@ class FedAdam(FedOpt):
             **sized,
         )
 
-    def algorithm(self) -> Algorithm:
-        return replace(super().algorithm(), optimizer=adam(self.eta, self.beta_1, self.beta_2, self.tau))
+    @property
+    def parts(self) -> Parts:
+        return replace(super().parts, optimizer=adam(self.eta, self.beta_1, self.beta_2, self.tau))
 
 
 class FedYogi(FedOpt):
@@ -176,5 +180,6 @@ class FedYogi(FedOpt):
             **sized,
         )
 
-    def algorithm(self) -> Algorithm:
-        return replace(super().algorithm(), optimizer=yogi(self.eta, self.beta_1, self.beta_2, self.tau))
+    @property
+    def parts(self) -> Parts:
+        return replace(super().parts, optimizer=yogi(self.eta, self.beta_1, self.beta_2, self.tau))

@@ -7,7 +7,7 @@ goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import median_low
 from typing import Unpack
@@ -27,9 +27,9 @@ from umbel.aggregators import (
 from umbel.errors import StrategyError
 from umbel.keywords import checked
 from umbel.params import NDArrays
-from umbel.standing import Result, Round
-from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.around import Around
+from umbel.strategies.base import Parts
+from umbel.strategies.combining import Results, started_from
 from umbel.strategies.doubting import Doubting
 from umbel.strategies.fedavg import Classic, FedAvg
 
@@ -53,14 +53,14 @@ class _Robust(Doubting):
     def _rule(self) -> Rule:
         raise NotImplementedError
 
-    def algorithm(self) -> Algorithm:
-        return replace(super().algorithm(), aggregator=self._rule())
+    @property
+    def parts(self) -> Parts:
+        return replace(super().parts, aggregator=self._rule())
 
 
 def _check(strategy: FedAvg) -> None:
     """Raises `ValueError` for numbers that make no sense, and for a cohort that would be too small for the rule."""
-    algorithm = strategy.algorithm()
-    rule = algorithm.aggregator
+    rule = strategy.parts.aggregator
     assert isinstance(rule, Rule)
     promised = max(strategy.min_fit_clients, int(strategy.min_available_clients * strategy.fraction_fit))
     if 2 < promised < rule.least:  # 2 is what nobody has asked for
@@ -68,7 +68,7 @@ def _check(strategy: FedAvg) -> None:
             f"{rule.name} needs {rule.why}, which is {rule.least} updates at least, and a cohort may be of {promised}; "
             f"set min_fit_clients={rule.least}, or expect fewer attackers"
         )
-    goal = algorithm.pace.goal
+    goal = strategy.parts.pace.goal
     if goal is not None and goal < rule.least:
         raise ValueError(
             f"{rule.name} needs {rule.why}, which is {rule.least} updates at least, and a round closes with {goal}; "
@@ -208,13 +208,10 @@ class GeometricMedian(_Robust):
     def _rule(self) -> Rule:
         return geometric_median(self.iterations, self.smoothing, by_examples=self.by_examples)
 
-    def algorithm(self) -> Algorithm:
-        return replace(super().algorithm(), weigh=self._weigh)
-
-    def _weigh(self, _: Round, results: Sequence[Result]) -> list[float]:
-        claimed = [result.num_examples for result in results]
+    def _weights(self, server_round: int, results: Results) -> list[float]:
+        claimed = super()._weights(server_round, results)
         if not self.by_examples:
-            return [*map(float, claimed)]
+            return claimed
         most = max(median_low(claimed), 1)
         return [min(count, most) for count in claimed] if any(claimed) else [1.0] * len(claimed)
 
@@ -258,14 +255,11 @@ class FLTrust(_Robust):
     def _rule(self) -> Rule:
         return fltrust()
 
-    def algorithm(self) -> Algorithm:
-        return replace(super().algorithm(), guide=self._guide)
-
-    def _guide(self, here: Round, _: Sequence[Result]) -> NDArrays:
-        arrays = here.arrays()
+    def _guide(self, server_round: int, results: Results) -> NDArrays | None:
+        arrays = started_from(results, self._standalone)
         if arrays is None:
             raise StrategyError("FLTrust needs the version that the clients started from: give it initial_parameters")
-        trained = self.root_fit(here.number, arrays)
+        trained = self.root_fit(server_round, arrays)
         if trained is None:
             raise StrategyError("root_fit() returned None; return the trained arrays")
         return trained
@@ -277,14 +271,14 @@ class _Mixing(Around, Doubting):
     """
 
     def _prepares(self, strategy: FedAvg) -> None:
-        if not isinstance(strategy.algorithm().aggregator, Rule):
+        if not isinstance(strategy.parts.aggregator, Rule):
             raise TypeError(f"{type(self).__name__} prepares updates for a robust rule; {type(strategy).__name__} has none")
         _check(self)
 
 
-def _mixed(algorithm: Algorithm, mixing: Callable[[Rule], Rule]) -> Algorithm:
-    assert isinstance(algorithm.aggregator, Rule)
-    return replace(algorithm, aggregator=mixing(algorithm.aggregator))
+def _mixed(parts: Parts, mixing: Callable[[Rule], Rule]) -> Parts:
+    assert isinstance(parts.aggregator, Rule)
+    return replace(parts, aggregator=mixing(parts.aggregator))
 
 
 class Bucketing(_Mixing):
@@ -300,8 +294,9 @@ class Bucketing(_Mixing):
         self.bucket_size = bucket_size
         self._prepares(strategy)
 
-    def algorithm(self) -> Algorithm:
-        return _mixed(super().algorithm(), lambda rule: bucketed(rule, self.bucket_size))
+    @property
+    def parts(self) -> Parts:
+        return _mixed(super().parts, lambda rule: bucketed(rule, self.bucket_size))
 
 
 class NearestNeighbourMixing(_Mixing):
@@ -316,5 +311,6 @@ class NearestNeighbourMixing(_Mixing):
         self.num_left_out = num_malicious_clients
         self._prepares(strategy)
 
-    def algorithm(self) -> Algorithm:
-        return _mixed(super().algorithm(), lambda rule: nearest_neighbours(rule, self.num_left_out))
+    @property
+    def parts(self) -> Parts:
+        return _mixed(super().parts, lambda rule: nearest_neighbours(rule, self.num_left_out))

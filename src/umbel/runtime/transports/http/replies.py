@@ -39,7 +39,6 @@ from umbel.runtime.transports.http.protocol import (
     metrics_of,
 )
 from umbel.runtime.transports.http.upload import Upload
-from umbel.update import MODEL
 from umbel.wire import Schema, Source
 
 __all__ = ["NO_OFFER", "Replies", "reject"]
@@ -159,9 +158,9 @@ class Replies:
 
     def _given(self, owed: Owed) -> tuple[Schema, Source] | None:
         """What the client of a task was given, where its update is measured against it."""
-        if MODEL not in owed.given or owed.door.max_norm is None:
+        if owed.content is None or owed.door.max_norm is None:
             return None
-        content = self._contents.open(owed.given[MODEL])
+        content = self._contents.open(owed.content)
         return content.schema, content.source
 
 
