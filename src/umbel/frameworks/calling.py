@@ -89,6 +89,7 @@ class Tested(NamedTuple):
 
     loss: float
     metrics: Metrics
+    num_examples: int | None = None
 
 
 def read_train(returned: object, is_model: Callable[[object], bool]) -> Trained:
@@ -127,10 +128,12 @@ def read_train(returned: object, is_model: Callable[[object], bool]) -> Trained:
 
 
 def read_test(returned: object) -> Tested:
-    """A loss, (loss, metrics), (loss, accuracy), or a dict of metrics with "loss". Raises `TypeError` for others.
+    """A loss, (loss, metrics), (loss, accuracy), (loss, num_examples, metrics), or a dict of metrics with "loss".
 
-    >>> read_test((0.5, 0.9)), read_test({"loss": 1, "f1": 0.25})
-    (Tested(loss=0.5, metrics={'accuracy': 0.9}), Tested(loss=1.0, metrics={'f1': 0.25}))
+    Raises `TypeError` for others.
+
+    >>> read_test((0.5, 0.9))
+    Tested(loss=0.5, metrics={'accuracy': 0.9}, num_examples=None)
     """
     if isinstance(returned, Mapping):
         metrics = as_metrics(returned)
@@ -146,6 +149,8 @@ def read_test(returned: object) -> Tested:
         return Tested(float(loss), as_metrics(rest[0]))
     if loss is not None and len(rest) == 1 and (accuracy := as_number(rest[0])) is not None:
         return Tested(float(loss), {"accuracy": float(accuracy)})
+    if loss is not None and len(rest) == 2 and isinstance(count := as_number(rest[0]), int) and isinstance(rest[1], Mapping):
+        return Tested(float(loss), as_metrics(rest[1]), count)
     raise TypeError(f'test() returned {_kinds(returned)}; return the loss, (loss, metrics), or a dict with "loss"')
 
 

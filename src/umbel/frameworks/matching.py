@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from umbel.exchange import Parameters
 from umbel.frameworks.errors import ParametersMismatch
-from umbel.params import NDArray, as_arrays
+from umbel.named import NamedArrays, NDArray, are_numbers
+from umbel.params import as_arrays
 
 __all__ = ["Shapes", "match"]
 
@@ -26,13 +27,13 @@ def match(shapes: Shapes, parameters: Mapping[str, object] | Sequence[object] | 
     """
     if isinstance(parameters, Parameters):
         parameters = parameters.arrays()
-    names = list(parameters) if isinstance(parameters, Mapping) else getattr(parameters, "names", None)
-    values = as_arrays(list(parameters.values()) if isinstance(parameters, Mapping) else parameters)
-    if names is None or [*names] == [str(place).zfill(len(name)) for place, name in enumerate(names)]:
-        if len(values) != len(shapes):
-            raise ParametersMismatch(f"{len(values)} arrays came, the model has {len(shapes)}: {_some(shapes)}")
-        names = list(shapes)
-    found = dict(zip(names, values, strict=True))
+    values = as_arrays(parameters)
+    if isinstance(values, NamedArrays) and values.are_named and not are_numbers(values.names):
+        found = dict(values.items())
+    elif len(values) == len(shapes):
+        found = dict(zip(shapes, values, strict=True))
+    else:
+        raise ParametersMismatch(f"{len(values)} arrays came, the model has {len(shapes)}: {_some(shapes)}")
     missing, odd = [name for name in shapes if name not in found], [name for name in found if name not in shapes]
     if missing or odd:
         parts = [f"the model has no {_some(odd)}"] * bool(odd) + [f"{_some(missing)} is missing"] * bool(missing)

@@ -6,7 +6,8 @@
 
 The tensors of the `state_dict` travel, under their names and in its order: weights, frozen ones too (a client that makes
 its model anew could have others), and persistent buffers, such as BatchNorm's statistics. What wrappers add to names
-("module.", "_orig_mod.") is left out, so that a compiled model and its plain one are alike.
+("module.", "_orig_mod.") is left out, so that a compiled model and its plain one are alike. Tied weights travel once, under
+the first of their names.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from umbel.exchange import Parameters
+from umbel.foreign import to_numpy
 from umbel.frameworks.base import Adapter, ModelClient, load_into, needs
 from umbel.frameworks.errors import ParametersNotReady
 from umbel.frameworks.matching import Shapes
@@ -28,13 +30,6 @@ with needs("torch"):
     from torch import nn
 
 __all__ = ["TorchAdapter", "adapter", "client", "load", "parameters_of", "statistics_of"]
-
-# What numpy has no dtype for: the bits go over as integers, and are read as what ml_dtypes calls them.
-_BITS = {
-    torch.bfloat16: (torch.int16, np.dtype(ml_dtypes.bfloat16)),
-    torch.float8_e4m3fn: (torch.uint8, np.dtype(ml_dtypes.float8_e4m3fn)),
-    torch.float8_e5m2: (torch.uint8, np.dtype(ml_dtypes.float8_e5m2)),
-}
 
 
 class Memory(NamedTuple):
@@ -54,7 +49,7 @@ class TorchAdapter(Adapter[nn.Module]):
         return {name: tuple(tensor.shape) for name, tensor in self.tensors_of(model).items()}
 
     def arrays_of(self, model: nn.Module) -> dict[str, NDArray]:
-        return {name: to_array(tensor) for name, tensor in self.tensors_of(model).items()}
+        return {name: np.array(to_numpy(tensor)) for name, tensor in self.tensors_of(model).items()}
 
     def place(self, model: nn.Module, arrays: Mapping[str, NDArray]) -> nn.Module:
         tensors = self.tensors_of(model)
@@ -65,8 +60,8 @@ class TorchAdapter(Adapter[nn.Module]):
 
     def statistics_of(self, model: nn.Module) -> list[str]:
         plain = unwrapped(model)
-        weights = {name for name, _ in plain.named_parameters(remove_duplicate=False)}
-        return [name for name in self.tensors_of(model) if name not in weights]
+        weights = {id(weight) for weight in plain.parameters()}
+        return [name for name, tensor in self.tensors_of(model).items() if id(tensor) not in weights]
 
     def remember(self, model: nn.Module) -> Memory:
         plain = unwrapped(model)
@@ -96,13 +91,15 @@ class TorchAdapter(Adapter[nn.Module]):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model= is a {type(model).__name__}; give an nn.Module, or a class or function that makes one")
         tensors: dict[str, torch.Tensor] = {}
+        seen: set[int] = set()
         for name, tensor in unwrapped(model).state_dict(keep_vars=True).items():
             if isinstance(tensor, (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)):
                 raise ParametersNotReady(
                     f"{name!r} has no shape yet, since its layer is lazy: run the model once on a batch before you give it, "
                     "in a function that makes it where it is made anew"
                 )
-            if isinstance(tensor, torch.Tensor):  # a module may keep other things there, under "_extra_state"
+            if isinstance(tensor, torch.Tensor) and id(tensor) not in seen:  # "_extra_state" may be anything
+                seen.add(id(tensor))
                 tensors[_plain(name)] = tensor
         return tensors
 
@@ -164,21 +161,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def to_array(tensor: torch.Tensor) -> NDArray:
-    """A copy of a tensor on whatever device, with gradients or without."""
-    here = tensor.detach().cpu()
-    bits, dtype = _BITS.get(here.dtype, (None, None))
-    if bits is None or dtype is None:
-        return np.array(here.numpy())
-    return np.array(here.contiguous().view(bits).numpy()).view(dtype)
-
-
 def to_tensor(array: NDArray) -> torch.Tensor:
-    """A tensor that shares memory with the array where it can."""
-    for dtype, (bits, ours) in _BITS.items():
-        if array.dtype == ours:
-            return torch.from_numpy(np.ascontiguousarray(array).view(np.dtype(str(bits)[6:]))).view(dtype)
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    """A tensor that shares memory with the array where it can. bfloat16 and the like go over as bits: torch reads none."""
+    if not hasattr(ml_dtypes, array.dtype.name):
+        return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    bits = np.ascontiguousarray(array).view(np.uint8 if array.dtype.itemsize == 1 else np.int16)
+    return torch.from_numpy(bits).view(getattr(torch, array.dtype.name))
 
 
 def _plain(name: str) -> str:

@@ -1,0 +1,103 @@
+"""The model of a process: made once, used by all its clients in turn, and as new before each task. Knows no functions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from umbel.context import Context
+from umbel.frameworks.adapter import Adapter, adapter_for
+from umbel.frameworks.personal import Personal
+from umbel.params import NDArray
+from umbel.rng import key
+from umbel.runtime.seeding import seed_generators
+
+__all__ = ["Workshop", "seeded"]
+
+M = TypeVar("M")  # a framework's model
+
+
+class Workshop(Generic[M]):
+    """The model of this process, which all its clients use in turn. A pickle has what people gave, not what became of it."""
+
+    def __init__(self, source: object, adapter: Adapter[M] | None, personal: Personal) -> None:
+        self._personal = personal
+        self._source = source  # a model, or what makes one
+        self._makes = isinstance(source, type) or (callable(source) and _is_no_model(source))
+        self._adapter = adapter
+        self._memory: object = None
+        self._used = False
+        self.model: M | None = None
+        self.first: dict[str, NDArray] = {}  # what clients keep to themselves, as it is in a new model
+        if adapter is None and (isinstance(source, type) or not self._makes):
+            self._adapter = adapter_for(source)  # type: ignore[assignment]  # that of this source
+        if self._adapter is not None and not self._makes:
+            self._adapter.check(source)  # type: ignore[arg-type]  # raises for what is no model of this framework
+            if personal:
+                personal.check(self._adapter.shapes_of(source))  # type: ignore[arg-type]  # the same
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "model": None, "_memory": None, "_used": False, "first": {}}
+
+    def model_for(self, context: Context) -> tuple[Adapter[M], M]:
+        """The model, in all that does not travel as it was when it was new."""
+        if self.model is None:
+            self.model, self._used = self._make(context), False
+            self._adapter = self._adapter or adapter_for(self.model)  # type: ignore[assignment]  # that of this model
+            self._memory = self._known.remember(self.model)
+            self._look_at_names(self.model)
+        seed = None if context.seed is None else key(context.seed, "client", context.node_id, context.round)
+        self._known.renew(self.model, self._memory, seed)
+        self._used = True
+        return self._known, self.model
+
+    def _look_at_names(self, model: M) -> None:
+        if self._personal:
+            self._personal.check(self._known.shapes_of(model))
+            arrays = self._known.arrays_of(model)
+            self.first = {name: array for name, array in arrays.items() if name in self._personal}
+
+    def new_model(self, context: Context) -> tuple[Adapter[M], M]:
+        """The same; what travels has its first values too, where the model is made here."""
+        if self._used and self._makes:
+            self.model = None
+        return self.model_for(context)
+
+    def _make(self, context: Context) -> M:
+        if self._makes:
+            with seeded(context, "model"):  # the same in every process, whichever client comes first
+                made: M = self._source()  # type: ignore[operator]  # it is callable
+            return made
+        model: M = self._source  # type: ignore[assignment]  # that of the adapter
+        if "partition-id" not in context.node_config:
+            return model
+        try:
+            return self._known.duplicate(model)
+        except Exception as error:  # whatever is in it
+            kind = type(model).__name__
+            raise TypeError(f"this {kind} cannot be copied for a simulation; give the function that makes it") from error
+
+    @property
+    def _known(self) -> Adapter[M]:
+        assert self._adapter is not None
+        return self._adapter
+
+
+@contextlib.contextmanager
+def seeded(context: Context, *path: str) -> Iterator[None]:
+    """Inside, draws have this address in the run; afterwards that of the client's task, from its beginning."""
+    if context.seed is None:
+        yield
+        return
+    seed_generators(context.seed, *path)
+    yield
+    seed_generators(context.seed, "client", context.node_id, context.round)
+
+
+def _is_no_model(value: object) -> bool:
+    try:
+        adapter_for(value)
+    except TypeError:
+        return True
+    return False
