@@ -78,7 +78,7 @@ def test_the_names_of_the_package_come_on_demand():
         _ = umbel.nonsense
 
 
-HEAVY = ["sqlalchemy", "uvicorn", "datasets", "mxnet", "torch", "rich", "click", "PIL", "pandas", "safetensors"]
+HEAVY = ["sqlalchemy", "httptools", "datasets", "mxnet", "torch", "rich", "click", "PIL", "pandas", "safetensors"]
 
 
 @pytest.mark.parametrize("statement", ["import umbel", "import umbel.client", "import umbel as fl; fl.client.start_client"])

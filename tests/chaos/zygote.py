@@ -17,7 +17,6 @@ import traceback
 import psycopg  # noqa: F401
 import sqlalchemy.dialects.postgresql.psycopg
 import sqlalchemy.dialects.sqlite.pysqlite  # noqa: F401
-import uvicorn.protocols.http.httptools_impl  # noqa: F401
 
 import umbel as fl
 import umbel.runtime.stores.sql

@@ -38,7 +38,7 @@ def started():
     def start(watch):
         said = queue.SimpleQueue()
         listeners.append(Listener("127.0.0.1:0"))
-        listeners[-1].start(None, Connections(Limits(), print), print, watch, 10.0, said.put)
+        listeners[-1].start(None, Connections(Limits(), print), print, watch, said.put)
         return listeners[-1], said
 
     yield start

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from umbel.runtime.transports.http.body import Body
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Limits
 from umbel.runtime.transports.http.forwarded import TrustedProxies
@@ -49,8 +50,7 @@ def reception():
 def request(address):
     connection = Connection((address, 1), Wire())
     connection.receives()
-    scope = {"method": "POST", "headers": [], "client": (address, 1), "path": "/v1/next", "raw_path": b"/v1/next"}
-    return Request(scope, None, connection)
+    return Request("POST", "/v1/next", b"/v1/next", [], Body(), peer=(address, 1), connection=connection)
 
 
 def test_a_message_that_gave_way_and_read_on_for_a_moment_gives_way_again(reception):

@@ -1,4 +1,4 @@
-"""Which route a request has, and how its answer is written: ASGI's messages, without a server."""
+"""Which route a request has, how its body is read and how an answer begins, without a server."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from umbel.runtime.transports.http.body import Body, Disconnected
 from umbel.runtime.transports.http.protocol import Refused
-from umbel.runtime.transports.http.requests import Disconnected, Request, Response, Route, Routes
+from umbel.runtime.transports.http.requests import Request, Response, Route, Routes
 
 
 async def nothing(request):
@@ -23,9 +24,8 @@ ROUTES = Routes(
 )
 
 
-def request(method, path, receive=None, headers=()):
-    scope = {"method": method, "path": path, "raw_path": path.encode(), "headers": list(headers), "client": ("192.0.2.1", 1)}
-    return Request(scope, receive, None)
+def request(method, path, body=None, headers=()):
+    return Request(method, path, path.encode(), list(headers), body or Body(), peer=("192.0.2.1", 1))
 
 
 @pytest.mark.parametrize(
@@ -78,58 +78,54 @@ def test_a_length_that_is_none_is_longer_than_any_limit(said, length):
     assert request("PUT", "/", headers=[(b"content-length", said)]).length == length
 
 
+def read(body):
+    async def chunks():
+        found = []
+        while chunk := await body.read():
+            found.append(chunk)
+        return [*found, await body.read()]
+
+    return asyncio.run(chunks())
+
+
 def test_a_body_is_read_to_its_end_and_no_further():
-    parts = iter([{"type": "http.request", "body": b"ab", "more_body": True}, {"type": "http.request", "body": b"c"}])
+    body = Body()
+    body.feed(bytes(2**15))
+    body.feed(b"a")
+    body.feed(b"b")
+    body.end()
+    assert read(body) == [bytes(2**15), b"ab", b""], "what is small is handed on together"
+    assert body.size == 0
 
-    async def receive():
-        return next(parts)
 
-    async def read():
-        asked = request("PUT", "/", receive)
-        return [chunk async for chunk in asked.stream()] + [chunk async for chunk in asked.stream()]
-
-    assert asyncio.run(read()) == [b"ab", b"c"]
+def test_whoever_waits_for_a_body_is_woken_by_what_comes():
+    coming = iter([lambda: body.feed(b"a"), lambda: body.feed(b"b"), lambda: body.end()])
+    body = Body(lambda: asyncio.get_running_loop().call_soon(next(coming)))
+    assert read(body) == [b"a", b"b", b""]
 
 
 def test_a_connection_that_ends_before_the_body_does_is_told():
-    async def receive():
-        return {"type": "http.disconnect"}
-
-    async def read():
-        async for _ in request("PUT", "/", receive).stream():
-            pass
-
+    body = Body(lambda: asyncio.get_running_loop().call_soon(body.break_off))
     with pytest.raises(Disconnected):
-        asyncio.run(read())
+        read(body)
 
 
-async def gone():
-    return {"type": "http.disconnect"}
-
-
-def sent(response):
-    messages = []
-
-    async def send(message):
-        messages.append(message)
-
-    asyncio.run(response.send(send, request("GET", "/", gone)))
-    return messages
+def head(response, **options):
+    status, *lines = response.head(**{"lasts": True} | options).decode().split("\r\n")
+    assert lines[-2:] == ["", ""]
+    return status, {name: value for name, _, value in (line.partition(": ") for line in lines[:-2]) if name != "date"}
 
 
 def test_an_answer_says_how_long_it_is_unless_it_is_none():
-    begin, body = sent(Response(200, {"a": "b"}, b"abc"))
-    assert (begin["status"], begin["headers"], body["body"]) == (200, [(b"a", b"b"), (b"content-length", b"3")], b"abc")
-    assert sent(Response(204, {}))[0]["headers"] == []
+    assert head(Response(200, {"a": "b"}, b"abc")) == ("HTTP/1.1 200 OK", {"a": "b", "content-length": "3"})
+    assert head(Response(204, {})) == ("HTTP/1.1 204 No Content", {})
 
 
-def test_what_is_made_while_it_is_sent_is_not_made_for_a_connection_that_has_ended():
-    made = []
+def test_an_answer_says_that_it_is_the_last():
+    assert head(Response(204, {}), lasts=False)[1] == {"connection": "close"}
 
-    async def blocks():
-        for block in (b"1", b"2", b"3"):
-            made.append(block)
-            yield block
 
-    sent(Response(200, {"content-length": "3"}, blocks()))
-    assert made == [b"1"]
+def test_nobody_puts_a_line_into_an_answer():
+    for value in ("a\r\nset-cookie: b", "a\nb", "a\rb"):
+        with pytest.raises(ValueError, match="a line break where none can be"):
+            Response(200, {"a": value}).head(lasts=True)

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from umbel.runtime.transports.http.bucket import Bucket
@@ -25,6 +24,7 @@ __all__ = ["Connection", "Connections", "Limits", "Peer"]
 Peer = tuple[str, int]
 SOON = 2**18  # bytes of a message that has just been refused: its sender will stop
 REST = 0.1  # seconds
+IDLE = 75.0  # seconds at least that a client's connection may wait for its next request
 SETTLING = 2.0  # seconds until the pace of a body can be told
 KEPT = 32 * 2**20  # bytes that have come too soon, of all connections
 
@@ -202,26 +202,24 @@ class Connections:
         """Its message gives way to another."""
         self._close(connection, "a message that had to give way: memory for messages is short", b"503 Service Unavailable")
 
-    @contextmanager
-    def request(self, peer: Peer | None) -> Iterator[Connection | None]:
-        """Inside, a request on this connection is under way."""
-        connection = None if peer is None else self._all.get(peer)
-        if connection is None:  # it has closed by now
-            yield None
-            return
-        connection.requests += 1
-        connection.pending = 0
-        connection.since = time.monotonic()
-        try:
-            yield connection
-        finally:
-            connection.requests -= 1
-            connection.receiving = False
+    def begin(self, peer: Peer) -> Connection | None:
+        """A request begins; on which connection, None where that has closed by now."""
+        connection = self._all.get(peer)
+        if connection is not None:
+            connection.requests += 1
+            connection.pending = 0
             connection.since = time.monotonic()
+        return connection
 
-    def trust(self, peer: Peer | None, client: str) -> None:
+    def end(self, connection: Connection) -> None:
+        """A request is over."""
+        connection.requests -= 1
+        connection.receiving = False
+        connection.since = time.monotonic()
+
+    def trust(self, peer: Peer, client: str) -> None:
         """A request on this connection has named a session of this client. Raises `Refused` where it has too many."""
-        connection = None if peer is None else self._all.get(peer)
+        connection = self._all.get(peer)
         if connection is None or connection.owner == client:
             return
         owned = self._owned.setdefault(client, set())
@@ -241,12 +239,13 @@ class Connections:
     def sweep(self) -> None:
         """Closes what has taken too long."""
         now, limits = time.monotonic(), self.limits
+        idle = max(limits.lease, IDLE)
         for connection in list(self._all.values()):
             quiet = now - connection.heard
             if not connection.requests:
                 if connection.pending and now - connection.first_byte > limits.head:
                     self._close(connection, f"no whole request within {limits.head:g} s", b"408 Request Timeout")
-                elif not connection.owner and not connection.pending and now - connection.since > limits.head:
+                elif not connection.pending and now - connection.since > (idle if connection.owner else limits.head):
                     connection.transport.close()  # it has said nothing: then there is nothing to say
             elif connection.receiving:
                 if not connection.owner and now - connection.since > limits.head:

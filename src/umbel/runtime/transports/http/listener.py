@@ -1,32 +1,31 @@
-"""One listening port, served by uvicorn on an event loop in a thread of its own. Knows no tasks and no clients."""
+"""One listening port, served by an event loop in a thread of its own. Knows no tasks and no clients."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import errno
-import math
 import socket
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-import uvicorn
-
 from umbel.errors import ListenerFailed
 from umbel.runtime.transports.http.address import parse_address
-from umbel.runtime.transports.http.behind import behind
+from umbel.runtime.transports.http.behind import Behind
 from umbel.runtime.transports.http.connections import Connections, Peer
 from umbel.runtime.transports.http.forwarded import TrustedProxies
-from umbel.runtime.transports.http.intake import intake
+from umbel.runtime.transports.http.intake import Intake
 from umbel.runtime.transports.http.requests import Application
-from umbel.runtime.transports.http.targets import note_targets
 
 __all__ = ["AddressInUse", "Listener"]
 
 HANDSHAKE = 10.0  # seconds for TLS
 GOODBYE = 2.0  # seconds for its end
+GRACE = 1.0  # seconds for answers that are on their way when the server ends
+BACKLOG = 4096  # connections that wait to be accepted
 NOBODY = TrustedProxies()
 
 
@@ -48,7 +47,7 @@ class Listener:
         self._socket = _bind(self.host, port)
         self.port: int = self._socket.getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: uvicorn.Server | None = None
+        self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
         self._calls: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self._called = False
@@ -71,48 +70,47 @@ class Listener:
         connections: Connections,
         disconnected: Callable[[Peer, bool], None],
         watch: Callable[[], Awaitable[None]],
-        lease: float,
         failed: Callable[[BaseException], None],
     ) -> None:
         """Serves `app` on `connections`; tells of each closed one by its peer, and runs `watch` beside it.
 
-        A connection may be idle for `lease` seconds; whose it may be, `connections` knows. Whatever ends the thread before
-        `stop` is given to `failed`: a run without it would wait for ever.
+        Whatever ends the thread before `stop` is given to `failed`: a run without it would wait for ever.
         """
-        config = uvicorn.Config(
-            app,
-            http=behind(note_targets(intake(connections, disconnected)), self.trusted),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # what a header says is believed request by request, and not of everybody
-            timeout_keep_alive=math.ceil(min(max(lease, 75.0), 1e6)),
-            timeout_graceful_shutdown=1,
-            backlog=4096,
-        )
-        config.load()
-        config.ssl = self._tls
-        server = self._server = _Server(config)
+        open_ones = set[Intake]()
+        handshake, goodbye = (None, None) if self._tls is None else (HANDSHAKE, GOODBYE)
         ready = threading.Event()
         self._failed = failed
 
+        def protocol() -> Intake:
+            given = app, connections, disconnected, open_ones
+            return Behind(self.trusted, *given) if self.trusted else Intake(*given)
+
         async def serve() -> None:
-            self._loop = asyncio.get_running_loop()
-            watching = self._loop.create_task(_coroutine(watch))
-            watching.add_done_callback(lambda _: setattr(server, "should_exit", True))  # it is to last as long as the server
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            server = await self._loop.create_server(
+                protocol,
+                sock=self._socket,
+                ssl=self._tls,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=handshake,  # patience of our own: asyncio's is a minute
+                ssl_shutdown_timeout=goodbye,
+            )
+            watching = self._loop.create_task(_coroutine(watch))  # it is to last as long as the server
+            stopping = self._loop.create_task(self._stop.wait())
             ready.set()
             try:
-                await server.serve(sockets=[self._socket])
+                await asyncio.wait([watching, stopping], return_when=asyncio.FIRST_COMPLETED)
+                server.close()
+                await _close_all(open_ones)
             finally:
+                stopping.cancel()
                 watching.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await watching
 
         def work() -> None:
             try:
-                with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                     runner.run(serve())
                 self._fail(None)
             except BaseException as error:  # whatever it is, it is said where the run waits
@@ -154,40 +152,29 @@ class Listener:
     def stop(self) -> None:
         """Closes the port and ends the thread."""
         self._stopping = True
-        if self._server is not None:
-            self._server.should_exit = True
+        if self._stop is not None:
+            self.call(self._stop.set)
         if self._thread is not None:
             self._thread.join(10)
         self._socket.close()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, with a patience of our own for TLS: its own is a minute for a handshake, half of one for an end."""
+async def _close_all(open_ones: set[Intake]) -> None:
+    """Closes every connection: those with a request under way once it is answered, or after `GRACE`."""
+    for connection in [*open_ones]:
+        connection.end()
+    until = time.monotonic() + GRACE
+    while open_ones and time.monotonic() < until:
+        await asyncio.sleep(0.02)
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await self.lifespan.startup()
-        config = self.config
 
-        def protocol() -> asyncio.Protocol:
-            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
-                config=config, server_state=self.server_state, app_state=self.lifespan.state
-            )
-            return made
-
-        loop = asyncio.get_running_loop()
-        handshake, goodbye = (None, None) if config.ssl is None else (HANDSHAKE, GOODBYE)
-        self.servers = [
-            await loop.create_server(
-                protocol,
-                sock=sock,
-                ssl=config.ssl,
-                backlog=config.backlog,
-                ssl_handshake_timeout=handshake,
-                ssl_shutdown_timeout=goodbye,
-            )
-            for sock in sockets or []
-        ]
-        self.started = True
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where there is one: a third less time for a small request."""
+    try:
+        import uvloop
+    except ImportError:  # not on this platform
+        return None
+    return uvloop.new_event_loop
 
 
 async def _coroutine(function: Callable[[], Awaitable[None]]) -> None:
@@ -219,7 +206,7 @@ def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.soc
         if family is socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
-        sock.listen(4096)
+        sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise

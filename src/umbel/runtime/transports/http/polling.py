@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from umbel.runtime.contents import Content, Contents
@@ -129,7 +129,7 @@ class Polls:
         return Response(206 if start else 200, headers, _stream(content, start))
 
 
-async def _stream(content: Content, start: int) -> AsyncIterator[bytes]:
+async def _stream(content: Content, start: int) -> AsyncGenerator[bytes, None]:
     try:
         while start < content.size:
             block = content.read(start, min(INLINE, content.size - start))

@@ -9,31 +9,25 @@ import asyncio
 import contextlib
 import hmac
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from umbel.errors import StoreError, StoreUnavailable, WireError
 from umbel.runtime.log import logger
 from umbel.runtime.security.signatures import hasher
+from umbel.runtime.transports.http.body import Disconnected
 from umbel.runtime.transports.http.buffer import Buffer, Held
 from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Connections, Limits
 from umbel.runtime.transports.http.forwarded import TrustedProxies, plain
 from umbel.runtime.transports.http.protocol import OURS, PART, SESSION, Problem, Refused, Register, check_name, encode
-from umbel.runtime.transports.http.requests import (
-    Application,
-    Disconnected,
-    Receive,
-    Request,
-    Response,
-    Route,
-    Routes,
-    Send,
-)
+from umbel.runtime.transports.http.requests import Application, Request, Response, Route, Routes
 from umbel.runtime.transports.http.sessions import Present, Sessions
 from umbel.runtime.transports.http.turns import Turns
 from umbel.wire import short
 
 if TYPE_CHECKING:
+    from blake3 import blake3
+
     from umbel.runtime.transports.http.gate import Gate
 
 __all__ = ["Reception"]
@@ -75,15 +69,12 @@ class Reception:
         """The application of these routes."""
         routes = Routes(given)
 
-        async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-            with self.connections.request(scope["client"]) as connection:
-                request = Request(scope, receive, connection)
-                await self._turn(request)
-                try:
-                    response = await self._answer(request, routes.find(request))
-                except Refused as refusal:
-                    response = self._refusal(request, refusal.status, str(refusal), refusal.headers)
-                await response.send(send, request)
+        async def app(request: Request) -> Response:
+            await self._turn(request)
+            try:
+                return await self._answer(request, routes.find(request))
+            except Refused as refusal:
+                return self._refusal(request, refusal.status, str(refusal), refusal.headers)
 
         return app
 
@@ -161,7 +152,7 @@ class Reception:
         """The address of whoever has sent this request, as far as whoever says so is trusted; "" where it has gone."""
         connection = request.connection
         if connection is None:
-            return "" if request.peer is None else plain(request.peer[0])
+            return plain(request.peer[0])
         return self._trusted.sender(connection.address, request.headers) if connection.shared else connection.address
 
     async def keep_waiting(self, request: Request) -> None:
@@ -201,8 +192,7 @@ class Reception:
     async def register(self, request: Request, message: Register, body: bytes | bytearray) -> Present:
         """A new session for the name in the message. Raises `Refused`."""
         peer, name = request.peer, message.client_id
-        if peer is not None:
-            self._conduct.registers(self.address(request))
+        self._conduct.registers(self.address(request))
         try:
             check_name(name)
         except ValueError as error:
@@ -217,12 +207,15 @@ class Reception:
 
     async def body(self, request: Request, limit: int) -> bytearray:
         """The request's message. Raises `Refused` where it is too long, or memory for it is short."""
-        body = bytearray()
-        async for chunk in self.stream(request):
+        body, digest = bytearray(), self._begin_body(request)
+        while chunk := await request.body.read():
+            if digest is not None:
+                digest.update(chunk)
             body += chunk
             if len(body) > limit:
                 raise Refused(413, f"the message is longer than {limit} bytes")
             self.hold(request, len(chunk))
+        self._end_body(request, digest)
         held = request.held
         if held is not None:
             held.whole = True
@@ -231,17 +224,24 @@ class Reception:
 
     async def stream(self, request: Request) -> AsyncIterator[bytes]:
         """The request's body as it comes. Raises `Refused` at its end where it is not the one that was signed."""
-        connection = request.connection
-        if connection is not None:
-            connection.receives()
-        signed = request.digest
-        digest = None if signed is None else hasher()
-        async for chunk in request.stream():
+        digest = self._begin_body(request)
+        while chunk := await request.body.read():
             if digest is not None:
                 digest.update(chunk)
             yield chunk
-        if connection is not None:
-            connection.receiving = False
+        self._end_body(request, digest)
+
+    def _begin_body(self, request: Request) -> blake3 | None:
+        """From now on a body is waited for; what its digest is made with, where it is signed."""
+        if request.connection is not None:
+            request.connection.receives()
+        return None if request.digest is None else hasher()
+
+    def _end_body(self, request: Request, digest: blake3 | None) -> None:
+        """Raises `Refused` where the body is not the one that was signed."""
+        if request.connection is not None:
+            request.connection.receiving = False
+        signed = request.digest
         if digest is not None and signed is not None and not hmac.compare_digest(signed, digest.digest()):
             raise Refused(422, "the body is not the one that was signed; send it again")
 
@@ -249,8 +249,10 @@ class Reception:
         """Reads what is left of a part, so that the sender gets to hear the answer."""
         if request.length <= PART:
             request.digest = None  # nobody looks at it
-            async for _ in self.stream(request):
+            self._begin_body(request)
+            while await request.body.read():
                 pass
+            self._end_body(request, None)
 
     def hold(self, request: Request, size: int) -> None:
         """Takes memory for a message until its request is answered. Raises `Refused` where there is none."""

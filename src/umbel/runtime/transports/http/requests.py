@@ -1,21 +1,21 @@
-"""A request as its handler sees it, and the answer to it. Knows HTTP's words; knows no sockets and no sessions.
-
-uvicorn speaks ASGI, of which this file has all that the server needs. A framework's routes, requests and responses cost time
-in each request, and the guards were ours anyhow.
-"""
+"""A request as its handler sees it, and the answer to it. Knows HTTP's words; knows no sockets and no sessions."""
 
 from __future__ import annotations
 
+import http
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from email.utils import formatdate
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 
+from umbel.runtime.transports.http.body import Body
 from umbel.runtime.transports.http.connections import Connection, Peer
 from umbel.runtime.transports.http.protocol import Refused, encode
-from umbel.runtime.transports.http.targets import target_elsewhere
 from umbel.wire import short
 
 if TYPE_CHECKING:
@@ -25,29 +25,16 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_SMALL",
     "Application",
-    "Disconnected",
     "Handler",
     "Headers",
-    "Receive",
     "Request",
     "Response",
     "Route",
     "Routes",
-    "Send",
     "message",
 ]
 
 MAX_SMALL = 4096  # bytes of a registration or a commit
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class Disconnected(Exception):
-    """The connection ended before all of the request had come."""
-
 
 class Headers(Mapping[str, str]):
     """A request's fields by their names in small letters; of several with one name the first."""
@@ -60,6 +47,9 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._first[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._first
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._first)
@@ -81,28 +71,36 @@ class Request:
     """
 
     __slots__ = (
-        *("client", "connection", "digest", "headers", "held", "method", "parameters", "path", "peer", "raw_path", "target"),
-        *("_ended", "_receive"),
+        *("body", "client", "connection", "digest", "headers", "held", "method", "parameters", "path", "peer", "raw_path"),
+        "target",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, connection: Connection | None) -> None:
-        self.method: str = scope["method"]
-        self.headers = Headers(scope["headers"])
-        self.peer: Peer | None = scope["client"]
-        self.path: str = scope["path"]
-        self.raw_path: bytes = scope["raw_path"]
-        start = self.raw_path.rfind(b"/v1/")
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        raw_path: bytes,
+        fields: Iterable[tuple[bytes, bytes]],
+        body: Body,
+        *,
+        peer: Peer,
+        target: str = "",
+        connection: Connection | None = None,
+    ) -> None:
+        self.method, self.path, self.raw_path = method, path, raw_path
+        self.headers = Headers(fields)
+        self.body = body
+        self.peer = peer
+        start = raw_path.rfind(b"/v1/")
         if start > 0:
-            self.raw_path = self.raw_path[start:]
+            self.raw_path = raw_path[start:]
             self.path = unquote(self.raw_path.decode("ascii", "replace"))
-        self.target = target_elsewhere(scope)
+        self.target = target  # the URL that this request is to be passed on to, by a proxy; "" where it is for this server
         self.connection = connection
         self.parameters: Mapping[str, str] = {}  # what its path says
         self.client: Present | None = None
         self.digest: bytes | None = None
         self.held: Held | None = None
-        self._receive = receive
-        self._ended = False
 
     @property
     def length(self) -> int:
@@ -110,45 +108,36 @@ class Request:
         length = self.headers.get("content-length", "")
         return int(length) if length.isascii() and length.isdigit() and len(length) < 16 else 2**62
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """What is left of the body, as it comes. Raises `Disconnected`."""
-        while not self._ended:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                raise Disconnected
-            self._ended = not message.get("more_body", False)
-            if message["body"]:
-                yield message["body"]
-
-    async def disconnected(self) -> None:
-        """Waits until the server has noticed that the connection has ended."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
 
 class Response(NamedTuple):
     """An answer: a body as a whole, or one that is made while it is sent, with its length among the `headers`."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes | AsyncIterator[bytes] = b""
+    body: bytes | AsyncGenerator[bytes, None] = b""
 
-    async def send(self, send: Send, request: Request) -> None:
-        """Sends it as the answer to a request. Makes the next block of a body only while the connection lasts."""
-        fields = [(name.encode(), value.encode("latin-1")) for name, value in self.headers.items()]
-        if isinstance(self.body, bytes):
-            if self.status != 204:
-                fields.append((b"content-length", b"%d" % len(self.body)))
-            await send({"type": "http.response.start", "status": self.status, "headers": fields})
-            await send({"type": "http.response.body", "body": self.body})
-            return
-        await send({"type": "http.response.start", "status": self.status, "headers": fields})
-        async for block in self.body:
-            await send({"type": "http.response.body", "body": block, "more_body": True})
-            if request.connection is None or request.connection.transport.is_closing():
-                await request.disconnected()
-                break
-        await send({"type": "http.response.body", "body": b""})
+    def head(self, *, lasts: bool) -> bytes:
+        """What stands before the body, where the connection `lasts` and where it does not."""
+        lines = [_status_line(self.status), f"date: {_date(int(time.time()))}"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if isinstance(self.body, bytes) and self.status != 204:
+            lines.append(f"content-length: {len(self.body)}")
+        if not lasts and "connection" not in self.headers:
+            lines.append("connection: close")
+        text = "\r\n".join(lines)
+        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+            raise ValueError("an answer has a line break where none can be")
+        return f"{text}\r\n\r\n".encode("latin-1")
+
+
+@cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 _MESSAGE = {"cache-control": "no-store", "content-type": "application/msgpack"}
@@ -160,6 +149,7 @@ def message(told: msgspec.Struct) -> Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+Application = Handler  # the one that stands before all others
 
 
 class Route(NamedTuple):

@@ -112,7 +112,7 @@ class HttpTransport:
         self._gate = gate
         self._listener = listener
         app, connections = self._reception.app(self.routes()), self._reception.connections
-        listener.start(app, connections, self._sessions.disconnected, self._watch, limits.lease, self.put)
+        listener.start(app, connections, self._sessions.disconnected, self._watch, self.put)
 
     # ---- for the run's loop
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 __all__ = ["Turns"]
 
 _T = TypeVar("_T")
-OWING, ASKING = 4, 1  # requests that begin in
+OWING, ASKING = 4, 2  # requests that begin in
 BREATH = 0.001  # seconds; where the machine is busy and more have passed, more begin,
 MOST = 8  # times as many at most
 ALONE = 4  # requests that begin in a breath where nobody has to wait
