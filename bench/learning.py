@@ -245,7 +245,7 @@ def knowing(kind: type) -> type:
             stacked = [np.stack(arrays) for arrays in zip(*honest, strict=True)]
             little = [np.float32(s.mean(axis=0) + z * s.std(axis=0, ddof=1)) for s in stacked]  # against -gradient
             lies = [
-                (client, FitRes(res.status, Parameters.of(little), res.num_examples, res.metrics, res.place))
+                (client, FitRes(res.status, Parameters.of(little), res.num_examples, res.metrics))
                 if int(client.cid) >= WORKERS - ATTACKERS
                 else (client, res)
                 for client, res in results

@@ -17,13 +17,13 @@ from umbel.common import ndarrays_to_parameters
 from umbel.errors import SimulationError
 from umbel.forms import function, instance, pem, real, whole
 from umbel.keywords import TAKES, form_of
-from umbel.server import Pace, Server, ServerApp, ServerConfig, SimpleClientManager, Until, start_server, strategy
+from umbel.server import Algorithm, Pace, Server, ServerApp, ServerConfig, SimpleClientManager, Until, start_server, strategy
 from umbel.server.strategy import FedAdam, FedAvg, FedAvgM, FedBuff, FedMedian, Krum, MultiKrum, PowerOfChoice
 from umbel.simulation import start_simulation
 
 STRATEGIES = [getattr(strategy, name) for name in strategy.__all__ if name != "Strategy"]
 CALLBACKS = [getattr(fl.callbacks, name) for name in fl.callbacks.__all__ if name != "Callback"]
-CLASSES = [ServerConfig, Server, ServerApp, Pace, Until, ClientApp, *STRATEGIES, *CALLBACKS]
+CLASSES = [ServerConfig, Server, ServerApp, Pace, Until, Algorithm, ClientApp, *STRATEGIES, *CALLBACKS]
 SELECTORS = [selectors.uniform, selectors.weighted, selectors.everyone, selectors.only]
 NET = fl.federate(lambda: None, lambda model: None)
 PUBLIC = [*CLASSES, start_server, start_client, start_simulation, NET.simulate, NET.serve, NET.join, *SELECTORS]

@@ -27,6 +27,8 @@ from umbel.runtime.security.private_files import make_private
 from umbel.secret import AES, CIPHERS, SHAKE, Secret, aes_ctr, shake_ctr, usual_cipher
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
+from umbel.standing import current_round
+from umbel.strategies.classic import host_of
 from umbel.testing import check_transform, run_locally
 from umbel.transforms import Transform, register
 from umbel.update import Update
@@ -208,7 +210,7 @@ def test_a_run_that_goes_on_has_the_secret_that_it_began_with_or_does_not_go_on(
     def begin(**more):
         script()
         strategy = FedAvg()
-        mine = fingerprint(strategy, strategy.pace, seed=0, port=1, num_rounds=3)
+        mine = fingerprint(host_of(strategy), strategy.pace, seed=0, port=1, num_rounds=3)
         return open_run(tmp_path / "runs", mine | more, fresh=False)
 
     with_one = {SECRET: AES}
@@ -228,7 +230,7 @@ def test_a_run_that_goes_on_has_the_secret_that_it_began_with_or_does_not_go_on(
 def test_a_run_of_an_umbel_without_secrets_goes_on(tmp_path, script):
     script()
     strategy = FedAvg()
-    mine = fingerprint(strategy, strategy.pace, seed=0, port=1, num_rounds=3)
+    mine = fingerprint(host_of(strategy), strategy.pace, seed=0, port=1, num_rounds=3)
     opened = open_run(tmp_path, mine, fresh=False)
     opened.close()
     script()
@@ -267,7 +269,7 @@ class Noisy(FedAvg):
     def aggregate_fit(self, server_round, results, failures):
         results = [result for result in results if result[0].cid not in self.without]
         if self.server:
-            secret = results[0][1].place.secret()
+            secret = current_round().secret()
             self.seen.append(secret.stream("noise", server_round, "model").read(0, 8))
         return super().aggregate_fit(server_round, results, failures)
 

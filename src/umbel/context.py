@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from umbel.exchange import Scalar
+from umbel.params import NDArrays
 from umbel.private import PrivateGenerator
 from umbel.rng import stream
 from umbel.secret import Secret
@@ -18,6 +19,8 @@ __all__ = ["Context"]
 @dataclass
 class Context:
     """Where a client runs. `node_id` is its name; `state` is its own to keep between rounds: arrays, numbers, text, bytes.
+
+    `parts` is what has come beside the model with the fit task that is done just now, by name; `send` answers it.
 
     `seed` and `round` are the place in the run that its draws belong to; None where the client has no lasting name.
 
@@ -34,6 +37,18 @@ class Context:
     seed: int | None = field(default=None, compare=False)
     round: int = field(default=0, compare=False)
     make_secret: Callable[[], Secret] | None = field(default=None, repr=False, compare=False)
+    parts: Mapping[str, NDArrays] = field(default_factory=dict, repr=False, compare=False)
+    sent: dict[str, NDArrays] = field(default_factory=dict, repr=False, compare=False)
+
+    def send(self, part: str, arrays: NDArrays) -> None:
+        """Sends arrays beside the model that `fit` returns, as the part of this name: what the server has to do with it, its
+        strategy says. `context.parts[part]` are the arrays that came from the server under that name, one's own and
+        writable; those that are sent have their number, order and shapes, and are rounded to their dtypes.
+
+        >>> context = Context("hospital-a", parts={"control": [np.zeros(2, "float32")]})
+        >>> context.send("control", [array + 1 for array in context.parts["control"]])
+        """
+        self.sent[part] = arrays
 
     def rng(self) -> np.random.Generator:
         """A generator for this task: the same draws whenever the same client does the same round of the same run.

@@ -34,8 +34,8 @@ class Door(Struct, frozen=True):
     `schema` None admits any names and shapes, and any values. Where the door does not `refuse` what is not like the schema,
     it admits that, too, and the reply says why it is `unfit`. `max_bytes` bounds the data of one reply, and `room` is how
     much of its metrics is taken. `max_norm` bounds how far an update may be from what its client was given; None does not
-    work that out, and infinity works it out without a bound. `transforms` are what the task names for its update, and `wire`
-    is the layout that they make of the schema's; None where there are none.
+    work that out, and infinity works it out without a bound. `transforms` are what the task names for its update, `beside`
+    has the parts that it has beside the schema's, and `wire` is the layout of all that; None where there is neither.
     """
 
     kind: Kind
@@ -45,6 +45,7 @@ class Door(Struct, frozen=True):
     room: Room = Room(MAX_METRICS, MAX_METRICS_SIZE)
     max_norm: float | None = None
     transforms: tuple[Applied, ...] = ()
+    beside: dict[str, Schema] = {}
     wire: Layout | None = None
     refuses: bool = True
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from umbel.errors import StrategyError, WireError
-from umbel.fold import Memory, PartialSum, Spread, forgetful, in_memory
+from umbel.fold import in_memory
 from umbel.params import Blob, NamedArrays, NDArray, NDArrays, Params, as_arrays, gather, named_as, schema_of
-from umbel.secret import Secret
+from umbel.standing import Standing
 from umbel.wire import Schema, Source, short
 
 __all__ = [
@@ -29,11 +28,9 @@ __all__ = [
     "GetPropertiesIns",
     "GetPropertiesRes",
     "GivenParameters",
-    "InSum",
     "Metrics",
     "MetricsAggregationFn",
     "Parameters",
-    "Place",
     "Properties",
     "Scalar",
     "Status",
@@ -116,14 +113,6 @@ def plain_scalar(value: object) -> object:
     return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
 
 
-class InSum(NamedTuple):
-    """Where an update is in a sum that workers have made: `weights` of all that are in it, by the numbers of their tasks."""
-
-    total: PartialSum
-    weights: Mapping[int, float]
-    task: int
-
-
 class Parameters:
     """A list of tensors.
 
@@ -133,7 +122,7 @@ class Parameters:
     from a file or from a combination of files; the bytes, and the arrays, are made only when somebody asks for them.
     """
 
-    __slots__ = ("_arrays", "_in_sum", "_lazy", "_names", "_tensors", "tensor_type", "unfit")
+    __slots__ = ("_arrays", "_lazy", "_names", "_tensors", "standing", "tensor_type", "unfit")
 
     def __init__(
         self,
@@ -151,7 +140,7 @@ class Parameters:
             self._arrays = _copies(as_arrays(tensors))
         self._names = None if names is None else tuple(names)
         self._lazy: tuple[Schema, Callable[[], Iterator[memoryview]], Source | None] | None = None
-        self._in_sum: InSum | None = None
+        self.standing: Standing | None = None  # where they stand in a round, as they were received
         self.unfit = ""  # why they cannot be combined with others, where that is known
         self.tensor_type = tensor_type
 
@@ -176,24 +165,26 @@ class Parameters:
         return parameters
 
     @classmethod
-    def added_up(cls, in_sum: InSum, alone: Parameters | None) -> Parameters:
-        """An update that its worker has added up with others; None where it is not to be had `alone` any more."""
-        parameters = cls.__new__(cls) if alone is None else alone  # without __init__: 1 µs of each of ten thousand
-        if alone is None:
-            parameters._arrays = parameters._lazy = parameters._names = None
-            parameters.tensor_type, parameters.unfit = "numpy.ndarray", ""
-        parameters._tensors, parameters._in_sum = None, in_sum
+    def received(
+        cls, standing: Standing, content: tuple[Schema, Callable[[], Iterator[memoryview]], Source] | None
+    ) -> Parameters:
+        """An update as it was received: what `lazy` takes, or None where there is only the sum that has it."""
+        parameters = cls.__new__(cls)  # without __init__: 1 µs of each of ten thousand
+        parameters._tensors = parameters._arrays = parameters._names = None
+        parameters._lazy, parameters.standing = content, standing
+        parameters.tensor_type, parameters.unfit = "numpy.ndarray", ""
         return parameters
 
     @property
-    def in_sum(self) -> InSum | None:
-        """The sum that has them as they are. None once their arrays, or bytes, are there: those may be changed in place."""
-        return self._in_sum if self._arrays is None and self._tensors is None else None
+    def in_sum(self) -> Standing | None:
+        """Where they are in a sum as they are. None once their arrays or bytes are there: those may be changed in place."""
+        stands = self.standing is not None and self.standing.total is not None
+        return self.standing if stands and self._arrays is None and self._tensors is None else None
 
     @property
     def is_alone(self) -> bool:
         """Whether they can be read by themselves."""
-        return self._in_sum is None or self._lazy is not None
+        return self._lazy is not None or self.standing is None or self.standing.total is None
 
     def read_from(self, written: Parameters) -> None:
         """A recipe has been followed: from now on it is to read what it has made, which `written` reads."""
@@ -370,49 +361,12 @@ class FitIns:
     config: Config
 
 
-class Place(NamedTuple):
-    """Where a result stands in its round: number of its task, size of the cohort, and the version it started from.
-
-    And what the run offers for combining it: its `seed`, the `memory` that goes with the version, and a `map` that computes
-    several blocks at a time.
-    """
-
-    task: int
-    cohort: int
-    model: Schema
-    base: Source
-    seed: int = 0
-    memory: Memory = forgetful()
-    spread: Spread = map
-    staleness: int = 0  # rounds that have passed since the version from which the client started
-    origin: tuple[Schema, Source] | None = None  # that version, where it is not the base
-    facts: Mapping[str, Mapping[str, float]] = {}  # what the base's transforms go by
-    secret: Callable[[], Secret] = Secret.new  # for noise on the sum of exactly these answers
-
-
 @dataclass
 class FitRes:
     status: Status
     parameters: Parameters
     num_examples: int
     metrics: Metrics
-    place: Place | None = field(default=None, repr=False, compare=False)
-
-    def __getstate__(self) -> dict[str, object]:
-        """A pickle is without the place, which is of this run and this process."""
-        return {**vars(self), "place": None}
-
-    def __copy__(self) -> FitRes:
-        return self._with({})
-
-    def __deepcopy__(self, memo: dict[int, object]) -> FitRes:
-        """The place is the same: a copy counts where the result does."""
-        return self._with({name: deepcopy(value, memo) for name, value in vars(self).items() if name != "place"})
-
-    def _with(self, values: dict[str, object]) -> FitRes:
-        made = object.__new__(type(self))
-        vars(made).update(vars(self) | values)
-        return made
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import signature
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +21,7 @@ from umbel.keywords import checked
 from umbel.runtime.observers.history import History
 from umbel.runtime.seeding import kept_generators
 from umbel.spelling import unknown_keyword
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
 
 __all__ = ["FederatedModel", "federate"]
@@ -101,7 +103,7 @@ class FederatedModel:
         *,
         clients: Sequence[str] | int | None = None,
         rounds: int = 1,
-        strategy: str | Strategy = "fedavg",
+        strategy: str | Strategy | Algorithm = "fedavg",
         round_timeout: float | None = None,
         **options: object,
     ) -> History:
@@ -131,7 +133,7 @@ class FederatedModel:
         address: str = "[::]:8080",
         *,
         rounds: int = 1,
-        strategy: str | Strategy = "fedavg",
+        strategy: str | Strategy | Algorithm = "fedavg",
         round_timeout: float | None = None,
         **options: object,
     ) -> History:
@@ -170,7 +172,7 @@ class FederatedModel:
     def _run(
         self,
         start: Callable[..., History],
-        strategy: str | Strategy,
+        strategy: str | Strategy | Algorithm,
         keywords: dict[str, object],
         config: ServerConfig,
         options: dict[str, object],
@@ -184,18 +186,22 @@ class FederatedModel:
         if isinstance(strategy, str):
             strategy = strategy_named(strategy, {"initial_parameters": initial, **keywords})
             return start(strategy=strategy, config=config, **options)
-        with _beginning_with(strategy, initial):
-            return start(strategy=strategy, config=config, **options)
+        with _beginning_with(strategy, initial) as begins:
+            return start(strategy=begins, config=config, **options)
 
 
 @contextmanager
-def _beginning_with(strategy: Strategy, initial: Parameters | None) -> Iterator[None]:
-    """Inside, a strategy that says nothing of its own about the first parameters has these."""
+def _beginning_with(strategy: Strategy | Algorithm, initial: Parameters | None) -> Iterator[Strategy | Algorithm]:
+    """The strategy; inside, one that says nothing of its own about the first parameters has these, where there are any."""
+    if isinstance(strategy, Algorithm):
+        silent = initial is not None and strategy.initial_parameters is None
+        yield replace(strategy, initial_parameters=initial) if silent else strategy
+        return
     silent = initial is not None and getattr(strategy, "initial_parameters", initial) is None
     if silent:
         strategy.initial_parameters = initial  # type: ignore[attr-defined]  # it has that attribute
     try:
-        yield
+        yield strategy
     finally:
         if silent:
             strategy.initial_parameters = None  # type: ignore[attr-defined]  # it is the user's, and may run again

@@ -30,6 +30,7 @@ __all__ = [
     "path",
     "pem",
     "real",
+    "several",
     "some_of",
     "text",
     "whole",
@@ -357,6 +358,18 @@ def either(one: Form, other: Form) -> Form:
                 raise wrong from None
 
     return Form(f"{one.says}, or {other.says}", read, one.such_as)
+
+
+def several(of: str, such_as: str, *, says: str) -> Form:
+    """A list or tuple of objects of a class, "package.module:Class"."""
+    one = instance(of, such_as)
+
+    def read(value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            raise Wrong(TypeError)
+        return tuple(one.read(each) for each in value)
+
+    return Form(says, read, such_as)
 
 
 def anything() -> Form:

@@ -31,6 +31,7 @@ from umbel.forms import (
     path,
     pem,
     real,
+    several,
     some_of,
     text,
     whole,
@@ -53,7 +54,9 @@ _METRIC = text("'loss' or the name of a metric", "'accuracy'")
 _NUMBER = real("a finite number")
 _METRICS_FN = function("[(num_examples, metrics), …]", returns="metrics")
 _UNTIL = instance("umbel.until:Until", "Until(metric='accuracy', at_least=0.97)")
-_STRATEGY = instance("umbel.strategies.base:Strategy", "FedAvg()", says="a strategy", among="umbel.server.strategy")
+_STRATEGY = instance(
+    "umbel.strategies.base:Strategy", "FedAvg()", says="a strategy", has="optimizer", among="umbel.server.strategy"
+)
 ANOTHER_STRATEGY = instance(
     "umbel.strategies.fedavg:FedAvg", "FedAvg()", says="a strategy with FedAvg's parts", among="umbel.server.strategy"
 )
@@ -221,6 +224,33 @@ TAKES: Mapping[str, Form] = {
     "min_completion_rate_fit": _COHORT,
     "min_completion_rate_evaluate": _COHORT,
     "evaluate_function": function("round", "parameters", "config", returns="(loss, metrics)").or_none("evaluate_fn="),
+    # ---- an algorithm as a value
+    "Algorithm.name": text("what messages call it", "'FedAvg'"),
+    "Algorithm.select": instance("umbel.selectors:Selector", "everyone()"),
+    "Algorithm.concurrency": whole(1, of="of clients").or_none("as many as are selected"),
+    "Algorithm.evaluate": function("round", "parameters", returns="(loss, metrics), or None").or_none("no evaluation"),
+    "Algorithm.transform": instance("umbel.transforms:Transform", "clip(1.0)", has="links"),
+    "Algorithm.pace": instance("umbel.pace:Pace", "Pace(goal=10)"),
+    "exchanges": several("umbel.rounds.exchanges:Exchange", "[FIT]", says="a list of exchanges"),
+    "evaluators": instance("umbel.selectors:Selector", "everyone()").or_none("no evaluation by clients"),
+    "cohort": function("asking", returns="names").or_none("whom select= says"),
+    "in_turns": flag(),
+    "choose": function("asking", returns="a list of Ask, or None").or_none("whom select= says"),
+    "configure": function("round", returns="a dict"),
+    "configure_evaluate": function("round", returns="a dict"),
+    "weigh": function("round", "results", returns="a weight for each result"),
+    "shares": function("round", "results", returns="a share for each result").or_none("all of each change"),
+    "mixes": flag(),
+    "guide": function("round", "results", returns="arrays").or_none("no update of the server's own"),
+    "aggregator": instance("umbel.aggregators:Aggregator", "mean()", says="an Aggregator or a Rule", has="reduce"),
+    "optimizer": instance("umbel.optimizers:Optimizer", "sgd()"),
+    "parts": mapping("a dict of parts by name", "{'control': Part()}").or_none("nothing beside the model"),
+    "combine": function("round", "results", returns="Combined").or_none("weights, an aggregator and an optimizer"),
+    "enough": function("kind", "results", "failures", returns="whether they count"),
+    "measure": function("kind", "results", returns="(loss, metrics)"),
+    "receives": one_of("sum", "updates", "anything"),
+    "facts": mapping("a dict of plain numbers", "{'rate': 0.1}").or_none("none"),
+    "advance": function("round", "loss", "metrics", returns="the facts that change").or_none("facts that stay"),
     # ---- selectors
     "fraction": _PRESENT,
     "min_clients": _CLIENTS,

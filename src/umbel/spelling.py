@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABCMeta
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from inspect import Parameter, Signature, signature
 
 __all__ = ["Spelled", "keywords_of", "unknown_keyword", "unknown_name"]
@@ -36,7 +36,7 @@ class Spelled(ABCMeta):
             if found is None or found[1] not in keywords or found[1] in known:  # somebody else's
                 raise
             raise TypeError(unknown_keyword(cls.__name__, found[1], known)) from None
-        if getattr(cls, "facts", None) and "facts" not in vars(made):
+        if isinstance(getattr(cls, "facts", None), Mapping) and "facts" not in vars(made):
             made.facts = dict(made.facts)  # not the class's, which would be everybody's
         if hasattr(cls, "check_made"):
             made.check_made()

@@ -40,8 +40,9 @@ from umbel.exchange import (
 from umbel.params import NamedArrays, NDArrays, Params, as_arrays, named_as, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind
 from umbel.secret import Secret
+from umbel.sent import take_sent
 from umbel.transforms import Applied, Site, chain_of, whose
-from umbel.update import MODEL, Update
+from umbel.update import MODEL, NOTHING, Update
 from umbel.wire import Schema, short
 
 __all__ = ["Answer", "Client", "ClientFn", "Encoding", "NumPyClient", "accident", "client_maker", "make_client", "run_task"]
@@ -223,7 +224,8 @@ class Answer:
 
 
 class Encoding(NamedTuple):
-    """What a fit task's transforms need: their names, what the client was given, what it remembers, and where it is.
+    """What it takes to make of an answer to a fit task what travels: the parts that the task has beside the model, and what
+    its transforms need: their names, what the client was given, what it remembers, and where it is.
 
     `base` stays what it is while the client trains. `seed` is None for a client without a lasting name.
     """
@@ -235,6 +237,7 @@ class Encoding(NamedTuple):
     client: str
     round: int
     secret: Callable[[], Secret] = Secret.new
+    beside: Mapping[str, Schema] = NOTHING
 
 
 def run_task(
@@ -247,14 +250,20 @@ def run_task(
     """Does one task. Whatever the user's code does wrong comes back as a `Failure`; nothing is raised.
 
     `client` may be made for the task; making it is part of it. `arrays` become the client's own. With `encoding` the answer
-    is what the task's transforms make of what `fit` returns. Only what is to end more than the task passes through: Ctrl-C,
-    and what `umbel.accidents` names beside it.
+    is what travels of what `fit` returns, and of what it sends beside that by its context. Only what is to end more than the
+    task passes through: Ctrl-C, and what `umbel.accidents` names beside it.
     """
     process = os.getpid()
     try:
+        made = client if isinstance(client, Client) else client()
+        if made.context is not None:
+            made.context.sent = {}
         given = arrays if isinstance(arrays, NamedArrays) else NamedArrays(arrays)
-        answer = _run(client if isinstance(client, Client) else client(), kind, given, scalars(config))
-        return answer if encoding is None else _encoded(answer, encoding)
+        answer = _run(made, kind, given, scalars(config))
+        sent = {} if made.context is None else made.context.sent
+        if encoding is None and sent:
+            take_sent(sent, NOTHING)
+        return answer if encoding is None else _encoded(answer, take_sent(sent, encoding.beside), encoding)
     except Rejected as error:
         return Failure(FailureKind.REJECTED, str(error)[:LONGEST])
     except ClientFailed as error:
@@ -314,7 +323,7 @@ def _run(client: Client, kind: Kind, arrays: NamedArrays, config: Config) -> Ans
             return Answer(arrays=own)
 
 
-def _encoded(answer: Answer, encoding: Encoding) -> Answer:
+def _encoded(answer: Answer, beside: Mapping[str, NDArrays], encoding: Encoding) -> Answer:
     """What travels of an answer to a fit task, and what the client remembers of it."""
     memory = {name: dict(kept) for name, kept in encoding.memory.items()}
     chain = chain_of(encoding.transforms)
@@ -330,8 +339,8 @@ def _encoded(answer: Answer, encoding: Encoding) -> Answer:
         )
         for applied in encoding.transforms
     }
-    update = Update({MODEL: answer.arrays}, answer.num_examples, answer.metrics)
-    travelling, layout = chain.encode(update, encoding.base, lambda link: sites[link.name])
+    update = Update({MODEL: answer.arrays, **beside}, answer.num_examples, answer.metrics)
+    travelling, layout = chain.encode(update, encoding.base, lambda link: sites[link.name], encoding.beside)
     return Answer(
         NamedArrays(layout.joined(travelling), layout.names),
         _count("encode", travelling.num_examples),

@@ -2,9 +2,9 @@
 
     fit's arrays ──► {"model": arrays} ──► transforms ──► {"difference": …, "scales": …} ──► one content ──► the door
 
-Knows schemas and arrays; knows no files, clients or rounds. One content carries all parts of an update, one after another:
-the tensors of the part "model" under their own names, so that an update without transforms is the content that it always
-was, and those of every other part under "part/name".
+Knows schemas and arrays; knows no files, clients or rounds. One content carries all parts of an update, one after another,
+their tensors under "part/name". Where the part "model" is the only one its tensors have their own names: such an update is a
+content like a model's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple
 
 from umbel.errors import Rejected
@@ -19,10 +20,14 @@ from umbel.named import are_numbers
 from umbel.params import NDArrays
 from umbel.wire import Schema, TensorSpec, short, shorten
 
-__all__ = ["DIFFERENCE", "MODEL", "Layout", "Update"]
+__all__ = ["DIFFERENCE", "MODEL", "NOTHING", "Given", "Layout", "Update"]
 
 MODEL = "model"  # the part that has the model's values
 DIFFERENCE = "difference"  # the part that says how far these are from what the client was given
+
+
+NOTHING: Mapping[str, Schema] = MappingProxyType({})  # beside the model
+Given = Mapping[str, str]  # what travels to a client with its task: the name of a content by the name of the part
 
 
 class Update(NamedTuple):
@@ -45,14 +50,16 @@ class Layout:
     True
     >>> Layout.of(one).replaced(MODEL, {"codes": one, "scales": one}).schema.names
     ('codes/0', 'scales/0')
+    >>> Layout.of(one, {"control": one}).schema.names
+    ('model/0', 'control/0')
     """
 
     parts: tuple[tuple[str, Schema | None], ...]
 
     @classmethod
-    def of(cls, model: Schema | None) -> Layout:
-        """The layout of an update that has the model's values and nothing else."""
-        return cls(((MODEL, model),))
+    def of(cls, model: Schema | None, beside: Mapping[str, Schema] = NOTHING) -> Layout:
+        """The layout of an update that has the model's values, and these parts beside them."""
+        return cls(((MODEL, model), *beside.items()))
 
     def replaced(self, part: str, others: Mapping[str, Schema]) -> Layout:
         """The layout that has `others` where it has `part` now."""
@@ -99,8 +106,18 @@ class Layout:
         """The arrays of all parts, in the order of `schema`."""
         return [array for part, _ in self.parts for array in update.parts.get(part, [])]
 
+    def part(self, part: str, got: Schema) -> Schema:
+        """The schema that a part has in a content with the schema `got`, which this layout admits."""
+        begin, names = self.begins[part], self[part].names
+        tensors = got.specs[begin : begin + len(names)]
+        return Schema(tuple(spec._replace(name=name) for spec, name in zip(tensors, names, strict=True)))
+
+    def split(self, arrays: NDArrays) -> dict[str, NDArrays]:
+        """The parts of an update that is given as the arrays of all of them, in the order of `schema`."""
+        return {part: arrays[begin : begin + len(self[part])] for part, begin in self.begins.items()}
+
     def admit(self, method: str, got: Schema) -> None:
-        """Checks names and shapes; and kinds, where it is codes that travel. Raises `Rejected`, naming what is odd."""
+        """Checks names and shapes, and the kinds of all but the model's values. Raises `Rejected`, naming what is odd."""
         want = self.schema
         if want is None or got is want:
             return
@@ -108,8 +125,8 @@ class Layout:
         if not plain and got.names != want.names:
             expected = ", ".join(part for part, _ in self.parts)
             raise Rejected(
-                f"{method} was answered with {_names_in(got)}, where the task's transforms make {_names_in(want)} (the "
-                f"parts {expected}). The client has not applied them: update its umbel"
+                f"{method} was answered with {_names_in(got)}, where the task asks for {_names_in(want)} (the parts "
+                f"{expected}). The client does not know of them: update its umbel"
             )
         by_place = are_numbers(got.names)
         if not by_place and {*got.names} != {*want.names}:
@@ -131,10 +148,9 @@ class Layout:
                     f"{method} returned {called} with shape {short(one.shape)}, the model has {other.shape} there. "
                     "Return every array, in get_parameters order and with its own shape."
                 )
-            if not plain and one.dtype != other.dtype:
+            if one.dtype != other.dtype and not (plain or one.name.startswith(f"{MODEL}/")):
                 raise Rejected(
-                    f"{method} was answered with {one.dtype} in {short(one.name)}, where the task's transforms make "
-                    f"{other.dtype}"
+                    f"{method} was answered with {one.dtype} in {short(one.name)}, where the task asks for {other.dtype}"
                 )
 
 

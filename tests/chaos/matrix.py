@@ -37,7 +37,7 @@ from umbel.runtime.runs import places
 from umbel.runtime.stores.audit import verify
 from umbel.runtime.stores.database import Database, Kept
 from umbel.runtime.transports.base import Proxy
-from umbel.strategies.clients import SimpleClientManager
+from umbel.strategies.classic import host_of
 from umbel.training import Answer, run_task
 
 __all__ = ["FAILPOINTS", "STRATEGIES", "Failpoint", "Result", "Trial", "reference_in", "run_trial"]
@@ -418,7 +418,7 @@ def recomputed(coordinator: Coordinator, entries: list[Kept], result: Result, fe
     members = {name: Member(name, Gates(federation.gates, name, []), size=size).to_client() for name in setting.clients}
     model = GlobalModel(contents, receives="sum", max_examples=10**9, max_bytes=2**40)
     strategy = strategy_of(setting.strategy, len(setting.clients), size=size, given=point.given, **setting.keywords)
-    owner = Owner(strategy, SimpleClientManager(), model, seed=0, proxy=lambda name: Proxy(name, None))
+    owner = Owner(host_of(strategy), model, seed=0, proxy=lambda name: Proxy(name, None))
     tasks: dict[str, Task] = {}
     for entry in replay(coordinator, entries):
         tasks |= {c.task.id: c.task for c in entry.commands if isinstance(c, Dispatch)}

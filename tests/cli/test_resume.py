@@ -11,10 +11,11 @@ import os, sys
 from umbel.runtime.fingerprints import fingerprint
 from umbel.runtime.runs import open_run
 from umbel.server.strategy import FedAvg
+from umbel.strategies.classic import host_of
 from .settings import ROUNDS
 
 strategy = FedAvg()
-opened = open_run("umbel-runs", fingerprint(strategy, strategy.pace, seed=0, num_rounds=ROUNDS, port=1), fresh=True)
+opened = open_run("umbel-runs", fingerprint(host_of(strategy), strategy.pace, seed=0, num_rounds=ROUNDS, port=1), fresh=True)
 what = "began" if opened.stored is None else "goes on"
 print(opened.run, what, os.getcwd(), *sys.argv[1:], os.environ.get("UMBEL_RESUME"))
 """

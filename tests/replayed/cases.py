@@ -7,6 +7,7 @@ Inline, in processes, over the network, killed and gone on with, the bits of a r
 from __future__ import annotations
 
 from case import Case
+from control_variates import control_variates
 from courses import courses
 from every_strategy import every_strategy
 from transformed import transformed
@@ -14,4 +15,5 @@ from troubles import troubles
 
 __all__ = ["CASES"]
 
-CASES: dict[str, Case] = {case.name: case for case in (*every_strategy(), *troubles(), *courses(), *transformed())}
+ALL = (*every_strategy(), *troubles(), *courses(), *transformed(), *control_variates())
+CASES: dict[str, Case] = {case.name: case for case in ALL}

@@ -46,7 +46,7 @@ def test_an_answer_that_comes_before_the_task_is_dispatched_again_is_told_to_wai
     with pytest.raises(Unreachable, match="the server is starting; try again"):
         client.offer(TASK.id, Offer(num_examples=3))
 
-    server.dispatch(TASK, None, Door(Kind.EVALUATE, None, 10**9, 10**9))
+    server.dispatch(TASK, {}, Door(Kind.EVALUATE, None, 10**9, 10**9))
     outcome = []
     offering = threading.Thread(target=lambda: outcome.append(client.offer(TASK.id, Offer(num_examples=3))))
     offering.start()
@@ -67,7 +67,7 @@ def test_a_client_is_not_told_that_a_task_is_cancelled_which_is_about_to_be_disp
     polling.start()
     polling.join(0.3)
     assert polled == []  # there is nothing to tell
-    server.dispatch(TASK, None, Door(Kind.EVALUATE, None, 10**9, 10**9))
+    server.dispatch(TASK, {}, Door(Kind.EVALUATE, None, 10**9, 10**9))
     server.cancel(TASK)
     polling.join(10)
     assert polled[0].cancelled == [TASK.id]
@@ -113,7 +113,7 @@ def test_a_client_that_is_known_does_not_join_again(transport):
 def test_a_failure_s_words_are_such_that_any_database_takes_them(transport):
     server, client = transport
     client.register()
-    server.dispatch(TASK, None, Door(Kind.EVALUATE, None, 10**9, 10**9))
+    server.dispatch(TASK, {}, Door(Kind.EVALUATE, None, 10**9, 10**9))
     told = Offer(failure=FailureHead("raised", "a\0b", "line 1\0"))
     telling = threading.Thread(target=lambda: client.offer(TASK.id, told))
     telling.start()
@@ -151,7 +151,7 @@ def test_an_upload_counts_once_though_a_part_of_it_comes_twice_at_the_same_time(
     client.register()
     params = Params.of([np.arange(1000.0)])
     data = params.buffer.tobytes()
-    server.dispatch(FIT, None, Door(Kind.FIT, params.schema, 10**9, 10**9))
+    server.dispatch(FIT, {}, Door(Kind.FIT, params.schema, 10**9, 10**9))
     offer = Offer(1, header=encode_header(params.schema), size=len(data))
     assert client.offer(FIT.id, offer) == Outcome(GO)
 
@@ -174,7 +174,7 @@ def test_nothing_is_kept_of_an_offer_whose_task_was_taken_back_while_a_piece_of_
     server = HttpTransport(listener, "run", MemoryStore(FileContents(tmp_path)), known=["a"])
     client = Link(listener.url, "a")
     client.register()
-    server.dispatch(FIT, None, Door(Kind.FIT, None, 10**9, 10**9))
+    server.dispatch(FIT, {}, Door(Kind.FIT, None, 10**9, 10**9))
     assert [task.id for task in client.next([]).tasks] == [FIT.id]
 
     piece = Part(client, 0, 3000, of="offer")
@@ -192,7 +192,7 @@ def test_numbers_that_are_not_finite_and_metrics_beyond_the_room_do_not_cost_an_
     client.register()
     params = Params.of([np.arange(1000.0)])
     data = params.buffer.tobytes()
-    server.dispatch(FIT, None, Door(Kind.FIT, params.schema, 10**9, 10**9, Room(metrics=2)))
+    server.dispatch(FIT, {}, Door(Kind.FIT, params.schema, 10**9, 10**9, Room(metrics=2)))
     metrics = {"auc": math.nan, "f1": 0.5, "third": 1.0, "fourth": 2.0}
     offer = Offer(1, math.inf, msgspec.Raw(encode(metrics)), header=encode_header(params.schema), size=len(data), surplus=5)
     assert client.offer(FIT.id, offer) == Outcome(GO)
@@ -216,7 +216,7 @@ def test_metrics_that_are_too_long_to_be_read_do_not_cost_an_update(transport, s
     """`size` empty maps would take 70 times their bytes."""
     server, client = transport
     client.register()
-    server.dispatch(TASK, None, Door(Kind.EVALUATE, None, 10**9, 10**9, Room(size=2**16)))
+    server.dispatch(TASK, {}, Door(Kind.EVALUATE, None, 10**9, 10**9, Room(size=2**16)))
     bomb = b"\x81\xa1x\xdd" + size.to_bytes(4, "big") + b"\x80" * size
     offering = threading.Thread(target=lambda: client.offer(TASK.id, Offer(3, 0.5, msgspec.Raw(bomb))))
     offering.start()
@@ -235,7 +235,7 @@ class Reports(NumPyClient):
 def test_a_client_sends_what_there_is_room_for_and_says_what_is_left_out(transport, caplog):
     server, client = transport
     serving = threading.Thread(target=lambda: serve(client, Reports().to_client(), Patience("here", 3, 20.0)))
-    server.dispatch(TASK, None, Door(Kind.EVALUATE, None, 10**9, 10**9, Room(metrics=2)))
+    server.dispatch(TASK, {}, Door(Kind.EVALUATE, None, 10**9, 10**9, Room(metrics=2)))
     serving.start()
     event = server.receive(20)
     assert isinstance(event, Replied), event

@@ -26,8 +26,8 @@ def debts():
 
 def test_a_poll_brings_the_difference_between_what_is_owed_and_what_the_client_has(debts):
     first, second = task(1), task(2)
-    debts.owe(first, None, DOOR)
-    debts.owe(second, None, DOOR)
+    debts.owe(first, {}, DOOR)
+    debts.owe(second, {}, DOOR)
     assert names(debts.news("a", [], before=0.0).tasks) == [first.id, second.id]
     assert names(debts.news("a", [first.id], before=0.0).tasks) == [second.id]
     assert not debts.news("a", [first.id, second.id], before=0.0)
@@ -35,7 +35,7 @@ def test_a_poll_brings_the_difference_between_what_is_owed_and_what_the_client_h
 
 
 def test_a_lost_answer_loses_nothing_the_next_poll_brings_it_again(debts):
-    debts.owe(task(1), None, DOOR)
+    debts.owe(task(1), {}, DOOR)
     for _ in range(3):
         news = debts.news("a", [], before=0.0)
         assert debts.tell(news)
@@ -45,7 +45,7 @@ def test_a_lost_answer_loses_nothing_the_next_poll_brings_it_again(debts):
 def test_a_task_that_is_taken_back_is_told_to_whoever_has_it_and_one_that_is_decided_is_not(debts):
     back, decided = task(1), task(2)
     for one in (back, decided):
-        debts.owe(one, None, DOOR)
+        debts.owe(one, {}, DOOR)
     assert debts.take_back(back.id)
     debts.decide(decided.id)
     news = debts.news("a", [back.id, decided.id], before=0.0)
@@ -65,10 +65,10 @@ def test_a_task_that_no_server_of_this_run_knows_is_taken_back_and_not_worth_a_h
 
 
 def test_whoever_asks_for_the_same_task_again_and_again_is_no_longer_in_a_hurry(debts):
-    debts.owe(task(1), None, DOOR)
+    debts.owe(task(1), {}, DOOR)
     worth_it = [debts.tell(debts.news("a", [], before=0.0)) for _ in range(TOLD + 2)]
     assert worth_it == [True] * TOLD + [False] * 2
-    debts.owe(task(2), None, DOOR)
+    debts.owe(task(2), {}, DOOR)
     assert debts.tell(debts.news("a", [], before=0.0))
 
 
@@ -76,14 +76,14 @@ def test_a_resumed_run_takes_back_no_task_that_it_is_about_to_owe_again():
     debts = Debts(pending=[task(1).id])
     assert debts.is_pending(task(1).id)
     assert not debts.news("a", [task(1).id], before=0.0)
-    debts.owe(task(1), None, DOOR)
+    debts.owe(task(1), {}, DOOR)
     assert not debts.is_pending(task(1).id)
     debts.take_back(task(1).id)
     assert debts.news("a", [task(1).id], before=0.0).cancelled == [task(1).id]
 
 
 def test_a_poll_does_not_bring_what_the_answer_to_a_reply_is_about_to_bring(debts):
-    debts.owe(task(1), None, DOOR)
+    debts.owe(task(1), {}, DOOR)
     assert not debts.news("a", [], before=0.0, follows=True)
     (owed,) = debts.new("a", [], before=5.0)
     owed.told_at = 4.0  # that answer has brought it
@@ -92,16 +92,16 @@ def test_a_poll_does_not_bring_what_the_answer_to_a_reply_is_about_to_bring(debt
 
 
 def test_what_is_with_the_run_s_loop_is_not_brought_again_and_not_taken_back(debts):
-    debts.owe(task(1), None, DOOR)
+    debts.owe(task(1), {}, DOOR)
     debts.to("a")[task(1).id].submitted = True
     assert not debts.news("a", [], before=0.0)
     assert not debts.news("a", [task(1).id], before=0.0)
 
 
 def test_whether_a_task_is_owed_still_is_a_question_of_this_very_debt(debts):
-    debts.owe(task(1), None, DOOR)
+    debts.owe(task(1), {}, DOOR)
     owed = debts.to("a")[task(1).id]
     assert debts.is_owed(owed)
     debts.take_back(task(1).id)
-    debts.owe(task(1), None, DOOR)  # the same name, anew
+    debts.owe(task(1), {}, DOOR)  # the same name, anew
     assert not debts.is_owed(owed)

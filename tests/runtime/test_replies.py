@@ -35,7 +35,7 @@ def replies(contents):
 
 def owed(kind=Kind.FIT):
     task = Task(f"run.1.{kind}.0.0", 1, kind, 0, 1, "a", None, {})
-    return Owed(task, None, Door(kind, SCHEMA if kind is Kind.FIT else None, 10**9, 10**9))
+    return Owed(task, {}, Door(kind, SCHEMA if kind is Kind.FIT else None, 10**9, 10**9))
 
 
 def offer(data=None, **changes):

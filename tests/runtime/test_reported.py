@@ -384,9 +384,8 @@ def test_a_remark_is_said_in_full_once_and_never_twice_for_one_answer():
 class Own(FedAvg):
     """A rule of somebody's own, which Umbel knows to be robust where it is mixed."""
 
-    @property
-    def parts(self):
-        return replace(super().parts, aggregator=median())
+    def algorithm(self):
+        return replace(super().algorithm(), aggregator=median())
 
 
 ROBUST = {

@@ -23,13 +23,13 @@ from umbel.runtime.fingerprints import ATTRIBUTES, differences, fingerprint, rul
 from umbel.runtime.runs import open_run
 from umbel.runtime.stores.base import Entry, Keeping
 from umbel.server.strategy import FedAvg, FedBuff, PowerOfChoice
-from umbel.strategies.base import round_of
+from umbel.strategies.classic import host_of
 from umbel.transforms import clip
 
 
 def mine(strategy=None, *, seed=0, port=8080, num_rounds=3, timeout=None):
     strategy = strategy or FedAvg()
-    return fingerprint(strategy, strategy.pace.within(timeout), seed=seed, port=port, num_rounds=num_rounds)
+    return fingerprint(host_of(strategy), strategy.pace.within(timeout), seed=seed, port=port, num_rounds=num_rounds)
 
 
 @pytest.fixture
@@ -427,7 +427,7 @@ def test_names_of_runs_do_not_collide(folder, script):
 def test_the_rules_that_are_written_are_those_of_the_run(strategy):
     written = json.loads(json.dumps(mine(strategy)))
     least = strategy.min_available_clients
-    rules = Rules(run="run", min_available=least, pace=strategy.pace, exchanges=round_of(strategy))
+    rules = Rules(run="run", min_available=least, pace=strategy.pace, exchanges=host_of(strategy).exchanges)
     assert rules_of("run", written) == rules
     assert ("exchanges" in written["rules"]) is (type(strategy).__name__ == "PowerOfChoice")
 

@@ -24,7 +24,7 @@ from umbel.runtime.stores.base import Unit
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.runtime.transports.base import Proxy
 from umbel.server.strategy import FedAvg
-from umbel.strategies.clients import SimpleClientManager
+from umbel.strategies.classic import host_of
 
 ARRAYS = [np.ones(4, np.float32)]
 
@@ -58,7 +58,7 @@ class Prompt:
     def put(self, event):
         self.inputs.append(event)
 
-    def dispatch(self, task, content, door):
+    def dispatch(self, task, given, door):
         assert isinstance(door, Door)
         name = None
         if task.kind is Kind.FIT:
@@ -93,7 +93,7 @@ def federated(strategy, store, transport, rounds=3, clients=("a", "b")):
     run(
         coordinator=coordinator,
         owner=Owner(
-            strategy, SimpleClientManager(), model, seed=0, proxy=lambda name: Proxy(name, transport), history=history
+            host_of(strategy), model, seed=0, proxy=lambda name: Proxy(name, transport), history=history
         ),
         model=model,
         store=store,

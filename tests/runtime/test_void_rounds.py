@@ -19,7 +19,6 @@ from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import ServerConfig
 from umbel.server.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedBuff, FedMedian, FedYogi
 from umbel.simulation import start_simulation
-from umbel.strategies.base import Parts
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
@@ -87,7 +86,7 @@ def test_a_void_round_leaves_model_and_slots_bit_for_bit(name, dtype, tmp_path):
     run = run_locally(strategy, people(2), num_rounds=3, store=MemoryStore(FileContents(tmp_path)))
     assert [note.startswith("the round is void") for note in notes(run)] == [False, True, False]
     before = [entry for entry in seen[1] if entry[0].startswith("model-000001")]  # version 0 goes once the step counts
-    assert len(before) == 1 + len(strategy.parts.optimizer.slots)
+    assert len(before) == 1 + len(strategy.algorithm().slots)
     assert seen[2] == before
     assert np.isfinite(run.arrays[0].astype("float64")).all()
     assert run.history.losses_distributed[1][1] == run.history.losses_distributed[0][1]
@@ -149,19 +148,18 @@ def test_a_strategy_called_by_hand_says_so_and_its_memory_stays():
         return [(SimpleNamespace(cid="a"), FitRes(Status(Code.OK), ndarrays_to_parameters(arrays), 1, {}))]
 
     strategy.aggregate_fit(1, results(2.0), [])[0].arrays()
-    before = {name: slot.to_bytes() for name, slot in strategy._standalone.slots.items()}
+    before = {name: slot.to_bytes() for name, slot in strategy._alone.slots.items()}
     with pytest.raises(NotFinite, match="what the server remembers as 'v' would contain inf in array '0'"):
         strategy.aggregate_fit(2, results(1e30), [])[0].arrays()
-    assert {name: slot.to_bytes() for name, slot in strategy._standalone.slots.items()} == before
+    assert {name: slot.to_bytes() for name, slot in strategy._alone.slots.items()} == before
 
 
 def with_part(**part):
     class Mine(FedAvg):
-        @property
-        def parts(self) -> Parts:
+        def algorithm(self):
             import dataclasses
 
-            return dataclasses.replace(super().parts, **part)
+            return dataclasses.replace(super().algorithm(), **part)
 
     return Mine(**keywords())
 

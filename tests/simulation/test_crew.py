@@ -19,7 +19,7 @@ DOOR = Door(Kind.EVALUATE, None, 1, 1)
 
 def piece(number, *clients, careful=False):
     tasks = tuple(Asked(int(client), client, int(client), 1, {}) for client in clients or ("0",))
-    return Piece(number, Kind.EVALUATE, tasks, None, DOOR, careful=careful)
+    return Piece(number, Kind.EVALUATE, tasks, {}, DOOR, careful=careful)
 
 
 class Hand:

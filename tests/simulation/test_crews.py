@@ -40,8 +40,8 @@ class LocalHand:
         self._yard.inbox.put(lambda: Died(self, why))
 
     def _do(self, piece):
-        content = self._yard.contents.open(piece.content)
-        self.worker.open(piece, memoryview(content.read(0, content.size)))
+        contents = {name: self._yard.contents.open(name) for name in piece.given.values()}
+        self.worker.open(piece, {name: memoryview(each.read(0, each.size)) for name, each in contents.items()})
         for position in range(len(piece.tasks)):
             self.worker.do_task(position)
         result = self.worker.finish()

@@ -452,7 +452,7 @@ def test_a_crew_that_is_at_nothing_but_dropped_pieces_takes_on_others(tmp_path):
             return 0.0, 1, {}
 
     def piece(number, held):
-        return Piece(number, Kind.EVALUATE, (Asked(0, "0", 0, 1, {"held": held}),), None, Door(Kind.EVALUATE, None, 1, 1))
+        return Piece(number, Kind.EVALUATE, (Asked(0, "0", 0, 1, {"held": held}),), {}, Door(Kind.EVALUATE, None, 1, 1))
 
     work, contents = Work(lambda context: Held(), 0, 1, None), SharedContents()
     crew = RemoteCrew(ProcessYard(work, contents, slots=1, threads=1), contents, None, ahead=1)

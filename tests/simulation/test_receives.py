@@ -17,12 +17,13 @@ from members import Member, client_fn, fedavg, initial
 import umbel as fl
 from umbel.common import ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.errors import StrategyError
-from umbel.exchange import FitRes, InSum, Parameters, Place, Status
+from umbel.exchange import FitRes, Parameters, Status
 from umbel.fold import PartialSum, in_memory, plan
 from umbel.params import Params, schema_of
 from umbel.runtime.transports.simulated.shared import SharedContents, update_file
 from umbel.server.strategy import FaultTolerantFedAvg, FedAvg, FedAvgM, Strategy
 from umbel.simulation import start_simulation
+from umbel.standing import Round, Standing
 from umbel.transforms import chain, clip, int8
 
 CLIENTS = 20
@@ -127,7 +128,7 @@ def test_what_is_kept_of_a_round_is_what_it_was_whenever_it_is_read():
 
 
 def total_of(*updates):
-    total = PartialSum(FedAvg().parts.aggregator, plan(schema_of([updates[0][0]])))
+    total = PartialSum(FedAvg().algorithm().aggregator, plan(schema_of([updates[0][0]])))
     for array, examples in updates:
         total.add(total.blocks_of([array]), examples)
     return total
@@ -136,16 +137,12 @@ def total_of(*updates):
 def added_up(*updates):
     """Results that are there as a sum alone."""
     total, weights = total_of(*updates), {task: examples for task, (_, examples) in enumerate(updates)}
-    parameters = (Parameters.added_up(InSum(total, weights, task), None) for task in weights)
-    return [
-        (None, FitRes(Status(0), each, examples, {}, place_of(task, len(updates))))
-        for (task, examples), each in zip(weights.items(), parameters, strict=True)
-    ]
-
-
-def place_of(task, cohort):
     base = Params.of([np.zeros(2)])
-    return Place(task, cohort, base.schema, in_memory(base))
+    here = Round(number=1, base=(base.schema, in_memory(base)), cohort=len(updates))
+    return [
+        (None, FitRes(Status(0), Parameters.received(Standing(task, 0, None, total, weights, here), None), examples, {}))
+        for task, examples in weights.items()
+    ]
 
 
 UPDATES = (np.array([1.0, 2.0]), 1), (np.array([5.0, 6.0]), 3)

@@ -69,13 +69,12 @@ def test_a_sum_by_workers_and_single_updates_give_the_same_model(inline):
 class Unwritten(FedAvg):
     """Adds up what cannot be written as a content."""
 
-    @property
-    def parts(self):
-        return replace(super().parts, aggregator=mean()._replace(wire=PLAIN))
+    def algorithm(self):
+        return replace(super().algorithm(), aggregator=mean()._replace(wire=PLAIN))
 
 
 def test_updates_travel_by_themselves_where_their_sum_cannot(inline):
-    assert not Unwritten().parts.aggregator.travels
+    assert not Unwritten().algorithm().aggregator.travels
     assert simulate(Unwritten, backend="processes", workers=2) == inline[FedAvg]
     assert simulate(Unwritten) == inline[FedAvg]
 

@@ -84,7 +84,7 @@ def begin(cohort, *, slots=2, singly=False, folds=True, kind=Kind.FIT, batch=1):
     )
     tasks = [Task(f"run.1.{kind}.0.{i}", 1, kind, i, cohort, str(i), 0, {}) for i in range(cohort)]
     for task in tasks:
-        transport.dispatch(task, "model-000000", DOOR)
+        transport.dispatch(task, {"model": "model-000000"}, DOOR)
     return crew, transport, tasks
 
 
@@ -232,9 +232,9 @@ def test_a_late_outcome_of_a_recalled_piece_is_nothing():
 def test_own_parameters_of_a_client_are_a_piece_of_their_own_and_nothing_is_folded():
     crew, transport, _ = begin(0)
     for i, content in enumerate(["model", "model", "own", "model"]):
-        transport.dispatch(Task(f"run.1.fit.0.{i}", 1, Kind.FIT, i, 256, str(i), 0, {}), content, DOOR)
+        transport.dispatch(Task(f"run.1.fit.0.{i}", 1, Kind.FIT, i, 256, str(i), 0, {}), {"model": content}, DOOR)
     everything(transport)
-    assert [(piece.content, len(piece.tasks), piece.partial) for piece in crew.pieces] == [
+    assert [(piece.given["model"], len(piece.tasks), piece.partial) for piece in crew.pieces] == [
         ("model", 2, None),
         ("own", 1, None),
         ("model", 1, None),

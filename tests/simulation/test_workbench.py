@@ -52,8 +52,9 @@ def done(fit):
             return fit(parameters), 5, {}
 
     bench = Workbench(Work(lambda context: Client(), 1, 1, mean()), lambda name, schema, arrays: None)
-    piece = Piece(0, Kind.FIT, (Asked(0, "0", 0, 1, {}),), "model", Door(Kind.FIT, MODEL.schema, 100, 1000), "sum")
-    outcome = bench.do(piece, MODEL)
+    door = Door(Kind.FIT, MODEL.schema, 100, 1000)
+    piece = Piece(0, Kind.FIT, (Asked(0, "0", 0, 1, {}),), {"model": "model"}, door, "sum")
+    outcome = bench.do(piece, {"model": MODEL})
     assert [array.tolist() for array in MODEL.arrays()] == [[1, 2], [3, 4]]  # whatever clients do to what they were given
     return outcome
 

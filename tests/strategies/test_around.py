@@ -22,7 +22,7 @@ from umbel.server.strategy import (
     NearestNeighbourMixing,
     PowerOfChoice,
 )
-from umbel.strategies.classic import aggregator_of, receives_of, slots_of
+from umbel.strategies.classic import host_of
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
@@ -137,19 +137,19 @@ def test_an_asynchronous_strategy_draws_by_its_selector():
 
 def test_what_the_other_strategy_is_decides_how_its_updates_are_taken():
     around = PowerOfChoice(FedXgbBagging(), candidates=3)
-    assert receives_of(around) == "anything"
-    assert slots_of(PowerOfChoice(FedAvgM(server_momentum=0.5), candidates=3)) == ("momentum",)
+    assert host_of(around).receives == "anything"
+    assert host_of(PowerOfChoice(FedAvgM(server_momentum=0.5), candidates=3)).slots == ("momentum",)
     plain = PowerOfChoice(FedAvg(), candidates=3)
-    assert aggregator_of(plain, plain.pace) is not None  # workers may add up
-    assert aggregator_of(around, around.pace) is None
+    assert host_of(plain).adds_up(plain.pace) is not None  # workers may add up
+    assert host_of(around).adds_up(around.pace) is None
 
 
 def test_several_may_be_around_each_other_but_each_once():
     strategy = Bucketing(NearestNeighbourMixing(Krum(num_malicious_clients=1), num_malicious_clients=1), bucket_size=2)
-    assert strategy.parts.aggregator.name == "Krum with f=1 over nearest-neighbour mixing with f=1 over buckets of 2"
+    assert strategy.algorithm().aggregator.name == "Krum with f=1 over nearest-neighbour mixing with f=1 over buckets of 2"
     assert (strategy.bucket_size, strategy.num_left_out) == (2, 1)
     assert isinstance(strategy, Krum)
-    assert copy.deepcopy(strategy).parts.aggregator.name == strategy.parts.aggregator.name
+    assert copy.deepcopy(strategy).algorithm().aggregator.name == strategy.algorithm().aggregator.name
     with pytest.raises(TypeError, match="Bucketing is a Bucketing already"):
         Bucketing(strategy)
     with pytest.raises(TypeError, match=r"strategy=3; it is a strategy with FedAvg's parts: write strategy=FedAvg\(\)"):

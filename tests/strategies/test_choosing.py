@@ -22,7 +22,7 @@ from umbel.selectors import Selector, everyone, only, weighted
 from umbel.server import ServerConfig
 from umbel.server.strategy import FedAvg, Krum, PowerOfChoice
 from umbel.simulation import start_simulation
-from umbel.strategies.base import round_of
+from umbel.strategies.classic import host_of
 from umbel.strategies.clients import NotEnoughClients, SimpleClientManager
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
@@ -146,7 +146,7 @@ def rounds_of(strategy, members, folder, after=10**9):
         if not database.runs():
             database.add("run", {})
         store = Dies(database, "run", FileContents(folder / "run"), after=after)
-        rules = Rules(run="run", min_available=len(members), pace=strategy.pace, exchanges=round_of(strategy))
+        rules = Rules(run="run", min_available=len(members), pace=strategy.pace, exchanges=host_of(strategy).exchanges)
         coordinator = restore(store.load(), rules, 3).coordinator
         try:
             return run_locally(strategy, members, num_rounds=3, store=store, coordinator=coordinator)

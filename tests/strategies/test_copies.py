@@ -55,7 +55,6 @@ def test_everything_that_a_strategy_is_given_can_be_pickled():
         def aggregate_fit(self, server_round, results, failures):
             for _, res in results:
                 back = there_and_back(res)
-                assert back.place is None
                 assert (back.num_examples, back.metrics, back.status) == (res.num_examples, res.metrics, res.status)
                 assert arrays_of(back.parameters) == arrays_of(res.parameters)
             return super().aggregate_fit(server_round, results, failures)

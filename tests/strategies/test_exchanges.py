@@ -22,7 +22,7 @@ from umbel.server import ServerConfig
 from umbel.server.exchanges import FIT, Exchange, Kind, To
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
-from umbel.strategies.base import round_of
+from umbel.strategies.classic import host_of
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 
@@ -174,7 +174,7 @@ def carry_on(folder, asked, after=0):
         if not database.runs():
             database.add("run", {})
         strategy, store = masked(), Dies(database, "run", FileContents(folder / "run"), after=after)
-        rules = Rules(run="run", min_available=3, pace=strategy.pace, exchanges=round_of(strategy))
+        rules = Rules(run="run", min_available=3, pace=strategy.pace, exchanges=host_of(strategy).exchanges)
         found = restore(store.load(), rules, 2)
         try:
             return run_locally(strategy, asked, num_rounds=2, store=store, coordinator=found.coordinator)
@@ -227,7 +227,7 @@ def test_exchanges_that_are_no_list_of_exchanges_are_named(given):
         exchanges = given
 
     with pytest.raises(StrategyError, match=r"Odd.exchanges is .*; it is a list of exchanges, such as \[keys, FIT\]"):
-        round_of(Odd())
+        host_of(Odd()).exchanges  # noqa: B018
 
 
 def test_an_aggregate_exchanges_that_returns_nonsense_is_called_by_its_name():

@@ -17,12 +17,13 @@ SERVER = """
 import dataclasses, json, logging, sys
 import numpy as np
 import umbel as fl
+from umbel.standing import current_round
 
 class Noisy(fl.server.strategy.FedAvg):
     # what a strategy does that adds noise to the sum
     def aggregate_fit(self, server_round, results, failures):
         parameters, metrics = super().aggregate_fit(server_round, results, failures)
-        stream = results[0][1].place.secret().stream("noise", server_round, "model")
+        stream = current_round().secret().stream("noise", server_round, "model")
         (weights,) = fl.common.parameters_to_ndarrays(parameters)
         noise = stream.words(0, weights.size).astype("float64") * 2.0**-64
         return fl.common.ndarrays_to_parameters([weights + noise]), metrics

@@ -148,16 +148,14 @@ class Forgets(FedAdam):
 
 
 class Backwards(FedAvg):
-    @property
-    def parts(self):
+    def algorithm(self):
         away = Optimizer(lambda number, old, combined, slots: (old() - 0.1 * (combined - old()), ()))
-        return replace(super().parts, optimizer=away)
+        return replace(super().algorithm(), optimizer=away)
 
 
 class Drifts(FedAvg):
-    @property
-    def parts(self):
-        return replace(super().parts, optimizer=Optimizer(lambda number, old, combined, slots: (combined + 0.01, ())))
+    def algorithm(self):
+        return replace(super().algorithm(), optimizer=Optimizer(lambda number, old, combined, slots: (combined + 0.01, ())))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from umbel.common import ndarrays_to_parameters
 from umbel.errors import Rejected
 from umbel.params import Params
 from umbel.server.strategy import FedAvg, FedMedian, FedXgbBagging, Krum, Strategy
-from umbel.strategies.classic import transforms_of
+from umbel.strategies.classic import host_of
 from umbel.testing import run_locally
 from umbel.transforms import (
     Applied,
@@ -280,5 +280,5 @@ class Holding(Strategy):
 
 
 def test_a_strategy_that_holds_another_has_its_transforms():
-    assert repr(transforms_of(Holding(FedAvg(transform=clip(1.0))))) == "chain(differences(), clip(norm=1.0))"
-    assert transforms_of(Holding(FedAvg())) is identity()
+    assert repr(host_of(Holding(FedAvg(transform=clip(1.0)))).transforms) == "chain(differences(), clip(norm=1.0))"
+    assert host_of(Holding(FedAvg())).transforms is identity()

@@ -94,7 +94,7 @@ def test_what_travels_is_what_the_layout_says_and_names_itself(link):
     layout = transforms.layouts(schema_of(before))[-1]
     assert schema_of([*travelled.values()], [*travelled]) == layout.schema
     assert all("/" in name for name in travelled)
-    with pytest.raises(Rejected, match="The client has not applied them: update its umbel"):
+    with pytest.raises(Rejected, match="The client does not know of them: update its umbel"):
         layout.admit("fit()", schema_of(before))
 
 

@@ -41,6 +41,7 @@ def combine(
     guide: Contribution | None = None,
     rng: Callable[[], np.random.RandomState] = np.random.RandomState,
     spread: Spread = map,
+    what: str = "the next version",
 ) -> Iterator[memoryview]:
     """The data bytes of the next version, in layout order.
 
@@ -52,7 +53,7 @@ def combine(
     `number` is the round's; `memory` keeps what aggregator and optimizer remember, and has it once the last block has been
     taken. `averaged` are the positions of tensors that the optimizer does not step. `guide` is an update of the server's
     own, which a rule compares the others with. `rng` makes the generator of the aggregator's draws. Blocks are computed by
-    `spread`; the bits do not depend on it.
+    `spread`; the bits do not depend on it. `what` is what is made, for errors.
 
     Raises `TooFewUpdates` at the first block where a rule needs more, and `NotFinite` at the first that would not be finite:
     then nothing is remembered either.
@@ -80,7 +81,7 @@ def combine(
         return block, new, (as_it_is or not block.is_float) and new.dtype == block.dtype and all_finite(new)
 
     keeps = isinstance(aggregator, Rule) and aggregator.keeps
-    stepping = Stepping(optimizer, schema, number=number, memory=memory, keeps=keeps)
+    stepping = Stepping(optimizer, schema, number=number, memory=memory, keeps=keeps, what=what)
     yield from stepping.blocks(spread(compute, blocks), base, finish)
 
 

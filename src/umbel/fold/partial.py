@@ -8,15 +8,16 @@ files, in the same order, so the bits are the same.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from umbel.aggregators import Aggregator
-from umbel.aggregators.accumulators import pack, unpack
+from umbel.aggregators.accumulators import Written, pack, unpack
 from umbel.errors import WireError
 from umbel.fold.blocks import Block, Piece, cut, cut_apart, find_stretches
 from umbel.fold.kinds import is_wider, stepped_schema, wider_kind
@@ -26,7 +27,7 @@ from umbel.params import NDArray, NDArrays, Params
 from umbel.transforms import Finish
 from umbel.wire import Schema, Source, dtype_of, tag_of
 
-__all__ = ["PartialSum", "Plan", "plan"]
+__all__ = ["Adding", "PartialSum", "Plan", "plan"]
 
 _FLOAT64 = np.dtype(np.float64)
 
@@ -71,6 +72,9 @@ def _first_byte(block: Block) -> int:
     return block.stretch.base[0] + block.start * block.dtype.itemsize
 
 
+Beside = Mapping[str, tuple[Aggregator, Plan]]
+
+
 class PartialSum:
     """The updates of consecutive tasks, folded together. What `add` and `merge` are given must come in task order.
 
@@ -85,8 +89,10 @@ class PartialSum:
     [4.0, 5.0]
     """
 
-    def __init__(self, aggregator: Aggregator, plan: Plan) -> None:
+    def __init__(self, aggregator: Aggregator, plan: Plan, beside: Beside = MappingProxyType({})) -> None:
+        """`beside` says how parts that updates have beside the model are added up, and cut."""
         self.updates = 0
+        self.beside = {part: PartialSum(*each) for part, each in beside.items()}
         self.aggregator = aggregator
         self._plan = plan
         self._accs: list[Any] = []
@@ -97,32 +103,42 @@ class PartialSum:
     @property
     def nbytes(self) -> int:
         """About the size of the accumulators."""
-        return 8 * sum(block.size for block in self._plan.blocks)
+        return sum((part.nbytes for part in self.beside.values()), 8 * sum(block.size for block in self._plan.blocks))
 
     def stream(self) -> tuple[Schema, Iterator[memoryview]]:
         """The sum as a content: its schema, and its data bytes in layout order, of which nothing is copied.
 
         Raises `TypeError` or `WireError` where the aggregator does not say how its accumulator travels.
         """
-        written = [self.aggregator.wire.write(acc) for acc in (*self._accs, *self._floats)]
+        sums = [self, *self.beside.values()]
+        written = [total.aggregator.wire.write(acc) for total in sums for acc in (*total._accs, *total._floats)]
         return pack(written, {"updates": self.updates, "wider": sorted(self._wider), "rounds": self.rounds})
 
     @classmethod
-    def read(cls, aggregator: Aggregator, plan: Plan, content: Params) -> PartialSum:
+    def read(
+        cls, aggregator: Aggregator, plan: Plan, content: Params, beside: Beside = MappingProxyType({})
+    ) -> PartialSum:
         """The sum that `stream` wrote, elsewhere: a view of `content`, which is written to where sums are merged into it.
 
         Raises `WireError` for anything else.
         """
-        total = cls(aggregator, plan)
-        written, about = unpack(content)
-        kinds = [block.dtype for block in plan.blocks] + [_FLOAT64 for _ in plan.integers] if written else []
+        total = cls(aggregator, plan, beside)
+        accumulators, about = unpack(content)
+        written = iter(accumulators)
         try:
-            read = [aggregator.wire.read(kind, *each) for kind, each in zip(kinds, written, strict=True)]
+            for each in [total, *total.beside.values()] if accumulators else ():
+                each._read(written)
+            if next(written, None) is not None:
+                raise ValueError("it has more accumulators than blocks")
             total.updates, total._wider, total.rounds = about["updates"], {*about["wider"]}, about["rounds"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise WireError(f"this is no sum of updates to the model: {type(error).__name__}: {error}") from None
-        total._accs, total._floats = read[: len(plan.blocks)], read[len(plan.blocks) :]
         return total
+
+    def _read(self, written: Iterator[Written]) -> None:
+        read = self.aggregator.wire.read
+        self._accs = [read(block.dtype, *next(written)) for block in self._plan.blocks]
+        self._floats = [read(_FLOAT64, *next(written)) for _ in self._plan.integers]
 
     def blocks_of(self, arrays: NDArrays) -> list[NDArray]:
         """An update as `add` takes it: 1-d arrays, one for each block of the plan, without copying where a tensor is one.
@@ -136,8 +152,17 @@ class PartialSum:
         cuts = zip(self._plan.blocks, self._plan.begins, strict=True)
         return [np.ndarray(block.size, block.dtype, data, begin) for block, begin in cuts]
 
-    def add(self, blocks: list[NDArray], weight: float, *, alike: bool = False) -> None:
-        """Folds one update in, in place; `alike` says that it has the model's dtypes."""
+    def add(
+        self,
+        blocks: list[NDArray],
+        weight: float,
+        *,
+        alike: bool = False,
+        beside: Mapping[str, NDArrays] = MappingProxyType({}),
+    ) -> None:
+        """Folds one update in, in place; `alike` says that it has the model's dtypes. `beside` has its other parts."""
+        for part, total in self.beside.items():
+            total.add(total.blocks_of(beside[part]), weight, alike=True)
         add, planned = self.aggregator.add, self._plan.blocks
         if not self._accs:
             self._accs = [self.aggregator.init(block.dtype) for block in planned]
@@ -165,6 +190,8 @@ class PartialSum:
             merge = self.aggregator.merge
             self._accs = [merge(mine, theirs) for mine, theirs in zip(self._accs, other._accs, strict=True)]
             self._floats = [merge(mine, theirs) for mine, theirs in zip(self._floats, other._floats, strict=True)]
+        for part, total in self.beside.items():
+            total.merge(other.beside[part])
         self._wider |= other._wider
         self.rounds = self.rounds or other.rounds
         self.updates += other.updates
@@ -186,16 +213,17 @@ class PartialSum:
         memory: Memory | None = None,
         averaged: Collection[int] = (),
         finish: Finish | None = None,
+        what: str = "the next version",
     ) -> Iterator[memoryview]:
         """The next version's data bytes in layout order, each view valid until the next.
 
         `base` reads the version that the clients started from; `number` is the round's, and `memory` keeps what the
-        optimizer remembers; `averaged` are the positions of tensors that it does not step; `finish` is as in `combine`.
-        Raises `NotFinite` as `combine` does.
+        optimizer remembers; `averaged` are the positions of tensors that it does not step; `finish` and `what` are as in
+        `combine`. Raises `NotFinite` as `combine` does.
         """
         schema, model = self.schema(), self._plan.model
         blocks = cut(find_stretches(schema, model, [model], averaged)) if self._accs else ()
-        stepping = Stepping(optimizer, schema, number=number, memory=memory or forgetful())
+        stepping = Stepping(optimizer, schema, number=number, memory=memory or forgetful(), what=what)
         yield from stepping.blocks(self._combined(blocks), None if base is None else (model, base), finish)
 
     def _combined(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, NDArray, bool]]:
@@ -221,6 +249,31 @@ class PartialSum:
         tag = plan.model.specs[position].dtype
         with np.errstate(over="ignore", invalid="ignore"):
             return self.aggregator.finish(acc, dtype_of(wider_kind(tag) if wider else tag))
+
+
+class Adding:
+    """Makes sums of updates by these aggregators: the model's, and by name those of the parts beside it. How a model is cut
+    is worked out once for all of them.
+    """
+
+    def __init__(self, aggregator: Aggregator, beside: Mapping[str, Aggregator]) -> None:
+        self._aggregator, self._aggregators = aggregator, beside
+        self._plan: Plan | None = None
+        self._beside: Beside = {}
+
+    def begin(self, model: Schema, beside: Mapping[str, Schema]) -> PartialSum:
+        """A sum of no update so far; the schemas are those of what updates have."""
+        return PartialSum(self._aggregator, self._cut(model, beside), self._beside)
+
+    def read(self, model: Schema, beside: Mapping[str, Schema], content: Params) -> PartialSum:
+        """The sum that somebody else has made, as `PartialSum.read`."""
+        return PartialSum.read(self._aggregator, self._cut(model, beside), content, self._beside)
+
+    def _cut(self, model: Schema, beside: Mapping[str, Schema]) -> Plan:
+        if self._plan is None or self._plan.model != model:
+            self._plan = plan(model)
+            self._beside = {part: (self._aggregators[part], plan(schema)) for part, schema in beside.items()}
+        return self._plan
 
 
 def _take(arrays: NDArrays, pieces: tuple[Piece, ...]) -> NDArray:

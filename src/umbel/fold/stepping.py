@@ -55,9 +55,21 @@ def slot_schema(model: Schema) -> Schema:
 
 
 class Stepping:
-    """The step of one round. `model` is the schema of the next version; `keeps` adds the slot `CENTRE`."""
+    """The step of one round. `model` is the schema of the next version; `keeps` adds the slot `CENTRE`. `what` is what is
+    stepped, for errors.
+    """
 
-    def __init__(self, optimizer: Optimizer, model: Schema, *, number: int, memory: Memory, keeps: bool = False) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        model: Schema,
+        *,
+        number: int,
+        memory: Memory,
+        keeps: bool = False,
+        what: str = "the next version",
+    ) -> None:
+        self._what = what
         self._optimizer = optimizer
         self._model = model
         self._number = number
@@ -88,7 +100,7 @@ class Stepping:
         Raises `NotFinite` at the first block that would not be finite, or of which a slot would not be: then nothing is
         remembered either.
         """
-        finite = FiniteBlocks(self._model, "the next version")
+        finite = FiniteBlocks(self._model, self._what)
         at = 0  # floating coordinates that have passed
         try:
             for block, combination, known in combined:

@@ -1,28 +1,23 @@
-"""The answers to the exchanges of a round, as a strategy is given them. Knows contents; asks no client."""
+"""The answers to the exchanges of a round that have closed. Knows contents; asks no client."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from msgspec import UNSET, UnsetType
 
-from umbel.exchange import Code, EvaluateRes, FitRes, GetPropertiesRes, Parameters, Status, scalars
+from umbel.exchange import Parameters, scalars
 from umbel.rounds.messages import Closed, Kind, Reply, Task
 from umbel.runtime.contents import Contents, as_parameters
-from umbel.strategies.base import Answers
-from umbel.strategies.clients import ClientProxy
+from umbel.standing import Result, Standing
 
 __all__ = ["answers_of", "contents_of"]
 
-_OK = Status(Code.OK, "Success")
 
-
-def answers_of(
-    closed: Sequence[Closed] | UnsetType, client: Callable[[str], ClientProxy], contents: Contents
-) -> Answers:
-    """By name of the exchange, each client and its answer, in task order. What workers have added up has no arrays here."""
+def answers_of(closed: Sequence[Closed] | UnsetType, contents: Contents) -> dict[str, list[Result]]:
+    """By name of the exchange, each client's answer, in task order. What workers have added up has no arrays here."""
     return {
-        each.exchange: [(client(task.client), _response(task.kind, reply, contents)) for task, reply in each.results]
+        each.exchange: [_result(task, reply, contents) for task, reply in each.results]
         for each in ([] if closed is UNSET else closed)
     }
 
@@ -36,13 +31,9 @@ def contents_of(closed: Sequence[Closed] | UnsetType) -> list[str]:
     return [name for name in names if name is not None]
 
 
-def _response(kind: Kind, reply: Reply, contents: Contents) -> FitRes | EvaluateRes | GetPropertiesRes:
+def _result(task: Task, reply: Reply, contents: Contents) -> Result:
+    parameters = None
+    if task.kind is Kind.FIT:
+        parameters = Parameters.of([]) if reply.content is None else as_parameters(contents.open(reply.content))
     metrics = scalars(reply.metrics)
-    match kind:
-        case Kind.EVALUATE:
-            return EvaluateRes(_OK, reply.loss, reply.num_examples, metrics)
-        case Kind.PROPERTIES:
-            return GetPropertiesRes(_OK, metrics)
-        case _:
-            parameters = Parameters.of([]) if reply.content is None else as_parameters(contents.open(reply.content))
-            return FitRes(_OK, parameters, reply.num_examples, metrics)
+    return Result(task.client, reply.num_examples, metrics, parameters, reply.loss, Standing(task.index))

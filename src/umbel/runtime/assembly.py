@@ -196,8 +196,7 @@ def _run(
     coordinator, history, untold, _ = begun.restored
     transport, everyone, store = federation.transport, federation.everyone, begun.store
     owner = Owner(
-        experiment.strategy,
-        experiment.manager,
+        experiment.host,
         begun.model,
         seed=experiment.seed,
         proxy=lambda name: Proxy(name, transport),
@@ -208,7 +207,7 @@ def _run(
         room=experiment.room,
         secret=federation.secret,
     )
-    attributes = Attributes(experiment.strategy, partial(store.note, ATTRIBUTES))
+    attributes = Attributes(experiment.host.strategy, partial(store.note, ATTRIBUTES))
     begins: Input = Started() if begun.state.phase is Phase.NEW else Resumed(experiment.num_rounds)
     with display as shown, _interruptible(federation, owner):
         narrator = Narrator(

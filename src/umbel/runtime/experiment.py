@@ -5,10 +5,12 @@ Whatever the runtime asks a strategy once, before the first round, is asked here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from umbel.aggregators import Aggregator
 from umbel.config import ServerConfig
+from umbel.fold import Part
 from umbel.pace import Pace
 from umbel.reports import Room
 from umbel.rounds.coordinator import Rules
@@ -17,10 +19,12 @@ from umbel.runtime.contents import Contents
 from umbel.runtime.fingerprints import Fingerprint, fingerprint
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
-from umbel.strategies.base import Receives, Strategy, round_of
-from umbel.strategies.classic import aggregator_of, receives_of, slots_of, transforms_of
-from umbel.strategies.clients import ClientManager, SimpleClientManager
+from umbel.strategies.algorithm import Algorithm, Receives
+from umbel.strategies.base import Strategy
+from umbel.strategies.classic import host_of
+from umbel.strategies.clients import ClientManager
 from umbel.strategies.fedavg import FedAvg
+from umbel.strategies.host import Host
 from umbel.strategies.server import refuse_own_rounds
 from umbel.transforms import Chain
 
@@ -31,8 +35,7 @@ __all__ = ["Experiment", "design_experiment"]
 class Experiment:
     """A strategy and what it has declared; `max_examples`, `max_bytes` and `room` bound what a client's answer may bring."""
 
-    strategy: Strategy
-    manager: ClientManager
+    host: Host
     num_rounds: int
     seed: int
     max_examples: int
@@ -43,11 +46,17 @@ class Experiment:
     receives: Receives | None
     slots: tuple[str, ...]
     transforms: Chain
+    parts: Mapping[str, Part]
 
     @property
     def aggregator(self) -> Aggregator | None:
         """By which workers may fold updates before anyone has seen them; None where each is needed by itself."""
-        return aggregator_of(self.strategy, self.pace)
+        return self.host.adds_up(self.pace)
+
+    @property
+    def aggregators_beside(self) -> dict[str, Aggregator]:
+        """By which they may fold what updates have beside the model, by part."""
+        return self.host.aggregators_beside
 
     @property
     def closes_early(self) -> bool:
@@ -57,7 +66,7 @@ class Experiment:
 
     def rules(self, run: str, min_available: int | None = None) -> Rules:
         """The rules of the run of this name; None takes the strategy's word for how many clients must be there."""
-        least = self.strategy.min_available_clients if min_available is None else min_available
+        least = self.host.min_available if min_available is None else min_available
         return Rules(run=run, min_available=least, pace=self.pace, exchanges=self.exchanges)
 
     def model(self, contents: Contents) -> GlobalModel:
@@ -69,16 +78,17 @@ class Experiment:
             max_bytes=self.max_bytes,
             slots=self.slots,
             transforms=self.transforms,
+            parts=self.parts,
             room=self.room,
         )
 
     def fingerprint(self, port: int | None = None) -> Fingerprint:
         """What makes another start the same run."""
-        return fingerprint(self.strategy, self.pace, seed=self.seed, num_rounds=self.num_rounds, port=port)
+        return fingerprint(self.host, self.pace, seed=self.seed, num_rounds=self.num_rounds, port=port)
 
 
 def design_experiment(
-    strategy: Strategy | None,
+    strategy: Strategy | Algorithm | None,
     manager: ClientManager | None,
     config: ServerConfig | None,
     *,
@@ -97,19 +107,21 @@ def design_experiment(
     theirs = getattr(server, "strategy", None)
     if server is not None and strategy is not None:
         logger.warning("server= and strategy= were both given; the server's strategy is used")
-    chosen = theirs or strategy or FedAvg()
+    if manager is None:  # an empty one is false
+        manager = getattr(server, "client_manager", None)
+    host = host_of(theirs or strategy or FedAvg(), manager)
     settings = config or ServerConfig()
     return Experiment(
-        strategy=chosen,
-        manager=manager or getattr(server, "client_manager", None) or SimpleClientManager(),
+        host=host,
         num_rounds=settings.num_rounds,
         seed=seed,
         max_examples=max_examples,
         max_bytes=max_bytes,
         room=room,
-        pace=chosen.pace.within(settings.round_timeout),
-        exchanges=round_of(chosen),
-        receives=receives_of(chosen),
-        slots=slots_of(chosen),
-        transforms=transforms_of(chosen),
+        pace=host.pace.within(settings.round_timeout),
+        exchanges=host.exchanges,
+        receives=host.receives,
+        slots=host.slots,
+        transforms=host.transforms,
+        parts=host.parts,
     )

@@ -6,9 +6,10 @@ Knows contents and schemas; what to combine and how is the owner's answer, in pa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from umbel.door import Door
 from umbel.errors import ContentDamaged, StoreError, StrategyError
 from umbel.exchange import Parameters
-from umbel.fold import FACTS, Memory, Sink
+from umbel.fold import FACTS, Memory, Part, Sink, first_of
 from umbel.params import NDArrays, Params
 from umbel.reports import Room
 from umbel.rounds.coordinator import State
@@ -25,9 +26,9 @@ from umbel.runtime.contents import BLOCK, Content, Contents, as_parameters, writ
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.insist import insist
 from umbel.runtime.largest import largest_update
-from umbel.strategies.base import Receives
+from umbel.strategies.algorithm import Receives
 from umbel.transforms import Chain, Totals, identity, reader_of, source_of
-from umbel.update import Layout
+from umbel.update import MODEL, Layout
 from umbel.wire import Schema, Source, TensorSpec, encode_header, know
 
 __all__ = ["GlobalModel", "kept_best"]
@@ -37,8 +38,8 @@ class GlobalModel:
     """Versions 0, 1, … of the model. Version n is what round n made; a round that made nothing has none.
 
     `receives` is what the strategy has declared to receive. `slots` are the names of what it remembers: each version has its
-    own, as contents beside it that no client is ever sent. `transforms` are what updates go through; their facts are such a
-    slot.
+    own, as contents beside it. `transforms` are what updates go through; their facts are such a slot. `parts` are what
+    updates have beside the model's values: clients are sent the slot of a part's name, and no other.
     """
 
     def __init__(
@@ -50,10 +51,13 @@ class GlobalModel:
         max_bytes: int | None,
         slots: Sequence[str] = (),
         transforms: Chain = identity(),  # noqa: B008  # a value
+        parts: Mapping[str, Part] = MappingProxyType({}),
         room: Room = Room(),  # noqa: B008  # a value
     ) -> None:
         self.contents = contents
         self._transforms = transforms
+        self._parts = parts
+        self._beside: dict[str, Schema] = {}  # the schemas of the parts, once there is a version
         self._facts: tuple[int, dict[str, dict[str, float]]] | None = None
         self._receives = receives
         self._door: tuple[tuple[str, int | None, float | None], Door] | None = None
@@ -143,6 +147,24 @@ class GlobalModel:
         """The name of the content that travels with a task."""
         return task.content or (None if task.version is None else self.name(task.version))
 
+    def given(self, task: Task) -> dict[str, str]:
+        """The names of the contents that travel with a task, by part."""
+        name = self.content_for(task)
+        parts = self._parts if task.is_update and task.version is not None else ()
+        return {} if name is None else {MODEL: name, **{part: self.slot_name(task.version or 0, part) for part in parts}}
+
+    def _schemas(self, version: int) -> dict[str, Schema]:
+        """The schemas of the parts beside the model: those of their slots, which no step changes."""
+        if len(self._beside) < len(self._parts):
+            self._beside = {part: know(self.contents.open(self.slot_name(version, part)).schema) for part in self._parts}
+        return self._beside
+
+    def _begin(self, version: int) -> None:
+        """Writes the slots with which the parts beside the model begin, where this is the first version."""
+        for part, value in self._parts.items() if version == 0 else ():
+            first = first_of(value, self.at(version).schema)
+            write_content(self.contents, self.slot_name(version, part), first.schema, [first.buffer.data])
+
     def facts(self, version: int) -> dict[str, dict[str, float]]:
         """The numbers that the transforms of updates from this version go by."""
         if self._facts is None or self._facts[0] != version:
@@ -161,20 +183,28 @@ class GlobalModel:
             schema = Schema((TensorSpec(FACTS, "U8", (len(data),)),))
             write_content(self.contents, self.slot_name(following, FACTS), schema, [memoryview(data)])
 
-    def update(self, task: Task, name: str) -> Parameters:
-        """The update that a task's client sent as the content of this name: the values that it stands for."""
+    def update(
+        self, task: Task, name: str
+    ) -> tuple[tuple[Schema, Callable[[], Iterator[memoryview]], Source], Mapping[str, tuple[Schema, Source]]]:
+        """The update that a task's client sent as the content of this name: the values that it stands for, as
+        `Parameters.received` takes them, and what it has beside them, by part.
+        """
         content = self.contents.open(name)
-        if not self._transforms.links or task.version is None:
-            return as_parameters(content)
+        if not (self._transforms.links or self._parts) or task.version is None:
+            return (content.schema, lambda: content.blocks(content.data_begin), content.source), {}
         base = self.at(task.version) if task.content is None else self.contents.open(task.content)
-        schema = know(base.schema)
+        schema, beside = know(base.schema), self._schemas(task.version)
+        layout = self._transforms.layouts(schema, beside)[-1]
         reader = self._transforms.decode(
-            reader_of(self._transforms.layouts(schema)[-1], content.schema, content.source),
+            reader_of(layout, content.schema, content.source),
             reader_of(Layout.of(schema), schema, base.source),
             self.facts(task.version),
+            beside,
         )
-        source = source_of(reader)
-        return Parameters.lazy(schema, lambda: _blocks(source, schema.nbytes), source)
+        ours = schema if self._transforms.links else layout.part(MODEL, content.schema)
+        source = source_of(reader, MODEL, ours)
+        parts = {part: (each, source_of(reader, part, each)) for part, each in beside.items()}
+        return (ours, lambda: _blocks(source, ours.nbytes), source), parts
 
     def door(self, task: Task) -> Door:
         """What a reply to this task must be."""
@@ -184,15 +214,16 @@ class GlobalModel:
             if task.is_update and self._receives != "anything" and task.version is not None:
                 schema = know(self.at(task.version).schema)
             # what fits the model is as large as the model: only others have a limit of their own
-            refuses = self._receives is not None or bool(self._transforms.links)
+            refuses = self._receives is not None or bool(self._transforms.links) or bool(self._parts)
             fits = schema is not None and refuses
             largest = self._max_bytes or 2**62 if fits else largest_update(self.contents, self._max_bytes)
             door = Door(task.kind, schema, self._max_examples, largest, self._room, limit, refuses=refuses)
-            if schema is not None and task.version is not None and self._transforms.links:
-                applied, wire = self._transforms.applied(self.facts(task.version)), self._transforms.layouts(schema)[-1]
+            if schema is not None and task.version is not None and (self._transforms.links or self._parts):
+                applied, beside = self._transforms.applied(self.facts(task.version)), self._schemas(task.version)
+                wire = self._transforms.layouts(schema, beside)[-1]
                 if wire.schema is not None:
                     know(wire.schema)
-                door = replace(door, transforms=applied, wire=wire)
+                door = replace(door, transforms=applied, beside=beside, wire=wire)
             self._door = (task.name, task.version, limit), door
         return self._door[1]
 
@@ -206,6 +237,7 @@ class GlobalModel:
             lambda: write_content(self.contents, self.name(version), *parameters.stream()), patience=self.contents.patience
         )
         parameters.read_from(self.parameters(version))
+        self._begin(version)
         failpoint("model.after-write")
 
     def adopt(self, version: int, content: str) -> None:
@@ -213,6 +245,7 @@ class GlobalModel:
         failpoint("model.before-adopt")
         self.contents.link(content, self.name(version))  # not renamed: until the step is journaled it may be asked again
         self.spend(content)
+        self._begin(version)
         failpoint("model.after-adopt")
 
     def spend(self, *names: str) -> None:
@@ -247,7 +280,8 @@ class GlobalModel:
             if content is not None:
                 content.close()
         try:
-            self.contents.open(self.name(version)).close()
+            for name in (self.name(version), *(self.slot_name(version, part) for part in self._parts)):
+                self.contents.open(name).close()
         except StoreError as error:
             if needed or isinstance(error, ContentDamaged):
                 raise

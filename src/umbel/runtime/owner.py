@@ -1,7 +1,7 @@
 """Answers the coordinator's questions by asking the owner's code: the strategy and whatever functions it was given.
 
-The only place of the server that calls user code, with `choosing.py`, which asks who takes part. Every answer is an input,
-so a resumed run does not ask twice.
+The only place of the server that calls user code, with `choosing.py`, which asks who takes part. It knows the questions, and
+not what a strategy is: a `Host` does. Every answer is an input, so a resumed run does not ask twice.
 """
 
 from __future__ import annotations
@@ -16,18 +16,7 @@ from msgspec.structs import replace
 
 from umbel.accidents import ends_the_run, is_an_end
 from umbel.errors import ClientFailed, NotFinite, StoreError, StrategyError, TooFewUpdates
-from umbel.exchange import (
-    Code,
-    EvaluateRes,
-    FitRes,
-    InSum,
-    Parameters,
-    Place,
-    Status,
-    as_text,
-    plain_scalar,
-    scalars,
-)
+from umbel.exchange import Parameters, as_text, plain_scalar, scalars
 from umbel.fold import Memory, PartialSum, distance
 from umbel.remarks import listening, remark
 from umbel.reports import Room
@@ -50,7 +39,7 @@ from umbel.rounds.messages import (
 )
 from umbel.runtime.answered import answers_of, contents_of
 from umbel.runtime.bounds import keep_names
-from umbel.runtime.choosing import Chooser, method_of
+from umbel.runtime.choosing import Chooser
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.notes import Notes
@@ -60,15 +49,14 @@ from umbel.runtime.spread import spread
 from umbel.runtime.stores.codec import writable
 from umbel.runtime.void import why_void
 from umbel.secret import Secret
-from umbel.strategies.base import FailedResult, Strategy, stepping_method
+from umbel.standing import Result, Round, Standing
 from umbel.strategies.blame import blame
-from umbel.strategies.classic import check_model, held_by, receives_of
-from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients
-from umbel.strategies.facts import Facts
+from umbel.strategies.clients import ClientProxy
+from umbel.strategies.host import Host
 from umbel.strategies.kinds import describe_widened
 from umbel.strategies.returned import check_parameters
 from umbel.transforms import Totals
-from umbel.wire import Schema, short
+from umbel.wire import Schema, Source, short
 
 __all__ = ["Owner", "Question"]
 
@@ -80,8 +68,7 @@ class Owner:
 
     def __init__(
         self,
-        strategy: Strategy,
-        manager: ClientManager,
+        host: Host,
         model: GlobalModel,
         *,
         seed: int,
@@ -97,14 +84,13 @@ class Owner:
         ever be, where that is known. `remedy` says how a run goes on whose owner's code has raised. Metrics whose names
         `history` does not have are kept as far as there is `room`. `secret` gives the run's, from which noise comes.
         """
-        self._strategy = strategy
-        self._manager = manager
+        host.begin(proxy)
+        self._host = host
         self._model = model
         self._seed = seed
-        self._chooser = Chooser(strategy, manager, model, seed=seed, proxy=proxy, population=population)
+        self._chooser = Chooser(host, model, seed=seed, population=population)
         self._take_sum = take_sum
-        self._receives = receives_of(strategy)
-        self._facts = Facts(held_by(strategy))
+        self._receives = host.receives
         self._remedy = remedy
         self._history = History() if history is None else history
         self._room = room
@@ -117,7 +103,6 @@ class Owner:
         self.busy = True
         try:
             seed_generators(self._seed, "server", type(question).__name__, getattr(question, "round", 0))
-            self._lend_facts(question)
             with listening() as heard:
                 answered = self._keep_facts(question, self._ask(question))
             return self._notes.noted(answered, heard)
@@ -125,51 +110,77 @@ class Owner:
             raise
         except BaseException as error:  # also sys.exit(), of which Python itself says nothing
             if self._remedy and not is_an_end(error, os.getpid()):
-                logger.error("%s has raised %s. %s", _name_of(self._strategy, question), type(error).__name__, self._remedy)
+                logger.error("%s has raised %s. %s", self._name_of(question), type(error).__name__, self._remedy)
             raise
         finally:
             self.busy = False
 
-    def _lend_facts(self, question: Question) -> None:
+    def _lend_facts(self, question: Question) -> Mapping[str, bool | int | float]:
         """Has the strategy remember what the run knows, and nothing that a method which has raised has changed since."""
-        if self._facts:
-            self._facts.lend(_facts_of(question), writable=not isinstance(question, (Initialize, Choose)))
+        return self._host.lend(_facts_of(question), writable=not isinstance(question, (Initialize, Choose)))
 
     def _keep_facts(self, question: Question, answered: Input) -> Input:
         """The answer with the facts that the strategy's method has changed."""
-        if not self._facts or not isinstance(answered, (Stepped, Evaluated, Summarized)):
+        if not isinstance(answered, (Stepped, Evaluated, Summarized)):
             return answered
-        changed = self._facts.take_back(_name_of(self._strategy, question).partition("(")[0], _facts_of(question))
+        changed = self._host.take_back(self._name_of(question).partition("(")[0], _facts_of(question))
         return answered if changed is None else replace(answered, facts=changed)
 
     def _ask(self, question: Question) -> Input:
+        facts, names = self._lend_facts(question), self._host.names
         match question:
             case Initialize():
                 return self._initialize()
             case Choose():
-                return self._chooser.choose(question)
+                answers = answers_of(question.closed, self._model.contents)
+                here = Round(number=question.round, base=self._base(question.version), facts=facts, answers=answers)
+                return self._chooser.choose(question, here)
             case Step():
-                return self._step(question)
+                return self._step(question, facts)
             case Evaluate(round=number, version=version):
-                evaluated = self._strategy.evaluate(number, self._model.parameters(version))
-                return Evaluated() if evaluated is None else Evaluated(*_loss_and_metrics("evaluate", evaluated))
+                here = Round(number=number, base=self._base(version), facts=facts)
+                evaluated = self._host.evaluate(here, self._model.parameters(version))
+                return Evaluated() if evaluated is None else Evaluated(*_loss_and_metrics(names.evaluate, evaluated))
             case Summarize():
-                loss, metrics = _loss_and_metrics("aggregate_evaluate", self._summarize(question))
+                here = Round(number=question.round, facts=facts)
+                loss, metrics = _loss_and_metrics(names.summarize, self._summarize(question, here))
                 self._model.spend(*_own_contents(question))
                 return Summarized(loss, self._limit(Kind.EVALUATE, metrics, question.results))
 
-    def _summarize(self, question: Summarize) -> object:
+    def _base(self, version: int) -> tuple[Schema, Source]:
+        content = self._model.at(version)
+        return content.schema, content.source
+
+    def _name_of(self, question: Question) -> str:
+        """What a question is called in the strategy."""
+        names = self._host.names
+        match question:
+            case Initialize():
+                return f"{names.initialize}()"
+            case Choose():
+                return f"{names.configured(question.name)}() of round {question.round}"
+            case Step():
+                return f"{names.step}() of round {question.round}"
+            case Evaluate():
+                return f"{names.evaluate}() after round {question.round}"
+            case Summarize():
+                return f"{names.summarize}() of round {question.round}"
+
+    def _summarize(self, question: Summarize, here: Round) -> object:
         """What the clients' evaluations say together; nothing where the strategy's method raises: they may be why."""
         self._notes.not_finite(Kind.EVALUATE, question.results)
-        results = [(self._chooser.client(task.client), _evaluate_res(reply)) for task, reply in question.results]
+        results = [
+            Result(task.client, reply.num_examples, scalars(reply.metrics), None, reply.loss)
+            for task, reply in question.results
+        ]
         try:
-            return self._strategy.aggregate_evaluate(question.round, results, _as_failures(question.failures))
+            return self._host.summarize(here, results, _as_failures(question.failures))
         except BaseException as error:
             if ends_the_run(error):
                 raise
             self._lend_facts(question)
             sent = [(task.client, reply.num_examples, reply.metrics) for task, reply in question.results]
-            remark(blame("aggregate_evaluate()", error, sent))
+            remark(blame(f"{self._host.names.summarize}()", error, sent))
             return None, {}
 
     def _limit(
@@ -177,82 +188,71 @@ class Owner:
     ) -> dict[str, object]:
         """The metrics of an exchange, as far as the History has room for their names."""
         sent = {name for _, reply in results for name in reply.metrics}
-        watched = self._strategy.pace.watched
+        watched = self._host.pace.watched
         return keep_names(self._history, kind, metrics, sent=sent, room=self._room, always=watched)
 
     def _initialize(self) -> Initialized:
-        try:
-            parameters = self._strategy.initialize_parameters(self._manager)
-        except NotEnoughClients as wish:
-            raise StrategyError(
-                f"initialize_parameters() asks for {wish.needed} clients, but it is asked before any can join; "
-                "return None, and one client is asked for its parameters"
-            ) from None
+        parameters, method = self._host.initialize(), self._host.names.initialize
         if parameters is None:
             return Initialized(False)
-        given = check_parameters("initialize_parameters", parameters)
+        given = check_parameters(method, parameters)
         if not len(given) and self._receives in ("sum", "updates"):
-            raise StrategyError(
-                "initialize_parameters() returned no arrays; return the model's, or None to ask a client for its own"
-            )
-        check_model(self._strategy, given.stream()[0])
-        self._write(0, "initialize_parameters", parameters, None)
+            raise StrategyError(f"{method}() returned no arrays; return the model's, or None to ask a client for its own")
+        self._host.check_model(given.stream()[0])
+        self._write(0, method, given, None)
         return Initialized(True)
 
-    def _step(self, question: Step) -> Stepped:
+    def _step(self, question: Step, facts: Mapping[str, bool | int | float]) -> Stepped:
         if question.version is None:  # a client's parameters are the first version
             if not question.results:  # nobody has any
-                check_model(self._strategy, Schema(()))
+                self._host.check_model(Schema(()))
                 self._model.write(0, Parameters.of([]))
                 return Stepped(0)
             ((_, reply),) = question.results
             assert reply.content is not None
-            check_model(self._strategy, self._model.contents.open(reply.content).schema)
+            self._host.check_model(self._model.contents.open(reply.content).schema)
             self._model.adopt(0, reply.content)
             return Stepped(0)
         self._notes.not_finite(Kind.FIT, question.results)
         try:
             with self._model.step(question.version, question.round) as memory:
-                return self._combine(question, question.version, memory)
+                return self._combine(question, self._round(question, question.version, facts, memory))
         except NotFinite as error:
             self._lend_facts(question)
-            void = why_void(error, type(self._strategy).__name__, self._norms(question))
+            void = why_void(error, self._host.name, self._norms(question))
             self._model.spend(*_contents_used(question))
             self._model.forget(question.round)
             return Stepped(question.version, void=void)
 
-    def _combine(self, question: Step, version: int, memory: Memory) -> Stepped:
+    def _combine(self, question: Step, here: Round) -> Stepped:
         """What the strategy makes of the updates. Raises `NotFinite` where the round is void."""
+        version, method = question.version, self._host.names.step
+        assert version is not None
+        before = self._model.at(version).schema
         try:
-            failures, results = _as_failures(self._not_recalled(question)), self._results(question, memory)
-            answers = answers_of(question.closed, self._chooser.client, self._model.contents)
-            returned = self._strategy.aggregate_exchanges(question.round, results, failures, answers)
+            failures = _as_failures(self._not_recalled(question))
+            parameters, said = self._host.step(here, self._results(question, here), failures)
         except TooFewUpdates as error:
             self._lend_facts(question)
             self._model.spend(*_contents_used(question))
             return Stepped(version, {}, f"{error}; the model stays as it is")
-        try:
-            parameters, metrics = returned
-        except (TypeError, ValueError):
-            method = stepping_method(self._strategy)
-            raise StrategyError(f"{method}() returned {short(returned)}; return (parameters or None, metrics)") from None
         self._model.spend(*_contents_used(question))
+        metrics = self._limit(Kind.FIT, _as_metrics(said), question.results)
         if parameters is None:
             self._model.forget(question.round)
-            return Stepped(version, self._limit(Kind.FIT, _as_metrics(metrics), question.results), _why_kept(question))
-        model = None if self._receives == "anything" else self._model.at(version).schema
-        self._write(question.round, stepping_method(self._strategy), parameters, model)
+            return Stepped(version, metrics, _why_kept(question))
+        self._write(question.round, method, parameters, None if self._receives == "anything" else before)
         examples = sum(reply.num_examples for _, reply in question.results)
         self._model.advance(version, question.round, Totals(question.round, len(question.results), examples))
         self._model.carry(version, question.round)
-        before, after = self._model.at(version).schema, self._model.at(question.round).schema
-        kept = self._limit(Kind.FIT, _as_metrics(metrics), question.results)
-        return Stepped(question.round, kept, describe_widened(before, after))
+        return Stepped(question.round, metrics, describe_widened(before, self._model.at(question.round).schema))
 
-    def _write(self, version: int, method: str, given: Parameters, model: Schema | None) -> None:
+    def _write(self, version: int, method: str, given: object, model: Schema | None) -> None:
         """Makes what the strategy's method returned the given version."""
-        self._model.write(version, check_parameters(method, given, model))
-        given.read_from(self._model.parameters(version))
+        checked = check_parameters(method, given, model)
+        self._model.write(version, checked)
+        if isinstance(given, Parameters) and given is not checked:
+            given.read_from(checked)
 
     def _norms(self, question: Step) -> list[tuple[str, float]]:
         """How far each update is from what its client was given, where that can be told."""
@@ -262,89 +262,66 @@ class Owner:
             if reply.norm is not UNSET:
                 norms.append((task.client, reply.norm))
             elif reply.content is not None and given is not None:
-                (ours, read), start = self._model.update(task, reply.content).reader(), self._model.contents.open(given)
+                ((ours, _, read), _), start = self._model.update(task, reply.content), self._model.contents.open(given)
                 if [spec.shape for spec in ours.specs] == [spec.shape for spec in start.schema.specs]:
                     norms.append((task.client, distance((ours, read), (start.schema, start.source))))
         return norms
 
     def _not_recalled(self, question: Step) -> list[tuple[Task, Failure]]:
         """The failures, without the tasks that the round did not wait for because it had reached its goal."""
-        goal = self._strategy.pace.goal
+        if not question.failures:
+            return []
+        goal = self._host.pace.goal
         reached = goal is not None and len(question.results) >= goal
         return [(task, why) for task, why in question.failures if not (reached and why.kind is FailureKind.LATE)]
 
-    def _results(self, question: Step, memory: Memory) -> list[tuple[ClientProxy, FitRes]]:
-        assert question.version is not None
-        place = self._place(question.version, question.round, [task.id for task, _ in question.results], memory)
-        in_sum = {task.index: reply.num_examples for task, reply in question.results if reply.partial is not None}
-        sums: dict[str, tuple[PartialSum, Place]] = {}  # what is there as a sum alone stands in one place, for all its tasks
-        results = []
-        for task, reply in question.results:
-            parameters, at = None, None
-            if reply.content is not None:
-                parameters, at = self._model.update(task, reply.content), place(task)
-            if reply.partial is not None:
-                if reply.partial not in sums:
-                    sums[reply.partial] = self._sum(reply.partial), at or place(task)
-                total, first = sums[reply.partial]
-                parameters, at = Parameters.added_up(InSum(total, in_sum, task.index), parameters), at or first
-            assert parameters is not None
-            if reply.unfit is not UNSET:
-                parameters.unfit = reply.unfit
-            fitted = FitRes(_OK, parameters, reply.num_examples, scalars(reply.metrics), at)
-            results.append((self._chooser.client(task.client), fitted))
-        return results
-
-    def _place(self, version: int, number: int, tasks: Sequence[str], memory: Memory) -> Callable[[Task], Place]:
-        """Where results of this round stand, but for what their task says."""
-        base = self._model.at(version)
-        schema, source, facts = base.schema, base.source, self._model.facts(version)
+    def _round(self, question: Step, version: int, facts: Mapping[str, bool | int | float], memory: Memory) -> Round:
+        """What is the same for all results of this round."""
+        tasks = [task.id for task, _ in question.results]
 
         @cache
         def secret() -> Secret:
-            return self._secret().derive("step", number, *tasks)  # other answers are another sum: never the same noise
+            return self._secret().derive("step", question.round, *tasks)  # other answers: never the same noise
 
-        def place(task: Task) -> Place:
-            start = version if task.version is None else task.version
-            origin = None
-            if start != version:
-                content = self._model.at(start)
-                origin = content.schema, content.source
-            return Place(
-                task.index, task.cohort, schema, source, self._seed, memory, spread, version - start, origin, facts, secret
-            )
+        return Round(
+            number=question.round,
+            base=self._base(version),
+            cohort=question.results[0][0].cohort if question.results else 0,
+            facts=facts,
+            answers=answers_of(question.closed, self._model.contents),
+            seed=self._seed,
+            secret=secret,
+            transform_facts=self._model.facts(version),
+            memory=memory,
+            spread=spread,
+        )
 
-        return place
+    def _results(self, question: Step, here: Round) -> list[Result]:
+        assert question.version is not None
+        in_sum = {task.index: reply.num_examples for task, reply in question.results if reply.partial is not None}
+        sums = {name: self._sum(name) for name in {reply.partial for _, reply in question.results} if name is not None}
+        results = []
+        for task, reply in question.results:
+            start = question.version if task.version is None else task.version
+            origin = None if start == question.version else self._base(start)
+            total, weights = (None, {}) if reply.partial is None else (sums[reply.partial], in_sum)
+            content, beside = (None, {}) if reply.content is None else self._model.update(task, reply.content)
+            standing = Standing(task.index, question.version - start, origin, total, weights, here, beside)
+            parameters = Parameters.received(standing, content)
+            if reply.unfit is not UNSET:
+                parameters.unfit = reply.unfit
+            metrics = scalars(reply.metrics)
+            results.append(Result(task.client, reply.num_examples, metrics, parameters, standing=standing))
+            here.standings[task.client] = standing
+        return results
 
     def _sum(self, exchange: str) -> PartialSum:
         assert self._take_sum is not None
         return self._take_sum(exchange)
 
 
-_OK = Status(Code.OK, "Success")
-
-
-def _evaluate_res(reply: Reply) -> EvaluateRes:
-    return EvaluateRes(_OK, reply.loss, reply.num_examples, scalars(reply.metrics))
-
-
-def _as_failures(failures: Sequence[tuple[Task, Failure]]) -> list[FailedResult]:
+def _as_failures(failures: Sequence[tuple[Task, Failure]]) -> list[ClientFailed]:
     return [ClientFailed(f"client {task.client}: {failure.text}") for task, failure in failures]
-
-
-def _name_of(strategy: Strategy, question: Question) -> str:
-    """What a question is called in the strategy."""
-    match question:
-        case Initialize():
-            return "initialize_parameters()"
-        case Choose(round=number):
-            return f"{method_of(question)}() of round {number}"
-        case Step(round=number):
-            return f"{stepping_method(strategy)}() of round {number}"
-        case Evaluate(round=number):
-            return f"evaluate() after round {number}"
-        case Summarize(round=number):
-            return f"aggregate_evaluate() of round {number}"
 
 
 def _facts_of(question: Question) -> Mapping[str, bool | int | float]:

@@ -168,7 +168,7 @@ def run(
                 write()
                 task = command.task
                 failpoint("task.before-dispatch")
-                transport.dispatch(task, model.content_for(task), model.door(task))
+                transport.dispatch(task, model.given(task), model.door(task))
                 failpoint("task.after-dispatch")
             case Cancel(task):
                 write()

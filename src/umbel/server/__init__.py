@@ -6,6 +6,7 @@ from umbel.config import ServerConfig
 from umbel.lazily import lazily
 from umbel.pace import Pace
 from umbel.server import strategy
+from umbel.server.algorithm import Algorithm
 from umbel.server.client_manager import ClientManager, SimpleClientManager
 from umbel.server.client_proxy import ClientProxy
 from umbel.server.criterion import Criterion
@@ -18,6 +19,7 @@ else:  # a type checker would take any name for one that `__getattr__` knows
     __getattr__ = lazily(__name__, "umbel.server.app", "Server", "ServerApp", "start_server")
 
 __all__ = [
+    "Algorithm",
     "ClientManager",
     "ClientProxy",
     "Criterion",

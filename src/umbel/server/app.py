@@ -42,9 +42,10 @@ from umbel.runtime.transports.http.listener import AddressInUse, Listener
 from umbel.runtime.transports.http.proxy_header import read_header
 from umbel.runtime.transports.http.server import HttpTransport
 from umbel.secret import Secret, usual_cipher
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
 from umbel.strategies.clients import ClientManager
-from umbel.strategies.fedavg import FedAvg
+from umbel.strategies.host import Host
 from umbel.strategies.server import Server
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class ServerApp:
     """A server as a value: its config and its strategy."""
 
     config: ServerConfig | None = None
-    strategy: Strategy | None = None
+    strategy: Strategy | Algorithm | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -72,7 +73,7 @@ def start_server(
     server_address: str = "[::]:8080",
     server: Server | None = None,
     config: ServerConfig | None = None,
-    strategy: Strategy | None = None,
+    strategy: Strategy | Algorithm | None = None,
     client_manager: ClientManager | None = None,
     certificates: tuple[Pem, Pem, Pem] | None = None,
     require_client_certificate: bool = False,
@@ -186,7 +187,7 @@ def start_server(
                 max_bytes=max_bytes,
             )
             logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, config or ServerConfig())
-            _warn(listener, experiment.strategy)
+            _warn(listener, experiment.host)
             clients = Federation(transport=transport, clock=Clock(restored.at), secret=lambda: secret)
             course.begin(restored.history)
             ended = carry_out(experiment, begun, clients, display=Console(), observers=watch, versions=course.kept)
@@ -194,7 +195,7 @@ def start_server(
             return ended.leave()
 
 
-def _warn(listener: Listener, strategy: Strategy) -> None:
+def _warn(listener: Listener, host: Host) -> None:
     """Says what somebody who starts such a server should know."""
     if listener.open_to_all:
         logger.warning(
@@ -202,8 +203,8 @@ def _warn(listener: Listener, strategy: Strategy) -> None:
             "certificates=(ca, cert, key) makes it TLS.",
             listener.port,
         )
-    if type(strategy).aggregate_fit is not FedAvg.aggregate_fit and not type(strategy).__module__.startswith("umbel."):
-        logger.info("%s has an aggregate_fit of its own: updates that it reads are held in memory", type(strategy).__name__)
+    if host.reads_updates:
+        logger.info("%s has an aggregate_fit of its own: updates that it reads are held in memory", host.name)
 
 
 def _listen(

@@ -49,6 +49,7 @@ from umbel.secret import Simulated
 from umbel.simulation.checks import check_cohort, check_maker, demand_parameters, population_of
 from umbel.simulation.crews import Backend, Wishes, crew_for
 from umbel.simulation.resources import client_needs
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
 from umbel.strategies.clients import ClientManager
 from umbel.training import ClientFn
@@ -66,7 +67,7 @@ def start_simulation(
     num_clients: int | None = None,
     clients_ids: Sequence[str] | None = None,
     config: ServerConfig | None = None,
-    strategy: Strategy | None = None,
+    strategy: Strategy | Algorithm | None = None,
     client_manager: ClientManager | None = None,
     client_resources: Mapping[str, float] | None = None,
     backend: Backend = "auto",
@@ -141,7 +142,7 @@ def start_simulation(
     watch = [*observers, *observers_of(told, course)]
     experiment = replace(experiment, pace=with_stopping(experiment.pace, told))
     clients = population_of(num_clients, clients_ids)
-    check_cohort(experiment.strategy, clients.size)
+    check_cohort(experiment.host.needs, clients.size)
     check_maker(client_fn)
     cpus, gpus = client_needs(client_resources)
     prepare()
@@ -167,7 +168,8 @@ def start_simulation(
         opened = None if store is None else open_run(store, mine | {"simulations before it": _ended[kind]}, fresh=fresh)
         if opened is not None:
             ends.callback(opened.close)
-        crew, contents = crew_for(wishes, Work(client_fn, seed, clients.size, aggregator, experiment.transforms.makers))
+        folding = aggregator, experiment.transforms.makers, experiment.aggregators_beside
+        crew, contents = crew_for(wishes, Work(client_fn, seed, clients.size, *folding))
         ends.callback(contents.close)  # a round of single updates may lie on the disk
         ends.callback(crew.close)
         said = "inline" if crew.here else f"{crew.slots} workers"

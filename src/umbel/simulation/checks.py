@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from umbel import events
 from umbel.errors import SimulationError
 from umbel.events import Event
 from umbel.exchange import as_text
 from umbel.rounds.messages import Populated
-from umbel.strategies.base import Strategy
-from umbel.strategies.fedavg import FedAvg
 from umbel.training import Client, NumPyClient, client_maker
 
 __all__ = ["check_cohort", "check_maker", "demand_parameters", "population_of"]
@@ -28,14 +26,9 @@ def population_of(num_clients: int | None, clients_ids: Sequence[str] | None) ->
     return Populated(0, names)
 
 
-def check_cohort(strategy: Strategy, population: int) -> None:
-    """Raises `SimulationError` where the strategy waits for more clients than there are."""
-    wanted = {"min_available_clients": strategy.min_available_clients}
-    if isinstance(strategy, FedAvg):
-        wanted |= {"min_fit_clients": strategy.min_fit_clients}
-        if strategy.fraction_evaluate:
-            wanted |= {"min_evaluate_clients": strategy.min_evaluate_clients}
-    for name, number in wanted.items():
+def check_cohort(needs: Mapping[str, int], population: int) -> None:
+    """Raises `SimulationError` where the strategy waits for more clients than there are; `needs` is by keyword."""
+    for name, number in needs.items():
         if number > population:
             raise SimulationError(
                 f"the strategy needs {number} clients ({name}={number}), the simulation has {population}; "

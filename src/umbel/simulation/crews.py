@@ -112,7 +112,7 @@ def _ray(wishes: Wishes, work: Work) -> tuple[Crew, SharedContents]:
 
 
 def _remote(wishes: Wishes, work: Work, yard: Yard, contents: SharedContents) -> tuple[Crew, SharedContents]:
-    crew = RemoteCrew(yard, contents, work.aggregator, ahead=1 if wishes.singly else 2)
+    crew = RemoteCrew(yard, contents, work.aggregator, ahead=1 if wishes.singly else 2, beside=work.beside)
     try:
         crew.try_client(wishes.first)
     except BaseException:

@@ -9,7 +9,7 @@ from umbel.exchange import GivenParameters
 from umbel.fold import Averaged, check_averaged
 from umbel.keywords import checked
 from umbel.optimizers import Rate, adagrad, adam, momentum, sgd, yogi
-from umbel.strategies.base import Parts
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.fedavg import Classic, FedAvg, Sized
 
 __all__ = ["FedAdagrad", "FedAdam", "FedAvgM", "FedOpt", "FedYogi"]
@@ -42,12 +42,11 @@ class FedAvgM(FedAvg):
         self.averaged = averaged
         self.server_learning_rate = server_learning_rate
         self.server_momentum = server_momentum
-        _ = self.parts  # wrong numbers are said here, not in round 1
+        self.algorithm()  # wrong numbers are said here, not in round 1
 
-    @property
-    def parts(self) -> Parts:
+    def algorithm(self) -> Algorithm:
         step = momentum(self.server_learning_rate, self.server_momentum) if self.server_momentum else None
-        return replace(super().parts, optimizer=step or sgd(self.server_learning_rate), averaged=self.averaged)
+        return replace(super().algorithm(), optimizer=step or sgd(self.server_learning_rate), averaged=self.averaged)
 
 
 class FedOpt(FedAvg):
@@ -81,11 +80,10 @@ class FedOpt(FedAvg):
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.tau = tau
-        _ = self.parts  # wrong numbers are said here, not in round 1
+        self.algorithm()  # wrong numbers are said here, not in round 1
 
-    @property
-    def parts(self) -> Parts:
-        return replace(super().parts, averaged=self.averaged)
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), averaged=self.averaged)
 
 
 class FedAdagrad(FedOpt):
@@ -109,9 +107,8 @@ class FedAdagrad(FedOpt):
             initial_parameters=initial_parameters, eta=eta, eta_l=eta_l, tau=tau, averaged=averaged, **sized
         )
 
-    @property
-    def parts(self) -> Parts:
-        return replace(super().parts, optimizer=adagrad(self.eta, self.tau))
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), optimizer=adagrad(self.eta, self.tau))
 
 
 class FedAdam(FedOpt):
@@ -145,9 +142,8 @@ class FedAdam(FedOpt):
             **sized,
         )
 
-    @property
-    def parts(self) -> Parts:
-        return replace(super().parts, optimizer=adam(self.eta, self.beta_1, self.beta_2, self.tau))
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), optimizer=adam(self.eta, self.beta_1, self.beta_2, self.tau))
 
 
 class FedYogi(FedOpt):
@@ -180,6 +176,5 @@ class FedYogi(FedOpt):
             **sized,
         )
 
-    @property
-    def parts(self) -> Parts:
-        return replace(super().parts, optimizer=yogi(self.eta, self.beta_1, self.beta_2, self.tau))
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), optimizer=yogi(self.eta, self.beta_1, self.beta_2, self.tau))

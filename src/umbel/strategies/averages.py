@@ -10,9 +10,19 @@ import math
 from collections.abc import Mapping, Sequence
 
 from umbel.exchange import Metrics
-from umbel.strategies.base import Number
+from umbel.rounds.messages import Kind
+from umbel.standing import Result
 
-__all__ = ["average_metrics", "median_metrics", "senders_needed"]
+__all__ = ["Number", "average", "average_metrics", "median_metrics", "senders_needed"]
+
+Number = bool | int | float
+
+
+def average(results: Sequence[Result], kind: Kind) -> tuple[object, dict[str, object]]:
+    """The mean loss of an evaluation, None of a fit, and the means of what clients have measured."""
+    losses = [(result.num_examples, {"loss": result.loss}) for result in results] if kind is Kind.EVALUATE else []
+    loss = average_metrics(losses).get("loss")  # type: ignore[arg-type]  # mypy: a list of dicts of float is none of scalars
+    return loss, average_metrics([(result.num_examples, result.metrics) for result in results])
 
 def average_metrics(metrics: Sequence[tuple[int, Metrics]]) -> dict[str, object]:
     """Each numeric metric averaged by number of examples over the clients that sent it; equally where all counts are 0.

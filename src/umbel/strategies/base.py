@@ -1,14 +1,10 @@
-"""What a strategy is: the classic six methods, and the five parts that Umbel's own strategies are made of."""
+"""The classic interface of a strategy: six methods, and two for rounds of several exchanges. Knows no run."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from umbel.aggregators import Aggregator, Rule
-from umbel.errors import StrategyError
 from umbel.exchange import (
     EvaluateIns,
     EvaluateRes,
@@ -18,52 +14,17 @@ from umbel.exchange import (
     GetPropertiesRes,
     Parameters,
 )
-from umbel.fold import Averaged
-from umbel.optimizers import Optimizer
 from umbel.pace import Pace
-from umbel.rounds.exchanges import EVALUATE, FIT, Exchange, check_round
-from umbel.selectors import Selector
+from umbel.rounds.exchanges import FIT, Exchange
 from umbel.spelling import Spelled
+from umbel.strategies.algorithm import CLASSIC_PACE, Number, Receives
 from umbel.strategies.clients import ClientManager, ClientProxy
-from umbel.transforms import Chain, Transform
-from umbel.wire import short
 
-__all__ = [
-    "CLASSIC_PACE",
-    "Answers",
-    "FailedResult",
-    "Number",
-    "Parts",
-    "Receives",
-    "Strategy",
-    "round_of",
-    "stepping_method",
-]
+__all__ = ["Answers", "FailedResult", "Strategy"]
 
-# The classic rule: a round closes with the whole cohort, and one without any update counts, too.
-CLASSIC_PACE = Pace(quorum=0, retries=0)
-Receives = Literal["sum", "updates", "anything"]
-Number = bool | int | float
 FailedResult = tuple[ClientProxy, FitRes] | tuple[ClientProxy, EvaluateRes] | BaseException
 # By name, what the exchanges of a round were answered that have closed, in task order.
 Answers = Mapping[str, Sequence[tuple[ClientProxy, FitRes | EvaluateRes | GetPropertiesRes]]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """A strategy as a value: who takes part, what happens to an update on its way, how updates become one, the server's
-    step, and when a round closes. FedAdam is FedAvg with one of them replaced.
-
-    `averaged` says which arrays the step leaves alone, by patterns of their names or by positions; None: statistics and
-    counters, as far as names and forms show them.
-    """
-
-    select: Selector
-    transform: Transform | Chain
-    aggregator: Aggregator | Rule
-    optimizer: Optimizer
-    pace: Pace
-    averaged: Averaged = None
 
 
 class Strategy(metaclass=Spelled):
@@ -160,23 +121,3 @@ class Strategy(metaclass=Spelled):
     ) -> tuple[Parameters | None, dict[str, object]]:
         """What `aggregate_fit` says, where the step needs the answers of other exchanges than `FIT`, too."""
         return self.aggregate_fit(server_round, results, failures)
-
-
-def round_of(strategy: Strategy) -> tuple[Exchange, ...]:
-    """A round of this strategy. Raises `StrategyError` where its exchanges are none."""
-    given: object = strategy.exchanges
-    if not isinstance(given, (list, tuple)) or not all(isinstance(each, Exchange) for each in given):
-        name = type(strategy).__name__
-        raise StrategyError(f"{name}.exchanges is {short(given)}; it is a list of exchanges, such as [keys, FIT]")
-    exchanges = (*given, EVALUATE)
-    try:
-        check_round(exchanges)
-    except ValueError as error:
-        raise StrategyError(f"{type(strategy).__name__}.exchanges: {error}") from None
-    return exchanges
-
-
-def stepping_method(strategy: Strategy) -> str:
-    """The method of this strategy that makes the next model, by which its author knows it."""
-    own = type(strategy).aggregate_exchanges is not Strategy.aggregate_exchanges
-    return "aggregate_exchanges" if own else "aggregate_fit"

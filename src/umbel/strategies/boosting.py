@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
 from umbel.aggregators import chunk_size, mean
 from umbel.errors import StrategyError
-from umbel.exchange import EvaluateIns, FitIns, FitRes, Metrics, Parameters, Scalar
+from umbel.exchange import Metrics, Parameters, Scalar
 from umbel.fold import Contribution, combine, in_memory
 from umbel.keywords import checked
 from umbel.optimizers import sgd
 from umbel.params import Blob, Params
-from umbel.strategies.base import FailedResult
-from umbel.strategies.clients import ClientManager, ClientProxy
-from umbel.strategies.combining import Results, started_from
+from umbel.standing import Result, Round
+from umbel.strategies.algorithm import Algorithm, Combined
 from umbel.strategies.fedavg import Classic, FedAvg
 
 __all__ = ["FedXgbBagging", "FedXgbCyclic", "FedXgbNnAvg"]
@@ -40,31 +40,27 @@ class _Boosting(FedAvg):
 
     receives = "anything"
 
-    def aggregate_fit(
-        self, server_round: int, results: list[tuple[ClientProxy, FitRes]], failures: list[FailedResult]
-    ) -> tuple[Parameters | None, dict[str, object]]:
-        if not results or (failures and not self.accept_failures):
-            return None, {}
-        made, left_out = self._combined(results)
-        said = "; ".join(f"client {results[place][0].cid} sent {why}" for place, why in sorted(left_out.items()))
-        if len(left_out) == len(results):
-            if not _blobs(started_from(results, self._standalone)):
-                raise StrategyError(said)
-            return None, {"left_out": said}
-        kept = [result for place, result in enumerate(results) if place not in left_out]
-        metrics = self._reported("fit_metrics_aggregation_fn", kept)
-        return made, {**metrics, "left_out": said} if left_out else metrics
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), combine=self._combine)
 
-    def _combined(self, results: Results) -> tuple[Parameters | None, _LeftOut]:
+    def _combine(self, here: Round, results: Sequence[Result]) -> Combined:
+        made, left_out = self._combined(here, results)
+        said = "; ".join(f"client {results[place].client} sent {why}" for place, why in sorted(left_out.items()))
+        if len(left_out) == len(results) and not _blobs(here.arrays()):
+            raise StrategyError(said)
+        kept = [result for place, result in enumerate(results) if place not in left_out]
+        return Combined(made, kept, {"left_out": said} if left_out else {})
+
+    def _combined(self, here: Round, results: Sequence[Result]) -> tuple[Parameters | None, _LeftOut]:
         raise NotImplementedError
 
 
 class _Growing(_Boosting):
     """The model is one booster, and starts without any tree where no other start is given."""
 
-    def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
-        given = super().initialize_parameters(client_manager)
-        return Parameters([], tensor_type="") if given is None else given
+    def algorithm(self) -> Algorithm:
+        start = Parameters([], tensor_type="") if self.initial_parameters is None else self.initial_parameters
+        return replace(super().algorithm(), initial_parameters=start)
 
 
 class FedXgbBagging(_Growing):
@@ -86,25 +82,29 @@ class FedXgbBagging(_Growing):
         super().__init__(**classic)
         self.evaluate_function = evaluate_function
 
-    def _combined(self, results: Results) -> tuple[Parameters | None, _LeftOut]:
-        grown, left_out = _sifted(results, lambda res: [_parsed(blob) for blob in _boosters(res)])
+    def algorithm(self) -> Algorithm:
+        plain = super().algorithm()
+        asked = plain.evaluate if self.evaluate_function is None else self._ask_evaluate_function
+
+        def evaluate(here: Round, parameters: Parameters) -> tuple[float, Metrics] | None:
+            return asked(here, parameters) if asked is not None and len(parameters) else None
+
+        return replace(plain, evaluate=evaluate)
+
+    def _ask_evaluate_function(self, here: Round, parameters: Parameters) -> tuple[float, Metrics] | None:
+        assert self.evaluate_function is not None  # algorithm() has looked
+        return self.evaluate_function(here.number, parameters, {})
+
+    def _combined(self, here: Round, results: Sequence[Result]) -> tuple[Parameters | None, _LeftOut]:
+        grown, left_out = _sifted(results, lambda result: [_parsed(blob) for blob in _boosters(result)])
         if not grown:
             return None, left_out
         try:
-            boosters = [_parsed(blob) for blob in _blobs(started_from(results, self._standalone))]
+            boosters = [_parsed(blob) for blob in _blobs(here.arrays())]
         except StrategyError as error:
             raise StrategyError(f"the present model is {error}") from None
-        made = Parameters([_bagged([*boosters, *(one for several in grown.values() for one in several)])], tensor_type="")
-        self._standalone.made = Params.of(made.arrays())
-        return made, left_out
-
-    def _evaluated(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
-        if not len(parameters):
-            return None
-        if self.evaluate_function is None:
-            return super()._evaluated(server_round, parameters)
-        evaluated = self.evaluate_function(server_round, parameters, {})
-        return None if evaluated is None else (evaluated[0], dict(evaluated[1]))
+        made = _bagged([*boosters, *(one for several in grown.values() for one in several)])
+        return Parameters([made], tensor_type=""), left_out
 
 
 class FedXgbCyclic(_Growing):
@@ -113,27 +113,17 @@ class FedXgbCyclic(_Growing):
     They evaluate in turns, too: one after each round with an evaluation.
     """
 
-    def _combined(self, results: Results) -> tuple[Parameters | None, _LeftOut]:
-        def read(res: FitRes) -> bytes:
-            booster = bytes(_boosters(res)[-1])
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), in_turns=True)
+
+    def _combined(self, here: Round, results: Sequence[Result]) -> tuple[Parameters | None, _LeftOut]:
+        def read(result: Result) -> bytes:
+            booster = bytes(_boosters(result)[-1])
             _parsed(booster)
             return booster
 
         boosted, left_out = _sifted(results, read)
         return Parameters([boosted[max(boosted)]], tensor_type="") if boosted else None, left_out
-
-    def configure_fit(
-        self, server_round: int, parameters: Parameters, client_manager: ClientManager
-    ) -> list[tuple[ClientProxy, FitIns]]:
-        chosen = super().configure_fit(server_round, parameters, client_manager)
-        return chosen[(server_round - 1) % len(chosen) :][:1] if chosen else []
-
-    def configure_evaluate(
-        self, server_round: int, parameters: Parameters, client_manager: ClientManager
-    ) -> list[tuple[ClientProxy, EvaluateIns]]:
-        chosen = super().configure_evaluate(server_round, parameters, client_manager)
-        turn = server_round // self.evaluate_every - 1
-        return chosen[turn % len(chosen) :][:1] if chosen else []
 
 
 class FedXgbNnAvg(_Boosting):
@@ -145,21 +135,21 @@ class FedXgbNnAvg(_Boosting):
     `res.parameters[0]`, which its own transport cannot bring.
     """
 
-    def _combined(self, results: Results) -> tuple[Parameters | None, _LeftOut]:
+    def _combined(self, here: Round, results: Sequence[Result]) -> tuple[Parameters | None, _LeftOut]:
         networks, left_out = _sifted(results, _network)
         shapes = {place: tuple(spec.shape for spec in network.schema.specs) for place, network in networks.items()}
         usual = Counter(shapes.values()).most_common(1)
         for place in [place for place, shape in shapes.items() if shape != usual[0][0]]:
             left_out[place] = "a network of other shapes than most"
             del networks[place]
-        if not any(results[place][1].num_examples > 0 for place in networks):
+        if not any(results[place].num_examples > 0 for place in networks):
             return None, left_out
         schema = next(iter(networks.values())).schema
         blocks = combine(
             schema,
             None,
             [
-                Contribution(place, network.schema, in_memory(network), results[place][1].num_examples)
+                Contribution(place, network.schema, in_memory(network), results[place].num_examples)
                 for place, network in networks.items()
             ],
             aggregator=mean(),
@@ -167,17 +157,17 @@ class FedXgbNnAvg(_Boosting):
             chunk=chunk_size(len(results)),
         )
         together = Parameters.lazy(schema, lambda: blocks).arrays()
-        together += [blob for place in networks for blob in _blobs(results[place][1].parameters.arrays())]
+        together += [blob for place in networks for blob in _blobs(results[place].arrays())]
         return Parameters.of(together), left_out
 
 
-def _sifted(results: Results, read: Callable[[FitRes], _T]) -> tuple[dict[int, _T], _LeftOut]:
+def _sifted(results: Sequence[Result], read: Callable[[Result], _T]) -> tuple[dict[int, _T], _LeftOut]:
     """What is read from each result, by its place; and why nothing can be read from the others."""
     found: dict[int, _T] = {}
     left_out: _LeftOut = {}
-    for place, (_, res) in enumerate(results):
+    for place, result in enumerate(results):
         try:
-            found[place] = read(res)
+            found[place] = read(result)
         except StrategyError as error:
             left_out[place] = str(error)
     return found, left_out
@@ -187,8 +177,8 @@ def _blobs(arrays: Sequence[object] | None) -> list[Blob]:
     return [array for array in arrays or () if isinstance(array, Blob)]
 
 
-def _boosters(res: FitRes) -> list[Blob]:
-    found = _blobs(res.parameters.arrays())
+def _boosters(result: Result) -> list[Blob]:
+    found = _blobs(result.arrays())
     if not found:
         raise StrategyError(
             "no booster; return [bytes(booster.save_raw('json'))], or Parameters of it with tensor_type=''"
@@ -196,8 +186,8 @@ def _boosters(res: FitRes) -> list[Blob]:
     return found
 
 
-def _network(res: FitRes) -> Params:
-    network = Params.of([array for array in res.parameters.arrays() if not isinstance(array, Blob)])
+def _network(result: Result) -> Params:
+    network = Params.of([array for array in result.arrays() if not isinstance(array, Blob)])
     for spec, array in zip(network.schema.specs, network.arrays(), strict=True):
         if spec.is_float and not np.isfinite(array).all():
             raise StrategyError("a network that is not finite")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Unpack
 
@@ -10,9 +10,8 @@ from umbel.fold import Averaged, check_averaged
 from umbel.keywords import checked
 from umbel.optimizers import Rate, checked_factor, sgd
 from umbel.pace import Pace
-from umbel.strategies.base import Parts
-from umbel.strategies.clients import ClientManager, SimpleClientManager
-from umbel.strategies.combining import Results
+from umbel.standing import Result, Round
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.fedavg import Classic, FedAvg
 
 __all__ = ["FedAsync", "FedBuff", "polynomial"]
@@ -71,24 +70,25 @@ class FedBuff(FedAvg):
         self.staleness = staleness
         self.max_staleness = max_staleness
         self.averaged = averaged
-        _ = self.parts  # wrong numbers are said here, not in round 1
+        self.algorithm()  # wrong numbers are said here, not in round 1
 
     @property
-    def parts(self) -> Parts:
-        pace = Pace(goal=self.buffer_size, carry_over=True, max_staleness=self.max_staleness)
-        step = sgd(self.server_learning_rate)
-        return replace(super().parts, optimizer=step, pace=self._pace or pace, averaged=self.averaged)
+    def pace(self) -> Pace:
+        mine = Pace(goal=self.buffer_size, carry_over=True, max_staleness=self.max_staleness)
+        return self._paced(self._pace or mine)
 
-    def _wanted(self, client_manager: ClientManager) -> tuple[int, int]:
-        busy = client_manager.busy if isinstance(client_manager, SimpleClientManager) else 0
-        size = max(min(self.concurrency - busy, client_manager.num_available()), 0)
-        return size, size
+    def algorithm(self) -> Algorithm:
+        return replace(
+            super().algorithm(),
+            concurrency=self.concurrency,
+            weigh=lambda _, results: [1.0] * len(results),
+            shares=self._shares,
+            optimizer=sgd(self.server_learning_rate),
+            averaged=self.averaged,
+        )
 
-    def _weights(self, server_round: int, results: Results) -> list[float]:
-        return [1.0] * len(results)
-
-    def _shares(self, results: Results) -> list[float]:
-        return [self._share(0 if res.place is None else res.place.staleness) for _, res in results]
+    def _shares(self, _: Round, results: Sequence[Result]) -> list[float]:
+        return [self._share(result.staleness) for result in results]
 
     def _share(self, staleness: int) -> float:
         return checked_factor(self.staleness(staleness), "staleness()", f"{staleness} rounds")
@@ -106,8 +106,6 @@ class FedAsync(FedBuff):
     - `max_staleness`: as in FedBuff
     """
 
-    _mixes = True
-
     @checked
     def __init__(
         self,
@@ -122,6 +120,9 @@ class FedAsync(FedBuff):
             buffer_size=1, concurrency=concurrency, staleness=staleness, max_staleness=max_staleness, **classic
         )
         self.mixing = mixing
+
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), mixes=True)
 
     def _share(self, staleness: int) -> float:
         return self.mixing * super()._share(staleness)

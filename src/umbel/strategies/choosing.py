@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from umbel.errors import StrategyError
-from umbel.exchange import EvaluateIns, EvaluateRes, FitIns, GetPropertiesIns, Parameters
 from umbel.keywords import checked
 from umbel.rounds.exchanges import Exchange
 from umbel.rounds.messages import Kind
+from umbel.strategies.algorithm import Algorithm, Ask, Asking
 from umbel.strategies.around import Around
-from umbel.strategies.base import Answers
-from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
-from umbel.strategies.fedavg import FedAvg, config_of
+from umbel.strategies.fedavg import FedAvg
 
 __all__ = ["PowerOfChoice"]
 
@@ -39,49 +38,33 @@ class PowerOfChoice(Around):
         self.candidates = candidates
         self.exchanges = (CANDIDATES, *strategy.exchanges)
 
-    def configure_exchange(
-        self,
-        exchange: str,
-        server_round: int,
-        parameters: Parameters,
-        client_manager: ClientManager,
-        answers: Answers,
-    ) -> Sequence[tuple[ClientProxy, FitIns | EvaluateIns | GetPropertiesIns]]:
-        if exchange == CANDIDATES.name:
-            candidates = self._candidates(client_manager)
-            config = config_of("on_evaluate_config_fn", self.on_evaluate_config_fn, server_round)
-            return [(client, EvaluateIns(parameters, dict(config))) for client in candidates]
-        self._losses = _losses(answers)
-        try:
-            return super().configure_exchange(exchange, server_round, parameters, client_manager, answers)
-        finally:
-            self._losses = None
+    def algorithm(self) -> Algorithm:
+        inner = super().algorithm()
 
-    _losses: Sequence[tuple[float, ClientProxy]] | None = None  # as told, in the order in which candidates were drawn
+        def candidates(asking: Asking) -> Sequence[Ask] | None:
+            if asking.exchange != CANDIDATES.name:
+                return None if inner.choose is None else inner.choose(asking)
+            size, needed = inner.wanted(asking.available, asking.busy)
+            drawn = min(max(self.candidates, size), max(asking.available, size))
+            names = asking.draw(drawn, max(needed, drawn), inner.select.pick) if size else []
+            config = inner.configure_evaluate(asking.round)
+            return [Ask(name, {**config}) for name in names]
 
-    def _candidates(self, client_manager: ClientManager) -> list[ClientProxy]:
-        size, needed = self._wanted(client_manager)
-        if not size:
-            return []
-        drawn = min(max(self.candidates, size), max(client_manager.num_available(), size))
-        return self._drawn(client_manager, drawn, max(needed, drawn))
+        def worst(asking: Asking) -> list[str]:
+            size, _ = inner.wanted(asking.available, asking.busy)
+            return _worst(asking, size) if size else []
 
-    def _cohort(self, server_round: int, parameters: Parameters, client_manager: ClientManager) -> list[ClientProxy]:
-        if self._losses is None:
-            raise StrategyError(
-                "configure_fit() of PowerOfChoice was asked without its candidates' losses; a strategy that holds one "
-                "passes on exchanges and configure_exchange(), too"
-            )
-        size, _ = self._wanted(client_manager)
-        if isinstance(client_manager, SimpleClientManager):
-            present = client_manager.clients  # `all` makes a proxy for each of a million
-        else:
-            present = client_manager.all()
-        told = [loss for loss in self._losses if loss[1].cid in present]
-        worst = sorted(range(len(told)), key=lambda place: -told[place][0])[:size]
-        return [told[place][1] for place in sorted(worst)]
+        return replace(inner, choose=candidates, cohort=worst)
 
 
-def _losses(answers: Answers) -> list[tuple[float, ClientProxy]]:
-    told = [(res.loss, client) for client, res in answers.get(CANDIDATES.name, ()) if isinstance(res, EvaluateRes)]
-    return [(loss, client) for loss, client in told if math.isfinite(loss)]
+def _worst(asking: Asking, size: int) -> list[str]:
+    """The names of those with the highest losses, in the order in which they were drawn."""
+    if CANDIDATES.name not in asking.round.answers:
+        raise StrategyError(
+            "configure_fit() of PowerOfChoice was asked without its candidates' losses; a strategy that holds one "
+            "passes on exchanges and configure_exchange(), too"
+        )
+    told = [(each.loss, each.client) for each in asking.round.answers[CANDIDATES.name] if math.isfinite(each.loss)]
+    told = [(loss, client) for loss, client in told if client in asking.present]
+    worst = sorted(range(len(told)), key=lambda place: -told[place][0])[:size]
+    return [told[place][1] for place in sorted(worst)]

@@ -1,238 +1,271 @@
-"""A round's results as the next version's parameters: a recipe that is read block by block, nothing is in memory.
+"""A round's results as the next version: a recipe that is read block by block, nothing is in memory.
 
-Knows results and the parts of a strategy; knows no run: where a result stands in one, its `place` says.
+Knows an algorithm, results and the round that they are of; knows no run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from umbel.aggregators import Rule, chunk_size
-from umbel.errors import ClientFailed, StrategyError, WireError
-from umbel.exchange import FitRes, Parameters, Place
-from umbel.fold import Contribution, Memory, PartialSum, all_finite, combine, in_memory, statistics_of, stepped_schema
+from umbel.errors import StrategyError, WireError
+from umbel.exchange import Parameters
+from umbel.fold import (
+    Contribution,
+    Memory,
+    Part,
+    PartialSum,
+    all_finite,
+    combine,
+    in_memory,
+    statistics_of,
+    step_beside,
+    stepped_schema,
+)
 from umbel.params import NDArrays, Params
 from umbel.remarks import Remark, remark
 from umbel.rng import frozen_stream
-from umbel.strategies.base import FailedResult, Parts
-from umbel.strategies.clients import ClientProxy
+from umbel.rounds.messages import Kind
+from umbel.standing import Result, Round
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.kinds import is_rounded, remark_rounding
-from umbel.transforms import Finish, Totals, chain
+from umbel.transforms import Finish, Totals
 from umbel.wire import Schema, Source
 
-__all__ = ["Standalone", "combine_results", "leave_out_unfit", "started_from"]
-
-Results = list[tuple[ClientProxy, FitRes]]
+__all__ = ["make_step", "summarize"]
 
 
-@dataclass(slots=True)
-class Standalone:
-    """What a strategy goes on from where a program calls `aggregate_fit` by itself: the version and slots made last, from
-    `start`.
+def make_step(
+    algorithm: Algorithm, round_: Round, results: Sequence[Result], failures: int
+) -> tuple[Parameters | None, dict[str, object]]:
+    """The next version, None where the one that is there stays, and the metrics of the round.
+
+    A result of which its server knows that it is not like the model, or not finite, is a failure. Raises `TooFewUpdates`
+    where the aggregator needs more, and `StrategyError` where names or shapes differ.
     """
-
-    start: Parameters | None = None
-    slots: dict[str, Params] = field(default_factory=dict)
-    made: Params | None = None
-
-    @property
-    def version(self) -> Params | None:
-        """In memory from its first use on: in a run nobody asks for it."""
-        if self.made is None and self.start is not None:
-            self.made = Params.of(self.start.arrays())
-        return self.made
-
-    def place(self, task: int, cohort: int, otherwise: tuple[Schema, Source]) -> Place:
-        """Where a result stands that no run has placed; without any version it is as if `otherwise` was the base."""
-        version = self.version
-        base = otherwise if version is None else (version.schema, in_memory(version))
-        return Place(task, cohort, *base, memory=self.memory())
-
-    def memory(self) -> Memory:
-        return Memory(self._read, lambda name, schema: _Slot(self.slots, name, schema))
-
-    def _read(self, name: str) -> tuple[Schema, Source] | None:
-        return (self.slots[name].schema, in_memory(self.slots[name])) if name in self.slots else None
+    given = len(results)
+    results = _leave_out_unfit(results)
+    if not algorithm.enough(Kind.FIT, len(results), failures + given - len(results)):
+        return None, {}
+    if algorithm.combine is not None:
+        made, kept, beside = algorithm.combine(round_, results)
+        metrics = algorithm.measure(Kind.FIT, kept)[1] if kept else {}
+        return _kept(round_, made, algorithm), {**metrics, **beside}
+    weights = algorithm.weigh(round_, results)
+    step = None
+    if isinstance(algorithm.aggregator, Rule) or any(weight > 0 for weight in weights):
+        guide = None if algorithm.guide is None else algorithm.guide(round_, results)
+        shares = None if algorithm.shares is None else algorithm.shares(round_, results)
+        step = _kept(round_, _combine(algorithm, round_, results, weights, shares, guide), algorithm)
+    return step, algorithm.measure(Kind.FIT, results)[1]
 
 
-class _Slot:
-    """A slot on its way into a dict."""
-
-    def __init__(self, slots: dict[str, Params], name: str, schema: Schema) -> None:
-        self._slots, self._name, self._schema, self._data = slots, name, schema, bytearray()
-
-    def write(self, data: memoryview) -> None:
-        self._data += data
-
-    def commit(self) -> None:
-        self._slots[self._name] = Params(self._schema, np.frombuffer(bytes(self._data), np.uint8))
-
-    def abort(self) -> None:
-        self._data.clear()
+def summarize(algorithm: Algorithm, results: Sequence[Result], failures: int) -> tuple[object, dict[str, object]]:
+    """The loss of an evaluation by clients, None for none, and their metrics as one."""
+    if not algorithm.enough(Kind.EVALUATE, len(results), failures):
+        return None, {}
+    return algorithm.measure(Kind.EVALUATE, results)
 
 
-def combine_results(
-    parts: Parts,
-    results: Results,
-    *,
-    number: int,
-    weights: Sequence[float],
-    standalone: Standalone,
-    guide: NDArrays | None = None,
-    shares: Sequence[float] | None = None,
-    mixes: bool = False,
-) -> Parameters:
-    """What the parts make of the results of round `number`. `guide` are arrays that the server has trained itself.
-
-    A result that started from an older version counts as what it has changed there. `shares` says how much of its change
-    each result counts (Contribution has the formula); `mixes` takes the change to be the one from the newest version.
-
-    Where these are the results that workers have added up, all of them and as they are, only the step is left to make.
-
-    Raises `TooFewUpdates` where the aggregator needs more of them, and `StrategyError` where names or shapes differ.
-    """
-    if isinstance(parts.aggregator, Rule):
-        parts.aggregator.check(len(results))
-    inside = results[0][1].place
-    total = _sum_of(results, weights, parts) if guide is None and shares is None and not mixes else None
-    finish = _finish(parts, results, number)
-    if total is not None and inside is not None:
-        if total.rounds:
-            remark_rounding()
-        step = partial(
-            total.blocks,
-            inside.base,
-            parts.optimizer,
-            number=number,
-            memory=inside.memory,
-            averaged=_averaged(parts, inside.model),
-            finish=finish,
-        )
-        return Parameters.lazy(total.schema(), step)
-    readers = [res.parameters.reader() for _, res in results]
-    # Programs that call aggregate_fit by themselves have no places: then the order is the list's.
-    places = [res.place or standalone.place(i, len(results), readers[0]) for i, (_, res) in enumerate(results)]
-    place = places[0]
-    for (client, _), (schema, _) in zip(results, readers, strict=True):
-        _same_shapes(f"client {client.cid} returned", schema, place.model)
-    if inside is not None and is_rounded((schema for schema, _ in readers), place.model):
-        remark_rounding()
-    contributions = [
-        Contribution(at.task, *reader, weight, share, None if mixes else _origin(at))
-        for at, reader, weight, share in zip(places, readers, weights, shares or [1.0] * len(readers), strict=True)
-    ]
-    trained = [schema for (schema, _), (_, res) in zip(readers, results, strict=True) if res.num_examples > 0]
-    averaged = _averaged(parts, place.model)
-    schema = stepped_schema(place.model, trained or [schema for schema, _ in readers])
-    made = Parameters.lazy(
-        schema,
-        lambda: combine(
-            schema,
-            (place.model, place.base),
-            contributions,
-            aggregator=parts.aggregator,
-            optimizer=parts.optimizer,
-            finish=finish,
-            chunk=chunk_size(place.cohort),
-            number=number,
-            memory=place.memory,
-            averaged=averaged,
-            guide=None if guide is None else _guide(guide, place, len(contributions)),
-            rng=lambda: frozen_stream(place.seed, "mix", number),
-            spread=place.spread,
-        ),
-    )
-    if results[0][1].place is None and _goes_on(parts):
-        standalone.made = Params.of(made.arrays())
+def _kept(round_: Round, made: Parameters | None, algorithm: Algorithm) -> Parameters | None:
+    if round_.keep is not None and made is not None and (algorithm.goes_on or algorithm.combine is not None):
+        round_.keep(made)
     return made
 
 
-def _finish(parts: Parts, results: Results, number: int) -> Finish | None:
-    """What the transforms do to the round's mean difference; nothing where a program calls `aggregate_fit` by itself."""
-    place = results[0][1].place
-    if place is None:
+def _combine(
+    algorithm: Algorithm,
+    round_: Round,
+    results: Sequence[Result],
+    weights: Sequence[float],
+    shares: Sequence[float] | None,
+    guide: NDArrays | None,
+) -> Parameters:
+    """What becomes of the results. Where these are those that workers have added up, all of them and as they are, only the
+    step is left to make.
+    """
+    aggregator, number = algorithm.aggregator, round_.number
+    if isinstance(aggregator, Rule):
+        aggregator.check(len(results))
+    plain = guide is None and shares is None and not algorithm.mixes
+    total = _sum_of(results, weights, algorithm) if plain else None
+    finish = _finish(algorithm, round_, results)
+    if total is not None and round_.base is not None:
+        if total.rounds:
+            remark_rounding()
+        model, source = round_.base
+        step = partial(
+            total.blocks,
+            source,
+            algorithm.optimizer,
+            number=number,
+            memory=round_.memory,
+            averaged=_averaged(algorithm, model),
+            finish=finish,
+        )
+        beside = partial(_step_sum, total, number)
+        return Parameters.lazy(
+            total.schema(), lambda: step_beside(step(), algorithm.beside, round_.memory, beside)
+        )
+    readers = [_read(result) for result in results]
+    model, source = base = round_.base or readers[0]  # without any version it is as if the first update was it
+    shapes = [spec.shape for spec in model.specs]
+    for result, (schema, _) in zip(results, readers, strict=True):
+        if schema.specs != model.specs:  # nearly always alike
+            _check_shapes(f"client {result.client} returned", schema, shapes)
+    if is_rounded((schema for schema, _ in readers), model):
+        remark_rounding()
+    contributions = [
+        Contribution(
+            result.standing.task, *reader, weight, share, None if algorithm.mixes else _origin(result, model)
+        )
+        for result, reader, weight, share in zip(results, readers, weights, shares or [1.0] * len(readers), strict=True)
+    ]
+    trained = [schema for (schema, _), result in zip(readers, results, strict=True) if result.num_examples > 0]
+    schema = stepped_schema(model, trained or [schema for schema, _ in readers])
+    whole = partial(
+        combine,
+        schema,
+        base,
+        contributions,
+        aggregator=aggregator,
+        optimizer=algorithm.optimizer,
+        finish=finish,
+        chunk=chunk_size(round_.cohort),
+        number=number,
+        memory=round_.memory,
+        averaged=_averaged(algorithm, model),
+        guide=None if guide is None else _guide(guide, model, len(contributions)),
+        rng=partial(frozen_stream, round_.seed, "mix", number),
+        spread=round_.spread,
+    )
+    if not algorithm.beside:
+        return Parameters.lazy(schema, whole)
+    step_part = partial(_step_files, results, round_, weights)
+    return Parameters.lazy(schema, lambda: step_beside(whole(), algorithm.beside, round_.memory, step_part))
+
+
+def _step_sum(
+    total: PartialSum, number: int, name: str, part: Part, old: tuple[Schema, Source], memory: Memory
+) -> Iterator[memoryview]:
+    """The next slot of a part that workers have added up."""
+    return total.beside[name].blocks(old[1], part.optimizer, number=number, memory=memory, what=_remembered(name))
+
+
+def _step_files(
+    results: Sequence[Result],
+    round_: Round,
+    weights: Sequence[float],
+    name: str,
+    part: Part,
+    old: tuple[Schema, Source],
+    memory: Memory,
+) -> Iterator[memoryview]:
+    """The next slot of a part, out of the files that clients have sent."""
+    contributions = []
+    for result, weight in zip(results, weights, strict=True):
+        found = result.standing.beside.get(name)
+        if found is None:
+            raise StrategyError(
+                f"the update of client {result.client} has no part {name!r} any more: its parameters were replaced. Pass "
+                "results on to aggregate_fit() as they are"
+            )
+        contributions.append(Contribution(result.standing.task, *found, weight))
+    return combine(
+        old[0],
+        old,
+        contributions,
+        aggregator=part.aggregator,
+        optimizer=part.optimizer,
+        chunk=chunk_size(round_.cohort),
+        number=round_.number,
+        memory=memory,
+        rng=partial(frozen_stream, round_.seed, "mix", name, round_.number),
+        spread=round_.spread,
+        what=_remembered(name),
+    )
+
+
+def _remembered(name: str) -> str:
+    return f"what the server remembers as {name!r}"
+
+
+def _read(result: Result) -> tuple[Schema, Source]:
+    assert result.parameters is not None  # who trains answers with parameters
+    return result.parameters.reader()
+
+
+def _finish(algorithm: Algorithm, round_: Round, results: Sequence[Result]) -> Finish | None:
+    """What the transforms do to the round's mean difference; nothing where no run has had clients encode their updates."""
+    if not algorithm.chain.links or round_.keep is not None:
         return None
-    totals = Totals(number, len(results), sum(res.num_examples for _, res in results), place.secret)
-    return chain(parts.transform).finish(totals, place.facts)
+    totals = Totals(round_.number, len(results), sum(result.num_examples for result in results), round_.secret)
+    return algorithm.chain.finish(totals, round_.transform_facts)
 
 
-def leave_out_unfit(results: Results, failures: list[FailedResult]) -> tuple[Results, list[FailedResult]]:
-    """The results without those of which it is known that they cannot be combined, and the failures with them."""
-    unfit = [(client.cid, res.parameters.unfit) for client, res in results if res.parameters.unfit]
+def _leave_out_unfit(results: Sequence[Result]) -> Sequence[Result]:
+    """The results without those of which it is known that they cannot be combined."""
+    unfit = [(each.client, each.parameters.unfit) for each in results if each.parameters and each.parameters.unfit]
     if not unfit:
-        return results, failures
-    (cid, why), more = unfit[0], len(unfit) - 1
+        return results
+    (client, why), more = unfit[0], len(unfit) - 1
     others = f" So are those of {more} others." if more else ""
     remark(
         Remark(
             (),
-            f"the update of client {cid} is left out: {why}{others} Where the strategy's class says receives = "
+            f"the update of client {client} is left out: {why}{others} Where the strategy's class says receives = "
             '"updates", its client is told',
         )
     )
-    fit = [(client, res) for client, res in results if not res.parameters.unfit]
-    return fit, [*failures, *(ClientFailed(f"client {cid}: {why}") for cid, why in unfit)]
+    return [each for each in results if not (each.parameters and each.parameters.unfit)]
 
 
-def _sum_of(results: Results, weights: Sequence[float], parts: Parts) -> PartialSum | None:
-    """The sum that workers have made of exactly these results; None where there is none, or the parts want another one."""
-    first = results[0][1].parameters.in_sum
-    if first is None or (results[0][1].parameters.is_alone and first.total.aggregator != parts.aggregator):
+def _sum_of(results: Sequence[Result], weights: Sequence[float], algorithm: Algorithm) -> PartialSum | None:
+    """The sum that workers have made of exactly these results; None where there is none, or the algorithm wants another."""
+    parameters = results[0].parameters
+    first = None if parameters is None else parameters.in_sum
+    if parameters is None or first is None or first.total is None:
+        return None
+    if parameters.is_alone and first.total.aggregator != algorithm.aggregator:
         return None
     inside = []
-    for (_, res), weight in zip(results, weights, strict=True):
-        found = res.parameters.in_sum
+    for result, weight in zip(results, weights, strict=True):
+        found = None if result.parameters is None else result.parameters.in_sum
         if found is None or found.total is not first.total:
             return None
         inside.append((found.task, weight))
     return first.total if inside == list(first.weights.items()) else None
 
 
-def started_from(results: Results, standalone: Standalone) -> NDArrays | None:
-    """The arrays of the version that the clients started from, in memory; None where nobody knows."""
-    place = results[0][1].place
-    if place is None:
-        return None if standalone.version is None else [array.copy() for array in standalone.version.arrays()]
-    params = Params.empty(place.model)
-    place.base(0, params.buffer.data)
-    return params.arrays()
-
-
-def _origin(place: Place) -> Source | None:
-    """Reads the version that a result started from, in the base's schema; None where it is the base."""
-    if place.origin is None:
+def _origin(result: Result, model: Schema) -> Source | None:
+    """Reads the version that a result started from, in the schema of the base; None where it is the base."""
+    if result.standing.origin is None:
         return None
-    schema, source = place.origin
-    if schema == place.model:
+    schema, source = result.standing.origin
+    if schema == model:
         return source
     old = Params.empty(schema)  # integers have become floats since: a matter of one round in a run
     source(0, old.buffer.data)
-    params = Params.empty(place.model)
+    params = Params.empty(model)
     for new, before in zip(params.arrays(), old.arrays(), strict=True):
         new[...] = before
     return in_memory(params)
 
 
-def _goes_on(parts: Parts) -> bool:
-    """Whether the next round needs this round's version: most optimizers do, and rules that plan."""
-    return not parts.optimizer.replaces or (isinstance(parts.aggregator, Rule) and parts.aggregator.plan is not None)
-
-
-def _averaged(parts: Parts, model: Schema) -> frozenset[int]:
+def _averaged(algorithm: Algorithm, model: Schema) -> frozenset[int]:
     """The positions that the step leaves alone; nothing to look for where it takes every combined update as it is."""
-    return frozenset() if parts.optimizer.replaces else statistics_of(model, parts.averaged)
+    return frozenset() if algorithm.optimizer.replaces else statistics_of(model, algorithm.averaged)
 
 
-def _guide(arrays: NDArrays, place: Place, number: int) -> Contribution:
+def _guide(arrays: NDArrays, model: Schema, number: int) -> Contribution:
     try:
         params = Params.of(arrays)
     except WireError as error:
         raise StrategyError(f"root_fit() returned arrays that cannot travel: {error}") from None
-    _same_shapes("the server's own update has", params.schema, place.model)
+    _check_shapes("the server's own update has", params.schema, [spec.shape for spec in model.specs])
     for position, array in enumerate(params.arrays()):
         if not all_finite(array.reshape(-1)):
             value = float(array[~np.isfinite(array)][0])
@@ -240,8 +273,8 @@ def _guide(arrays: NDArrays, place: Place, number: int) -> Contribution:
     return Contribution(number, params.schema, in_memory(params), 0)
 
 
-def _same_shapes(who: str, schema: Schema, model: Schema) -> None:
-    got, want = ([spec.shape for spec in s.specs] for s in (schema, model))
+def _check_shapes(who: str, schema: Schema, want: Sequence[tuple[int, ...]]) -> None:
+    got = [spec.shape for spec in schema.specs]
     if got != want:
         raise StrategyError(
             f"{who} arrays of shapes {got[:8]}, the model has {want[:8]}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import nan
 from typing import Unpack
@@ -10,8 +11,8 @@ from umbel.aggregators import fair
 from umbel.errors import StrategyError
 from umbel.exchange import GivenParameters, Parameters
 from umbel.keywords import checked
-from umbel.strategies.base import Parts
-from umbel.strategies.combining import Results, started_from
+from umbel.standing import Result, Round
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.fedavg import Common, FedAvg
 
 __all__ = ["QFedAvg"]
@@ -53,18 +54,17 @@ class QFedAvg(FedAvg):
         )
         self.q_param = q_param
         self.learning_rate = qffl_learning_rate
-        _ = self.parts  # wrong numbers are said here, not in round 1
+        self.algorithm()  # wrong numbers are said here, not in round 1
 
-    @property
-    def parts(self) -> Parts:
-        return replace(super().parts, aggregator=fair(self.q_param, self.learning_rate))
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), aggregator=fair(self.q_param, self.learning_rate), weigh=self._weigh)
 
-    def _weights(self, server_round: int, results: Results) -> list[float]:
+    def _weigh(self, here: Round, results: Sequence[Result]) -> list[float]:
         """F_k: the rule takes losses where others take numbers of examples."""
-        losses = [res.metrics.get("loss") for _, res in results]
+        losses = [result.metrics.get("loss") for result in results]
         numbers = [float(loss) if isinstance(loss, (int, float)) else None for loss in losses]
         if None in numbers:
-            evaluated = self._own_loss(server_round, results)
+            evaluated = self._own_loss(here)
             if evaluated is not None:
                 return [evaluated] * len(results)
         if all(number is None for number in numbers):
@@ -74,11 +74,11 @@ class QFedAvg(FedAvg):
             )
         return [nan if number is None else number for number in numbers]
 
-    def _own_loss(self, server_round: int, results: Results) -> float | None:
+    def _own_loss(self, here: Round) -> float | None:
         """The loss of the present model on the server's data, in whichever round; None where it has none."""
-        arrays = started_from(results, self._standalone)
+        arrays = here.arrays()
         if arrays is None:
             return None
         present = Parameters.of(arrays)
-        evaluated = self._evaluated(server_round, present) or self.evaluate(server_round, present)
+        evaluated = self._ask_evaluate_fn(here, present) or self.evaluate(here.number, present)
         return None if evaluated is None else float(evaluated[0])

@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypedDict
 
-import numpy as np
-
-from umbel.aggregators import Rule, mean
 from umbel.errors import StrategyError
 from umbel.exchange import (
     Config,
@@ -16,6 +13,7 @@ from umbel.exchange import (
     EvaluateRes,
     FitIns,
     FitRes,
+    GetPropertiesIns,
     GivenParameters,
     Metrics,
     MetricsAggregationFn,
@@ -24,18 +22,21 @@ from umbel.exchange import (
     as_parameters,
 )
 from umbel.keywords import checked
-from umbel.optimizers import sgd
 from umbel.pace import Pace
-from umbel.params import NamedArrays, NDArrays
-from umbel.population import Clients
-from umbel.selectors import Selector, uniform
+from umbel.params import NamedArrays
+from umbel.rounds.exchanges import EVALUATE, FIT
+from umbel.rounds.messages import Kind
+from umbel.selectors import Selector, sample, uniform
+from umbel.standing import Result, Round
+from umbel.strategies.algorithm import CLASSIC_PACE, Algorithm, Receives, check_exchanges
+from umbel.strategies.alone import Alone
 from umbel.strategies.averages import average_metrics
-from umbel.strategies.base import CLASSIC_PACE, FailedResult, Parts, Receives, Strategy
+from umbel.strategies.base import Answers, FailedResult, Strategy
 from umbel.strategies.blame import by_function
-from umbel.strategies.clients import ClientManager, ClientProxy, SimpleClientManager
-from umbel.strategies.combining import Results, Standalone, combine_results, leave_out_unfit
-from umbel.strategies.sound import check_sound
-from umbel.transforms import Chain, Transform, chain
+from umbel.strategies.clients import ClientManager, ClientProxy
+from umbel.strategies.combining import make_step, summarize
+from umbel.strategies.received import ByManager, answers_of, results_of, round_for
+from umbel.transforms import Chain, Transform, chain, identity
 from umbel.until import Until
 
 __all__ = ["Classic", "Common", "FedAvg", "Sized", "average_metrics", "config_of"]
@@ -155,25 +156,35 @@ class FedAvg(Strategy):
         self.keep_best = keep_best
         self.evaluate_every = evaluate_every
         self.max_update_norm = max_update_norm
-        self._standalone = Standalone(self.initial_parameters)
+        self._alone = Alone(self.initial_parameters)
+        self._answers: Answers = {}  # of this round's earlier exchanges, while one of them is configured
 
-    @property
-    def parts(self) -> Parts:
-        """The five parts that this strategy is made of; a relative overrides what it replaces."""
-        return Parts(
-            select=self._select
-            or uniform(
-                fraction=self.fraction_fit, min_clients=self.min_fit_clients, min_available=self.min_available_clients
-            ),
-            transform=chain(self._transform),
-            aggregator=mean(),
-            optimizer=sgd(),
-            pace=self._pace or CLASSIC_PACE,
+    def algorithm(self) -> Algorithm:
+        """This strategy as a value, with the attributes that it has now. A relative replaces what it is about."""
+        return Algorithm(
+            name=type(self).__name__,
+            initial_parameters=self.initial_parameters,
+            min_available=self.min_available_clients,
+            exchanges=check_exchanges(type(self).__name__, self.exchanges)[:-1],
+            pace=self.pace,
+            select=Selector(self.num_fit_clients, sample if self._select is None else self._select.pick),
+            evaluators=Selector(self.num_evaluation_clients, sample) if self.fraction_evaluate else None,
+            configure=lambda here: config_of("on_fit_config_fn", self.on_fit_config_fn, here.number),
+            configure_evaluate=lambda here: config_of("on_evaluate_config_fn", self.on_evaluate_config_fn, here.number),
+            transform=identity() if self._transform is None else chain(self._transform),
+            enough=lambda kind, results, failures: results > 0 and (self.accept_failures or not failures),
+            measure=self._measure,
+            evaluate=None if self.evaluate_fn is None else self._ask_evaluate_fn,
+            evaluate_every=self.evaluate_every,
+            receives=self.receives or "updates",
         )
 
     @property
     def pace(self) -> Pace:
-        pace = self.parts.pace
+        return self._paced(self._pace or CLASSIC_PACE)
+
+    def _paced(self, pace: Pace) -> Pace:
+        """This pace, with what the strategy's own keywords say of it."""
         if self._until is None and self.keep_best is None and self.max_update_norm is None:
             return pace
         return replace(
@@ -186,18 +197,17 @@ class FedAvg(Strategy):
     def check_made(self) -> None:
         """Raises `ValueError` where `transform` does not go with what the strategy is otherwise."""
         if getattr(self, "_transform", None) is not None:
-            limit = self.pace.max_update_norm
-            check_sound(type(self).__name__, self.parts, receives=self.receives, max_update_norm=limit)
+            self.algorithm()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(accept_failures={self.accept_failures})"
 
     def num_fit_clients(self, num_available_clients: int) -> tuple[int, int]:
-        """Size of the training cohort, and how many clients must be there for it: as many as a rule needs, at least."""
-        parts = self.parts
-        least = parts.aggregator.least if isinstance(parts.aggregator, Rule) else 0
-        size, needed = parts.select.size(num_available_clients)
-        return max(size, least), max(needed, least)
+        """Size of the training cohort, and how many clients must be there for it."""
+        select = self._select or uniform(
+            fraction=self.fraction_fit, min_clients=self.min_fit_clients, min_available=self.min_available_clients
+        )
+        return select.size(num_available_clients)
 
     def num_evaluation_clients(self, num_available_clients: int) -> tuple[int, int]:
         """Size of the evaluating cohort, and how many clients must be there for it."""
@@ -208,56 +218,50 @@ class FedAvg(Strategy):
         )
         return select.size(num_available_clients)
 
+    # ---- the classic methods, as the algorithm answers them
+
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
-        return self.initial_parameters
+        return self.algorithm().start
 
     def evaluate(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
-        return None if server_round % self.evaluate_every else self._evaluated(server_round, parameters)
-
-    def _evaluated(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
-        """What the owner's function says of these parameters, whether it is due or not; None where there is none."""
-        if self.evaluate_fn is None:
+        algorithm = self.algorithm()
+        if algorithm.evaluate is None or server_round % algorithm.evaluate_every:
             return None
-        evaluated: object = self.evaluate_fn(server_round, parameters.arrays(), {})
-        if evaluated is None:
-            return None
-        if not isinstance(evaluated, (tuple, list)) or len(evaluated) != 2 or not isinstance(evaluated[1], Mapping):
-            raise StrategyError(f"evaluate_fn() returned {evaluated!r}; return (loss, metrics), or None")
-        return evaluated[0], dict(evaluated[1])
+        evaluated = algorithm.evaluate(round_for(server_round), parameters)
+        return None if evaluated is None else (evaluated[0], dict(evaluated[1]))
 
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
-        clients = self._cohort(server_round, parameters, client_manager)
-        config = config_of("on_fit_config_fn", self.on_fit_config_fn, server_round)  # once there are enough clients
-        return [(client, FitIns(parameters, dict(config))) for client in clients]
-
-    def _cohort(self, server_round: int, parameters: Parameters, client_manager: ClientManager) -> list[ClientProxy]:
-        """Who trains."""
-        return self._drawn(client_manager, *self._wanted(client_manager))
-
-    def _wanted(self, client_manager: ClientManager) -> tuple[int, int]:
-        """How many are to train now, and how many clients must be there for it."""
-        return self.num_fit_clients(client_manager.num_available())
-
-    def _drawn(self, client_manager: ClientManager, size: int, needed: int) -> list[ClientProxy]:
-        """So many as the selector says, or the client manager's own sample where the selector is FedAvg's."""
-        if self._select is None:
-            return client_manager.sample(num_clients=size, min_num_clients=needed)
-        client_manager.wait_for(needed)
-        present = client_manager.all()
-        rng = client_manager.rng if isinstance(client_manager, SimpleClientManager) else np.random.RandomState
-        return [present[name] for name in self._select.pick(Clients(0, present), size, rng)]
+        asked = self._configure(FIT.name, server_round, client_manager, self._answers)
+        return [(client, FitIns(own or parameters, config)) for client, config, own in asked]
 
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
-        if self.fraction_evaluate == 0.0 or server_round % self.evaluate_every:
-            return []
-        size, needed = self.num_evaluation_clients(client_manager.num_available())
-        clients = client_manager.sample(num_clients=size, min_num_clients=needed)
-        config = config_of("on_evaluate_config_fn", self.on_evaluate_config_fn, server_round)
-        return [(client, EvaluateIns(parameters, dict(config))) for client in clients]
+        asked = self._configure(EVALUATE.name, server_round, client_manager, {})
+        return [(client, EvaluateIns(own or parameters, config)) for client, config, own in asked]
+
+    def configure_exchange(
+        self,
+        exchange: str,
+        server_round: int,
+        parameters: Parameters,
+        client_manager: ClientManager,
+        answers: Answers,
+    ) -> Sequence[tuple[ClientProxy, FitIns | EvaluateIns | GetPropertiesIns]]:
+        if exchange == FIT.name:
+            self._answers = answers
+            try:
+                return self.configure_fit(server_round, parameters, client_manager)
+            finally:
+                self._answers = {}
+        kind = next((each.kind for each in self.exchanges if each.name == exchange), Kind.FIT)
+        asked = self._configure(exchange, server_round, client_manager, answers, kind)
+        if kind is Kind.PROPERTIES:
+            return [(client, GetPropertiesIns(config)) for client, config, _ in asked]
+        make = EvaluateIns if kind is Kind.EVALUATE else FitIns
+        return [(client, make(own or parameters, config)) for client, config, own in asked]
 
     def aggregate_fit(
         self,
@@ -271,37 +275,8 @@ class FedAvg(Strategy):
 
         Raises `TooFewUpdates` where the aggregator needs more, and `StrategyError` where the results' shapes differ.
         """
-        results, failures = leave_out_unfit(results, failures)
-        if not results or (failures and not self.accept_failures):
-            return None, {}
-        weights = self._weights(server_round, results)
-        made, parts = None, self.parts
-        if isinstance(parts.aggregator, Rule) or any(weight > 0 for weight in weights):
-            made = combine_results(
-                parts,
-                results,
-                number=server_round,
-                weights=weights,
-                standalone=self._standalone,
-                guide=self._guide(server_round, results),
-                shares=self._shares(results),
-                mixes=self._mixes,
-            )
-        return made, self._reported("fit_metrics_aggregation_fn", results)
-
-    def _weights(self, server_round: int, results: Results) -> list[float]:
-        """What each update weighs."""
-        return [res.num_examples for _, res in results]
-
-    _mixes = False
-
-    def _shares(self, results: Results) -> list[float] | None:
-        """How much of its change each update counts; None for all of it."""
-        return None
-
-    def _guide(self, server_round: int, results: Results) -> NDArrays | None:
-        """An update of the server's own, for a rule that compares with one."""
-        return None
+        here = round_for(server_round, results, self._alone)
+        return make_step(self.algorithm(), here, results_of(results, here), len(failures))
 
     def aggregate_evaluate(
         self,
@@ -309,19 +284,47 @@ class FedAvg(Strategy):
         results: list[tuple[ClientProxy, EvaluateRes]],
         failures: list[FailedResult],
     ) -> tuple[object, dict[str, object]]:
-        if not results or (failures and not self.accept_failures):
-            return None, {}
-        loss = self._together([(res.num_examples, {"loss": res.loss}) for _, res in results]).get("loss")
-        return loss, self._reported("evaluate_metrics_aggregation_fn", results)
+        return summarize(self.algorithm(), results_of(results), len(failures))
 
-    def _reported(
-        self, keyword: str, results: Sequence[tuple[ClientProxy, FitRes | EvaluateRes]]
-    ) -> dict[str, object]:
-        """The clients' metrics as one: by the owner's function, where the keyword has one."""
-        function: MetricsAggregationFn | None = getattr(self, keyword)
+    # ---- what the algorithm is made of
+
+    def _configure(
+        self,
+        exchange: str,
+        server_round: int,
+        client_manager: ClientManager,
+        answers: Answers,
+        kind: Kind = Kind.FIT,
+    ) -> list[tuple[ClientProxy, Config, Parameters | None]]:
+        """Whom the algorithm asks, of those that the client manager has."""
+        here = replace(round_for(server_round), answers=answers_of(answers))
+        samples = self._select is None or exchange == EVALUATE.name
+        asking = ByManager(client_manager, exchange, kind, here, answers, samples=samples)
+        asked = self.algorithm().ask(asking)
+        return [(client, *each[1:]) for client, each in zip(asking.proxies(asked), asked, strict=True)]
+
+    def _ask_evaluate_fn(self, here: Round, parameters: Parameters) -> tuple[float, Metrics] | None:
+        """What the owner's function says of these parameters; None where there is none."""
+        if self.evaluate_fn is None:
+            return None
+        evaluated: object = self.evaluate_fn(here.number, parameters.arrays(), {})
+        if evaluated is None:
+            return None
+        if not isinstance(evaluated, (tuple, list)) or len(evaluated) != 2 or not isinstance(evaluated[1], Mapping):
+            raise StrategyError(f"evaluate_fn() returned {evaluated!r}; return (loss, metrics), or None")
+        return evaluated[0], dict(evaluated[1])
+
+    def _measure(self, kind: Kind, results: Sequence[Result]) -> tuple[object, dict[str, object]]:
+        """The clients' losses as one, and their metrics: by the owner's function, where there is one."""
+        loss = None
+        if kind is Kind.EVALUATE:
+            loss = self._together([(result.num_examples, {"loss": result.loss}) for result in results]).get("loss")
+        name = "fit" if kind is Kind.FIT else "evaluate"
+        function: MetricsAggregationFn | None = getattr(self, f"{name}_metrics_aggregation_fn")
         if function is None:
-            return self._together([(res.num_examples, res.metrics) for _, res in results])
-        return by_function(keyword, function, lambda: [(c.cid, res.num_examples, res.metrics) for c, res in results])
+            return loss, self._together([(result.num_examples, result.metrics) for result in results])
+        keyword = f"{name}_metrics_aggregation_fn"
+        return loss, by_function(keyword, function, lambda: [(r.client, r.num_examples, r.metrics) for r in results])
 
     def _together(self, numbers: Sequence[tuple[int, Metrics]]) -> dict[str, object]:
         """Clients' numbers as one, from their numbers of examples and what they measured."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Unpack
 
-from umbel.exchange import FitIns, Parameters
 from umbel.keywords import checked
-from umbel.strategies.clients import ClientManager, ClientProxy
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.fedavg import Classic, FedAvg
 
 __all__ = ["FedProx"]
@@ -24,8 +24,6 @@ class FedProx(FedAvg):
         super().__init__(**classic)
         self.proximal_mu = proximal_mu
 
-    def configure_fit(
-        self, server_round: int, parameters: Parameters, client_manager: ClientManager
-    ) -> list[tuple[ClientProxy, FitIns]]:
-        chosen = super().configure_fit(server_round, parameters, client_manager)
-        return [(client, FitIns(ins.parameters, {**ins.config, "proximal_mu": self.proximal_mu})) for client, ins in chosen]
+    def algorithm(self) -> Algorithm:
+        plain = super().algorithm()
+        return replace(plain, configure=lambda here: {**plain.configure(here), "proximal_mu": self.proximal_mu})

@@ -7,7 +7,7 @@ goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median_low
 from typing import Unpack
@@ -27,9 +27,9 @@ from umbel.aggregators import (
 from umbel.errors import StrategyError
 from umbel.keywords import checked
 from umbel.params import NDArrays
+from umbel.standing import Result, Round
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.around import Around
-from umbel.strategies.base import Parts
-from umbel.strategies.combining import Results, started_from
 from umbel.strategies.doubting import Doubting
 from umbel.strategies.fedavg import Classic, FedAvg
 
@@ -53,14 +53,14 @@ class _Robust(Doubting):
     def _rule(self) -> Rule:
         raise NotImplementedError
 
-    @property
-    def parts(self) -> Parts:
-        return replace(super().parts, aggregator=self._rule())
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), aggregator=self._rule())
 
 
 def _check(strategy: FedAvg) -> None:
     """Raises `ValueError` for numbers that make no sense, and for a cohort that would be too small for the rule."""
-    rule = strategy.parts.aggregator
+    algorithm = strategy.algorithm()
+    rule = algorithm.aggregator
     assert isinstance(rule, Rule)
     promised = max(strategy.min_fit_clients, int(strategy.min_available_clients * strategy.fraction_fit))
     if 2 < promised < rule.least:  # 2 is what nobody has asked for
@@ -68,7 +68,7 @@ def _check(strategy: FedAvg) -> None:
             f"{rule.name} needs {rule.why}, which is {rule.least} updates at least, and a cohort may be of {promised}; "
             f"set min_fit_clients={rule.least}, or expect fewer attackers"
         )
-    goal = strategy.parts.pace.goal
+    goal = algorithm.pace.goal
     if goal is not None and goal < rule.least:
         raise ValueError(
             f"{rule.name} needs {rule.why}, which is {rule.least} updates at least, and a round closes with {goal}; "
@@ -208,10 +208,13 @@ class GeometricMedian(_Robust):
     def _rule(self) -> Rule:
         return geometric_median(self.iterations, self.smoothing, by_examples=self.by_examples)
 
-    def _weights(self, server_round: int, results: Results) -> list[float]:
-        claimed = super()._weights(server_round, results)
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), weigh=self._weigh)
+
+    def _weigh(self, _: Round, results: Sequence[Result]) -> list[float]:
+        claimed = [result.num_examples for result in results]
         if not self.by_examples:
-            return claimed
+            return [*map(float, claimed)]
         most = max(median_low(claimed), 1)
         return [min(count, most) for count in claimed] if any(claimed) else [1.0] * len(claimed)
 
@@ -255,11 +258,14 @@ class FLTrust(_Robust):
     def _rule(self) -> Rule:
         return fltrust()
 
-    def _guide(self, server_round: int, results: Results) -> NDArrays | None:
-        arrays = started_from(results, self._standalone)
+    def algorithm(self) -> Algorithm:
+        return replace(super().algorithm(), guide=self._guide)
+
+    def _guide(self, here: Round, _: Sequence[Result]) -> NDArrays:
+        arrays = here.arrays()
         if arrays is None:
             raise StrategyError("FLTrust needs the version that the clients started from: give it initial_parameters")
-        trained = self.root_fit(server_round, arrays)
+        trained = self.root_fit(here.number, arrays)
         if trained is None:
             raise StrategyError("root_fit() returned None; return the trained arrays")
         return trained
@@ -271,14 +277,14 @@ class _Mixing(Around, Doubting):
     """
 
     def _prepares(self, strategy: FedAvg) -> None:
-        if not isinstance(strategy.parts.aggregator, Rule):
+        if not isinstance(strategy.algorithm().aggregator, Rule):
             raise TypeError(f"{type(self).__name__} prepares updates for a robust rule; {type(strategy).__name__} has none")
         _check(self)
 
 
-def _mixed(parts: Parts, mixing: Callable[[Rule], Rule]) -> Parts:
-    assert isinstance(parts.aggregator, Rule)
-    return replace(parts, aggregator=mixing(parts.aggregator))
+def _mixed(algorithm: Algorithm, mixing: Callable[[Rule], Rule]) -> Algorithm:
+    assert isinstance(algorithm.aggregator, Rule)
+    return replace(algorithm, aggregator=mixing(algorithm.aggregator))
 
 
 class Bucketing(_Mixing):
@@ -294,9 +300,8 @@ class Bucketing(_Mixing):
         self.bucket_size = bucket_size
         self._prepares(strategy)
 
-    @property
-    def parts(self) -> Parts:
-        return _mixed(super().parts, lambda rule: bucketed(rule, self.bucket_size))
+    def algorithm(self) -> Algorithm:
+        return _mixed(super().algorithm(), lambda rule: bucketed(rule, self.bucket_size))
 
 
 class NearestNeighbourMixing(_Mixing):
@@ -311,6 +316,5 @@ class NearestNeighbourMixing(_Mixing):
         self.num_left_out = num_malicious_clients
         self._prepares(strategy)
 
-    @property
-    def parts(self) -> Parts:
-        return _mixed(super().parts, lambda rule: nearest_neighbours(rule, self.num_left_out))
+    def algorithm(self) -> Algorithm:
+        return _mixed(super().algorithm(), lambda rule: nearest_neighbours(rule, self.num_left_out))

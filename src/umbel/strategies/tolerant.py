@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Unpack
 
-from umbel.exchange import EvaluateRes, FitRes, GivenParameters, Parameters
+from umbel.exchange import GivenParameters
 from umbel.keywords import checked
-from umbel.strategies.base import FailedResult
-from umbel.strategies.clients import ClientProxy
-from umbel.strategies.combining import leave_out_unfit
+from umbel.rounds.messages import Kind
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.fedavg import Common, FedAvg
 
 __all__ = ["FaultTolerantFedAvg"]
@@ -46,21 +46,11 @@ class FaultTolerantFedAvg(FedAvg):
         self.completion_rate_fit = min_completion_rate_fit
         self.completion_rate_evaluate = min_completion_rate_evaluate
 
-    def aggregate_fit(
-        self, server_round: int, results: list[tuple[ClientProxy, FitRes]], failures: list[FailedResult]
-    ) -> tuple[Parameters | None, dict[str, object]]:
-        results, failures = leave_out_unfit(results, failures)
-        if not _enough(len(results), len(failures), self.completion_rate_fit):
-            return None, {}
-        return super().aggregate_fit(server_round, results, failures)
+    def algorithm(self) -> Algorithm:
+        whole = super().algorithm()
+        rates = {Kind.FIT: self.completion_rate_fit, Kind.EVALUATE: self.completion_rate_evaluate}
 
-    def aggregate_evaluate(
-        self, server_round: int, results: list[tuple[ClientProxy, EvaluateRes]], failures: list[FailedResult]
-    ) -> tuple[object, dict[str, object]]:
-        if not _enough(len(results), len(failures), self.completion_rate_evaluate):
-            return None, {}
-        return super().aggregate_evaluate(server_round, results, failures)
+        def enough(kind: Kind, results: int, failures: int) -> bool:
+            return whole.enough(kind, results, failures) and results / (results + failures) >= rates[kind]
 
-
-def _enough(results: int, failures: int, rate: float) -> bool:
-    return results > 0 and results / (results + failures) >= rate
+        return replace(whole, enough=enough)

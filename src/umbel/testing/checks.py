@@ -22,6 +22,7 @@ from umbel.rng import frozen_stream
 from umbel.rounds.coordinator import Coordinator, Phase
 from umbel.runtime.contents import MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
 from umbel.testing.demand import demand
 from umbel.testing.local import LocalRun, run_locally
@@ -146,15 +147,15 @@ def _check_rule(rule: Rule, blocks: Sequence[NDArray], weights: Sequence[float])
             demand(False, f"{rule.least - 1} updates were combined; the rule needs {rule.least}")
 
 
-def check_strategy(make: Callable[[], Strategy], *, rounds: int = 30, clients: int = 12, seed: int = 0) -> None:
+def check_strategy(make: Callable[[], Strategy | Algorithm], *, rounds: int = 30, clients: int = 12, seed: int = 0) -> None:
     """Runs a strategy on a problem whose answer is known, and stops and resumes it.
 
-    `make()` gives a new strategy; its initial parameters, where it has some, are `[zeros(5, float32)]`. Each client
-    minimises ‖w − w*‖²/2, where w* = (1, …, 5)/5 for all, by ten steps of gradient descent. Checked: the model comes nearer
-    to w*, at least half of the way in `rounds`; clients that change nothing change nothing; a client that raises ends no
-    run; the same run again gives the same bits; and so does a run that a new process goes on with after a third of the
-    rounds, but for asynchronous paces. What fails there keeps something in attributes, which no other process has: keep it
-    in an optimizer's slots.
+    `make()` gives a new strategy, or an `Algorithm`; its initial parameters, where it has some, are `[zeros(5, float32)]`.
+    Each client minimises ‖w − w*‖²/2, where w* = (1, …, 5)/5 for all, by ten steps of gradient descent. Checked: the model
+    comes nearer to w*, at least half of the way in `rounds`; clients that change nothing change nothing; a client that
+    raises ends no run; the same run again gives the same bits; and so does a run that a new process goes on with after a
+    third of the rounds, but for asynchronous paces. What fails there keeps something in attributes, which no other process
+    has: keep it in an optimizer's slots.
 
     >>> from umbel.server.strategy import FedAvg
     >>> check_strategy(FedAvg)

@@ -156,7 +156,7 @@ class _Check:
         asked = tuple(Asked(i, str(i), i, 1, configs.get(i, {}), name) for i, name in zip(clients, names, strict=True))
         door = Door(Kind.FIT, _SCHEMA, 10**9, 2**40)
         partial = "sum" if folds else None
-        return Piece(self._number, Kind.FIT, asked, "model", door, partial, 2, careful=careful)
+        return Piece(self._number, Kind.FIT, asked, {"model": "model"}, door, partial, 2, careful=careful)
 
     def _wait(self) -> Done | Lost:
         until = time.monotonic() + _PATIENCE
@@ -180,7 +180,7 @@ class _Check:
             kept[name] = _bytes(arrays)
 
         with kept_generators():
-            here = Workbench(self._work, keep).do(piece, Params.of(_MODEL))
+            here = Workbench(self._work, keep).do(piece, {"model": Params.of(_MODEL)})
         demand(done.number == piece.number, f"the outcome is of piece {done.number}, {piece.number} was asked for")
         demand(_plain(done.answers) == _plain(here.answers), "answers are others than here")
         demand(done.states == here.states, "clients have kept something else than here")

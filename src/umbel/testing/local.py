@@ -24,6 +24,7 @@ from umbel.runtime.transports.simulated.pieces import Work
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.secret import Simulated
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
 from umbel.strategies.clients import ClientManager
 from umbel.training import Client, ClientFn, NumPyClient, make_client
@@ -42,7 +43,7 @@ class LocalRun:
 
 
 def run_locally(
-    strategy: Strategy,
+    strategy: Strategy | Algorithm,
     clients: Mapping[str, Client | NumPyClient | ClientFn],
     *,
     num_rounds: int = 1,

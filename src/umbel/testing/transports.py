@@ -123,7 +123,7 @@ class _Check:
 
     def _take_back(self) -> None:
         task = self._task(Kind.FIT, {}, "b", 0, 1)
-        self._transport.dispatch(task, "model", self._door(Kind.FIT))
+        self._transport.dispatch(task, {"model": "model"}, self._door(Kind.FIT))
         self._transport.cancel(task)
         until = time.monotonic() + _PATIENCE
         (following,) = self._send(Kind.EVALUATE, {}, clients="b")
@@ -168,7 +168,7 @@ class _Check:
         self._number += 1
         tasks = [self._task(kind, config, client, index, len(clients)) for index, client in enumerate(clients)]
         for task in tasks:
-            self._transport.dispatch(task, "model", self._door(kind))
+            self._transport.dispatch(task, {"model": "model"}, self._door(kind))
         return [task.id for task in tasks]
 
     def _replies(self, tasks: list[str]) -> dict[str, Reply]:

@@ -269,9 +269,9 @@ def reader_in(layout: Layout, arrays: NDArrays) -> Reader:
     return Reader(layout, lambda part, position, start, size: flat[begins[part] + position][start : start + size])
 
 
-def source_of(reader: Reader) -> Source:
-    """The data bytes of the part "model", as a content has them; they are asked for by whole numbers."""
-    schema = reader.layout[MODEL]
+def source_of(reader: Reader, part: str = MODEL, schema: Schema | None = None) -> Source:
+    """The data bytes of a part, as a content of that schema has them; they are asked for by whole numbers."""
+    schema = reader.layout[part] if schema is None else schema
     order = [position for position in schema.layout if schema.specs[position].nbytes]
     begins = [schema.offsets[position] for position in order]
 
@@ -285,7 +285,7 @@ def source_of(reader: Reader) -> Source:
                 low, high = max(begin, start), min(finish, end)
                 if low < high:
                     size = dtype.itemsize
-                    values = reader.read(MODEL, position, (low - begin) // size, (high - low) // size)
+                    values = reader.read(part, position, (low - begin) // size, (high - low) // size)
                     out[low - start : high - start] = np.ascontiguousarray(values, dtype).view(np.uint8).data
 
     return source

@@ -10,7 +10,7 @@ from umbel.params import NDArray, Params, schema_of
 from umbel.transforms import halves
 from umbel.transforms.base import Applied, Arrival, Facts, Reader, Site, Totals, Transform, find, is_in_the_box, make
 from umbel.transforms.differences import differences
-from umbel.update import MODEL, Layout, Update
+from umbel.update import MODEL, NOTHING, Layout, Update
 from umbel.wire import Schema, short
 
 __all__ = ["Chain", "Finish", "chain", "chain_of", "decoded", "identity"]
@@ -27,9 +27,9 @@ class Chain:
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, self.links))})"
 
-    def layouts(self, model: Schema | None) -> tuple[Layout, ...]:
-        """The layout before each link, and what travels in the end."""
-        return _layouts(self.links, model)
+    def layouts(self, model: Schema | None, beside: Mapping[str, Schema] = NOTHING) -> tuple[Layout, ...]:
+        """The layout before each link, and what travels in the end, of updates with these parts `beside` the values."""
+        return _layouts(self.links, Layout.of(model, beside))
 
     @property
     def facts(self) -> dict[str, dict[str, float]]:
@@ -57,20 +57,28 @@ class Chain:
         """The chain as a task names it."""
         return tuple(Applied(each.name, dict(each.settings), dict(facts.get(each.name, {}))) for each in self.links)
 
-    def encode(self, update: Update, base: Params, site: Callable[[Transform], Site]) -> tuple[Update, Layout]:
-        """What travels, and its layout. `base` is what the client was given, unchanged.
+    def encode(
+        self,
+        update: Update,
+        base: Params,
+        site: Callable[[Transform], Site],
+        beside: Mapping[str, Schema] = NOTHING,
+    ) -> tuple[Update, Layout]:
+        """What travels, and its layout. `base` is the model that the client was given, unchanged.
 
         Raises `Rejected` where what `fit` returned does not fit it, and `ValueError` where a link breaks its promise.
         """
-        layouts, given = self.layouts(base.schema), base.arrays()
-        layouts[0].admit("fit()", schema_of(update.parts[MODEL]))
+        layouts, given = self.layouts(base.schema, beside), base.arrays()
+        Layout.of(base.schema).admit("fit()", schema_of(update.parts[MODEL]))
         for link, layout in zip(self.links, layouts[1:], strict=True):
             update = halves.encode(link, update, given, site(link), layout)
         return update, layouts[-1]
 
-    def decode(self, reader: Reader, base: Reader, facts: Mapping[str, Facts]) -> Reader:
-        """Reads the values of an update that has travelled, block by block; `base` reads what its client was given."""
-        layouts = self.layouts(base.layout[MODEL])
+    def decode(
+        self, reader: Reader, base: Reader, facts: Mapping[str, Facts], beside: Mapping[str, Schema] = NOTHING
+    ) -> Reader:
+        """Reads the values of an update that has travelled, block by block; `base` reads the model that its client got."""
+        layouts = self.layouts(base.layout[MODEL], beside)
         for link, layout in zip(reversed(self.links), reversed(layouts[:-1]), strict=True):
             reader = halves.decode(link, reader, Arrival(layout, base, facts.get(link.name, {})))
         return reader
@@ -110,8 +118,8 @@ def _make_again(link: Transform, maker: Callable[..., Transform]) -> None:
 
 
 @lru_cache(maxsize=4)
-def _layouts(links: tuple[Transform, ...], model: Schema | None) -> tuple[Layout, ...]:
-    layouts = [Layout.of(model)]
+def _layouts(links: tuple[Transform, ...], update: Layout) -> tuple[Layout, ...]:
+    layouts = [update]
     for link in links:
         layouts.append(halves.lay_out(link, layouts[-1]))
     return tuple(layouts)
@@ -159,10 +167,12 @@ def identity() -> Chain:
 _IDENTITY = Chain()
 
 
-def decoded(applied: Iterable[Applied], reader: Reader, base: Reader) -> Reader:
+def decoded(
+    applied: Iterable[Applied], reader: Reader, base: Reader, beside: Mapping[str, Schema] = NOTHING
+) -> Reader:
     """Reads the values of an update that has travelled by way of these transforms."""
     applied = tuple(applied)
-    return chain_of(applied).decode(reader, base, {each.name: each.facts for each in applied})
+    return chain_of(applied).decode(reader, base, {each.name: each.facts for each in applied}, beside)
 
 
 def chain_of(applied: Iterable[Applied]) -> Chain:

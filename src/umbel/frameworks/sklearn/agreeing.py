@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from umbel.frameworks.sklearn.facts import Facts, heard, together, told
 from umbel.params import Params
 from umbel.rounds.exchanges import FIT, Exchange
 from umbel.rounds.messages import Kind
+from umbel.standing import current_round, lent
 from umbel.strategies.around import Around
 from umbel.strategies.base import Answers, FailedResult
 from umbel.strategies.clients import ClientManager, ClientProxy
@@ -83,14 +85,13 @@ class Agreed(Around):
         failures: list[FailedResult],
         answers: Answers,
     ) -> tuple[Parameters | None, dict[str, object]]:
-        if answers.get(FACTS):
-            results = _started_from(first_model(self.model, _agreed(answers)), results)
         finite = [result for result in results if _is_finite(result[1])]
         lost = [ClientFailed(f"client {client.cid} sent a NaN or inf") for client, res in results if not _is_finite(res)]
-        return super().aggregate_exchanges(server_round, finite, [*failures, *lost], answers)
+        with _started_from(first_model(self.model, _agreed(answers))) if answers.get(FACTS) else nullcontext():
+            return super().aggregate_exchanges(server_round, finite, [*failures, *lost], answers)
 
-    def _evaluated(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
-        return super()._evaluated(server_round, parameters) if len(parameters) else None
+    def evaluate(self, server_round: int, parameters: Parameters) -> tuple[float, dict[str, object]] | None:
+        return super().evaluate(server_round, parameters) if len(parameters) else None
 
 
 def first_model(model: BaseEstimator, facts: Facts) -> Params:
@@ -115,13 +116,10 @@ def _agreed(answers: Answers) -> Facts:
         raise StrategyError(str(error)) from None
 
 
-def _started_from(first: Params, results: list[tuple[ClientProxy, FitRes]]) -> list[tuple[ClientProxy, FitRes]]:
-    """Results of the first round, as updates of the model that they have all made for themselves."""
-    base = in_memory(first)
-    return [
-        (client, replace(res, place=res.place and res.place._replace(model=first.schema, base=base)))
-        for client, res in results
-    ]
+def _started_from(first: Params) -> AbstractContextManager[None]:
+    """Inside, the round's updates are of the model that all clients have made for themselves."""
+    here = current_round()
+    return nullcontext() if here is None else lent(replace(here, base=(first.schema, in_memory(first))))
 
 
 def _is_finite(res: FitRes) -> bool:

@@ -24,6 +24,7 @@ from umbel.exchange import (
 from umbel.rounds.messages import Failure, Input, Kind, Task, Verdict
 from umbel.strategies.clients import ClientProxy
 from umbel.training import Answer
+from umbel.update import Given
 
 __all__ = ["Proxy", "Transport"]
 
@@ -39,8 +40,8 @@ class Transport(Protocol):
     def put(self, event: Input | BaseException) -> None:
         """Adds an input, or an error that `receive` raises in its place; from any thread."""
 
-    def dispatch(self, task: Task, content: str | None, door: Door) -> None:
-        """Sends a task, with the content of that name, to its client."""
+    def dispatch(self, task: Task, given: Given, door: Door) -> None:
+        """Sends a task to its client, with the contents of these names, by part."""
 
     def cancel(self, task: Task) -> None:
         """The answer to this task is no longer wanted."""

@@ -18,6 +18,7 @@ from umbel.rounds.messages import Failed, Failure, FailureKind, Kind, Replied, R
 from umbel.runtime.contents import Contents, write_content
 from umbel.runtime.largest import largest_update
 from umbel.training import Answer
+from umbel.update import MODEL
 
 if TYPE_CHECKING:
     from umbel.runtime.transports.base import Transport
@@ -53,7 +54,7 @@ class Questions:
         answered: Future[Answer | Failure] = Future()
         self._open[task.id] = answered
         door = Door(kind, None, 2**63, largest_update(self._contents, self._max_bytes), self._room)
-        transport.dispatch(task, task.content, door)
+        transport.dispatch(task, {} if parameters is None else {MODEL: name}, door)
         try:
             return answered.result(timeout)
         except TimeoutError:

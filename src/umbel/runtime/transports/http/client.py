@@ -13,7 +13,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import msgspec
@@ -214,17 +214,23 @@ class _Life:
         started = time.monotonic()
         try:
             params = self._fetch(head.content)
-            if params is None:
+            beside = {part: self._fetch(content) for part, content in head.parts.items()}
+            if params is None or None in beside.values():
                 return
             if self._repeats and head.seed is not None:
                 self._seed(head.seed, head.round)
             if self._client.context is not None:
                 self._client.context.make_secret = partial(self._secret.derive, "task", head.id)
             failpoint("client.before-training")
-            encoding = self._encoding(head, params) if head.transforms else None
+            given = {part: content for part, content in beside.items() if content is not None}
+            if self._client.context is not None:
+                self._client.context.parts = {part: content.arrays() for part, content in given.items()}
+            encoding = self._encoding(head, params, given) if head.transforms or given else None
             answer = run_task(self._client, head.kind, params.arrays(), head.config, encoding)
             failpoint("client.after-training")
-            del params, encoding  # an answer holds what it needs of it
+            del params, encoding, beside, given  # an answer holds what it needs of it
+            if self._client.context is not None:
+                self._client.context.parts, self._client.context.sent = {}, {}
             if isinstance(answer, Failure) and answer.kind is FailureKind.EMPTY:
                 logger.info("No initial parameters: %s", answer.text)
             elif isinstance(answer, Failure):
@@ -259,14 +265,16 @@ class _Life:
                 short(surplus[0]),
             )
 
-    def _encoding(self, head: TaskHead, params: Params) -> Encoding:
-        """What the task's transforms need: a copy of what the client is given too, because it may train in that."""
-        kept = params.buffer.copy()
-        kept.flags.writeable = False
+    def _encoding(self, head: TaskHead, params: Params, given: Mapping[str, Params]) -> Encoding:
+        """What it takes to make what travels. Transforms need a copy of what the client is given: it may train in that."""
+        base = params
+        if head.transforms:
+            base = Params(params.schema, params.buffer.copy())
+            base.buffer.flags.writeable = False
         seed = head.seed if self._repeats else None
-        base = Params(params.schema, kept)
         where = seed, self._link.name, head.round
-        return Encoding(head.transforms, base, self._memory, *where, partial(self._secret.derive, "task", head.id))
+        secret, beside = partial(self._secret.derive, "task", head.id), {part: each.schema for part, each in given.items()}
+        return Encoding(head.transforms, base, self._memory, *where, secret, beside)
 
     def _seed(self, seed: int, number: int) -> None:
         seed_generators(seed, "client", self._link.name, number)

@@ -20,6 +20,7 @@ from umbel.door import Door
 from umbel.rounds.messages import Task
 from umbel.runtime.transports.http.draft import Draft
 from umbel.runtime.transports.http.upload import Upload
+from umbel.update import Given
 
 __all__ = ["Debts", "News", "Owed"]
 
@@ -33,7 +34,7 @@ class Owed:
     """A task that a client is owed, and how far its answer has come."""
 
     task: Task
-    content: str | None
+    given: Given
     door: Door
     upload: Upload | None = None
     draft: Draft | None = None  # an offer that comes in pieces
@@ -95,8 +96,8 @@ class Debts:
     def is_pending(self, task: str) -> bool:
         return task in self._pending
 
-    def owe(self, task: Task, content: str | None, door: Door) -> None:
-        self._owed.setdefault(task.client, {})[task.id] = Owed(task, content, door)
+    def owe(self, task: Task, given: Given, door: Door) -> None:
+        self._owed.setdefault(task.client, {})[task.id] = Owed(task, given, door)
         self._holders[task.id] = task.client
         self._pending.discard(task.id)
 

@@ -18,6 +18,7 @@ from umbel.runtime.transports.http.protocol import FOLLOW, INLINE, POLL, Content
 from umbel.runtime.transports.http.reception import Reception
 from umbel.runtime.transports.http.requests import Request, Response, message
 from umbel.runtime.transports.http.sessions import Present, Sessions
+from umbel.update import MODEL
 
 __all__ = ["MAX_POLL", "Ending", "Polls"]
 
@@ -100,9 +101,9 @@ class Polls:
 
     def _head(self, owed: Owed) -> TaskHead:
         task = owed.task
-        content = None if owed.content is None else self._content_head(owed.content)
-        room, transforms = owed.door.room, owed.door.transforms
-        return TaskHead(task.id, task.kind, task.round, {**task.config}, content, self._seed, *room, transforms)
+        heads = {part: self._content_head(name) for part, name in owed.given.items()}
+        content, room, transforms = heads.pop(MODEL, None), owed.door.room, owed.door.transforms
+        return TaskHead(task.id, task.kind, task.round, {**task.config}, content, self._seed, *room, transforms, heads)
 
     def _content_head(self, name: str) -> ContentHead:
         if name not in self._heads:
@@ -116,7 +117,7 @@ class Polls:
 
     async def content(self, request: Request) -> Response:
         client, name = self.client(request), request.parameters["name"]
-        if not any(owed.content == name for owed in self._debts.to(client.name).values()):
+        if not any(name in owed.given.values() for owed in self._debts.to(client.name).values()):
             raise Refused(404, f"no task of this client has the content {name!r}")
         content = self._contents.open(name)
         start = _range_start(request.headers.get("range", "bytes=0-"), content.size)

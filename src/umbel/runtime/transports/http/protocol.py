@@ -106,6 +106,7 @@ class TaskHead(msgspec.Struct):
     max_metrics: int = MAX_METRICS  # of the answer; what there is more the client leaves out, in the order of its metrics
     max_metrics_size: int = MAX_METRICS_SIZE  # bytes of their names, texts and numbers
     transforms: tuple[Applied, ...] = ()  # what the client makes of its update before it sends it
+    parts: dict[str, ContentHead] = {}  # what comes beside the model; the update has parts of these names and schemas, too
 
 
 class Next(msgspec.Struct):

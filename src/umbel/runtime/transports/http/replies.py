@@ -39,6 +39,7 @@ from umbel.runtime.transports.http.protocol import (
     metrics_of,
 )
 from umbel.runtime.transports.http.upload import Upload
+from umbel.update import MODEL
 from umbel.wire import Schema, Source
 
 __all__ = ["NO_OFFER", "Replies", "reject"]
@@ -158,9 +159,9 @@ class Replies:
 
     def _given(self, owed: Owed) -> tuple[Schema, Source] | None:
         """What the client of a task was given, where its update is measured against it."""
-        if owed.content is None or owed.door.max_norm is None:
+        if MODEL not in owed.given or owed.door.max_norm is None:
             return None
-        content = self._contents.open(owed.content)
+        content = self._contents.open(owed.given[MODEL])
         return content.schema, content.source
 
 

@@ -34,6 +34,7 @@ from umbel.runtime.transports.http.replies import Replies
 from umbel.runtime.transports.http.requests import MAX_SMALL, Request, Response, Route, message
 from umbel.runtime.transports.http.sessions import SWEEP, Present, Sessions
 from umbel.training import Answer
+from umbel.update import Given
 from umbel.wire import MAX_HEADER
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ class HttpTransport:
         """Adds an input; an exception is raised in the run's loop."""
         self._inputs.put(event)
 
-    def dispatch(self, task: Task, content: str | None, door: Door) -> None:
-        self._listener.call(self._owe, task, content, door)
+    def dispatch(self, task: Task, given: Given, door: Door) -> None:
+        self._listener.call(self._owe, task, given, door)
 
     def cancel(self, task: Task) -> None:
         self._listener.call(self._take_back, task)
@@ -237,8 +238,8 @@ class HttpTransport:
 
     # ---- what a client is owed
 
-    def _owe(self, task: Task, content: str | None, door: Door) -> None:
-        self._debts.owe(task, content, door)
+    def _owe(self, task: Task, given: Given, door: Door) -> None:
+        self._debts.owe(task, given, door)
         client = self._sessions.get(task.client)
         if client is not None:  # an answer to a reply takes it along; the poll has nothing to do then
             (client.work if client.following else client.news).ring()

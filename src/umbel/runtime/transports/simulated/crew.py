@@ -13,13 +13,14 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from msgspec import Struct
 
 from umbel.aggregators import Aggregator
 from umbel.errors import SimulationError
-from umbel.fold import PartialSum, Plan, plan
+from umbel.fold import Adding, PartialSum
 from umbel.params import Params
 from umbel.rounds.messages import Reply
 from umbel.runtime.log import logger
@@ -58,7 +59,7 @@ class Hand(Protocol):
         """Has it make a client for nothing. The yard says `Tried`, or raises `SimulationError`."""
 
     def send(self, piece: Piece) -> None:
-        """Hands over a piece, and its content where the hand does not have it."""
+        """Hands over a piece, and those of its contents that the hand does not have."""
 
     def kill(self, why: str) -> None:
         """Ends it, whatever it is at. The yard says `Died`."""
@@ -136,12 +137,19 @@ class RemoteCrew:
 
     here = False
 
-    def __init__(self, yard: Yard, contents: SharedContents, aggregator: Aggregator | None, *, ahead: int) -> None:
+    def __init__(
+        self,
+        yard: Yard,
+        contents: SharedContents,
+        aggregator: Aggregator | None,
+        *,
+        ahead: int,
+        beside: Mapping[str, Aggregator] = MappingProxyType({}),
+    ) -> None:
         self.slots = yard.slots
         self._yard = yard
         self._contents = contents
-        self._aggregator = aggregator
-        self._plan: Plan | None = None
+        self._adding = None if aggregator is None else Adding(aggregator, beside)
         self._ahead = ahead
         self._backlog: deque[Piece] = deque()  # pieces for the next hand that is ready for one
         self._outcomes: deque[Done | Lost] = deque()
@@ -250,14 +258,11 @@ class RemoteCrew:
         self._outcomes.append(done)
 
     def _read_sum(self, total: memoryview | bytearray, piece: Piece) -> PartialSum:
-        schema = piece.door.schema
-        assert self._aggregator is not None
-        assert schema is not None
-        if self._plan is None or self._plan.model != schema:
-            self._plan = plan(schema)
+        assert self._adding is not None
+        assert piece.door.schema is not None
         content = Params.from_bytes(total)
         know(content.schema)
-        return PartialSum.read(self._aggregator, self._plan, content)
+        return self._adding.read(piece.door.schema, piece.door.beside, content)
 
     # ---- what hands are given
 

@@ -16,6 +16,7 @@ from umbel.runtime.contents import Contents, write_content
 from umbel.runtime.transports.simulated.pieces import Done, Lost, Piece, Work
 from umbel.runtime.transports.simulated.shared import SharedContents
 from umbel.runtime.transports.simulated.workbench import Workbench
+from umbel.update import Given
 from umbel.wire import Schema, encode_header
 
 __all__ = ["InlineCrew"]
@@ -37,7 +38,7 @@ class InlineCrew:
         self._contents = contents
         self._bench = Workbench(work, self._keep)
         self._pieces: deque[Piece] = deque()
-        self._model: tuple[str, Params] | None = None
+        self._given: dict[str, Params] = {}  # by the content's name
         self._awake = threading.Event()
 
     def try_client(self, client: str) -> None:
@@ -57,7 +58,7 @@ class InlineCrew:
         piece = self._pieces.popleft()
         try:
             with _limited(piece.until):
-                done = self._bench.do(piece, self._read(piece.content))
+                done = self._bench.do(piece, self._read(piece.given))
         except _Hung:
             return None
         return None if piece.until is not None and time.monotonic() > piece.until else done
@@ -71,14 +72,16 @@ class InlineCrew:
     def close(self) -> None:
         self._pieces.clear()
 
-    def _read(self, name: str | None) -> Params | None:
-        if name is None:
-            return None
-        if self._model is None or self._model[0] != name:
-            content = self._contents.open(name)
-            self._model = name, Params.from_bytes(content.read(0, content.size))
-            content.close()
-        return self._model[1]
+    def _read(self, given: Given) -> dict[str, Params]:
+        """What clients are given, by part; what they had before need not be read again."""
+        before, self._given = self._given, {}
+        for name in given.values():
+            if name not in before:
+                content = self._contents.open(name)
+                before[name] = Params.from_bytes(content.read(0, content.size))
+                content.close()
+            self._given[name] = before[name]
+        return {part: self._given[name] for part, name in given.items()}
 
     def _keep(self, name: str, schema: Schema, arrays: NDArrays) -> None:
         blocks = gather(schema, arrays, 0, schema.nbytes)

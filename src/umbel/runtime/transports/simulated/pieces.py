@@ -28,6 +28,7 @@ class Work(Struct, frozen=True):
     population: int
     aggregator: Aggregator | None  # folds updates where it is there; otherwise each travels by itself
     makers: tuple[Callable[..., Transform], ...] = ()  # of the transforms that are the user's own: this is one program
+    beside: dict[str, Aggregator] = {}  # folds what updates have beside the model, by part
 
 
 class Asked(Struct, frozen=True):
@@ -45,15 +46,15 @@ class Asked(Struct, frozen=True):
 class Piece(Struct, frozen=True):
     """Consecutive tasks of one exchange, whose answers come together.
 
-    `content` names the parameters that go to all of them. `partial` names the sum that their updates are folded into, in
-    task order; None where each travels by itself. Task i is of chunk i // `chunk`; a piece has one or several, with a sum
+    `given` names the contents that go to all of them, by part. `partial` names the sum that their updates are folded into,
+    in task order; None where each travels by itself. Task i is of chunk i // `chunk`; a piece has one or several, with a sum
     for each. `careful` is said where a worker has died at it: should another die, the crew ought to find out at which task.
     """
 
     number: int
     kind: Kind
     tasks: tuple[Asked, ...]
-    content: str | None
+    given: dict[str, str]
     door: Door
     partial: str | None = None
     chunk: int = 1

@@ -41,7 +41,7 @@ class _Process:
         self.channel = channel
         self._page = page
         self._contents = contents
-        self._content: str | None = None  # what it has
+        self._given: set[str] = set()  # what it has
 
     @property
     def at(self) -> int | None:
@@ -51,12 +51,12 @@ class _Process:
         self._say(Trial(client), [])
 
     def send(self, piece: Piece) -> None:
-        given = piece.content is not None and piece.content != self._content
-        files = [self._contents.file(piece.content)] if given and piece.content is not None else []
+        given = tuple(name for name in piece.given.values() if name not in self._given)
+        files = [self._contents.file(name) for name in given]
         wanted = (self._contents.spare() for asked in piece.tasks if asked.into is not None)
         spare = [file for file in wanted if file is not None]
         self._say(Order(piece, given), [*files, *spare])
-        self._content = piece.content if given else self._content
+        self._given = {*piece.given.values()}
         for file in spare:
             os.close(file)
 

@@ -59,7 +59,7 @@ class _Actor:
         self.open = 0  # calls that are not answered
         self.process: int | None = None  # once the user's code is loaded
         self.why: str | None = None  # it died, or is to
-        self.content: str | None = None  # what it has
+        self.given: set[str] = set()  # what it has
         self._yard = yard
 
     @property
@@ -74,13 +74,13 @@ class _Actor:
         self.call(self.handle.try_client.remote(client, self._yard.threads), self._report_tried)
 
     def send(self, piece: Piece) -> None:
-        content = None
-        if piece.content is not None and piece.content != self.content:
-            content, self.content = self._yard.put_model(piece.content), piece.content
+        names = [name for name in piece.given.values() if name not in self.given]
+        self.given = {*piece.given.values()}
+        contents = [self._yard.put_content(name) for name in names]
         if piece.careful:
-            self.call(self.handle.begin_piece.remote(piece, content), lambda _: self._step(piece, 0))
+            self.call(self.handle.begin_piece.remote(piece, names, *contents), lambda _: self._step(piece, 0))
         else:
-            self.call(self.handle.do.remote(piece, content), self._report_finished)
+            self.call(self.handle.do.remote(piece, names, *contents), self._report_finished)
 
     def kill(self, why: str) -> None:
         """Its open calls fail then; it counts as dead after the last of them."""
@@ -150,7 +150,7 @@ class RayYard:
         self.threads = threads
         self.inbox: queue.SimpleQueue[_Heard | None] = queue.SimpleQueue()
         self._contents = contents
-        self._models: dict[str, Any] = {}
+        self._put: dict[str, Any] = {}
         self._actors: list[_Actor] = []
         with sendable("Ray workers"), by_value(work.client_fn, *work.makers):
             pickled = dump_code(work)
@@ -212,19 +212,19 @@ class RayYard:
             with contextlib.suppress(Exception):  # Ray may be down
                 ray.kill(actor.handle)
         self._actors = []
-        self._models = {}
+        self._put = {}
         self._work = None
         if self._ours:
             ray.shutdown()
             self._ours = False
 
-    def put_model(self, name: str) -> Any:
+    def put_content(self, name: str) -> Any:
         """The reference to a content in the object store. Those that no actor has at present are forgotten."""
-        if name not in self._models:
-            needed = {actor.content for actor in self._actors}
-            self._models = {known: model for known, model in self._models.items() if known in needed}
-            self._models[name] = _put(np.frombuffer(map_file(self._contents.file(name)), np.uint8))
-        return self._models[name]
+        if name not in self._put:
+            needed = {name for actor in self._actors for name in actor.given}
+            self._put = {known: content for known, content in self._put.items() if known in needed}
+            self._put[name] = _put(np.frombuffer(map_file(self._contents.file(name)), np.uint8))
+        return self._put[name]
 
     def adopt(self, updates: Mapping[str, NDArray]) -> None:
         """Puts updates that have come by themselves into the contents."""

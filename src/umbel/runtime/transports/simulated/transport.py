@@ -39,6 +39,7 @@ from umbel.runtime.surplus import Surplus
 from umbel.runtime.transports.simulated.pieces import Asked, Crew, Done, Lost, Piece
 from umbel.runtime.transports.simulated.states import States
 from umbel.training import Answer
+from umbel.update import MODEL, Given
 
 __all__ = ["SimulatedTransport", "Sums"]
 
@@ -129,7 +130,7 @@ class SimulatedTransport:
         self.in_user_code = False
         self.noise = False  # some client has drawn noise that is simulated
         self._inputs: deque[Input | BaseException] = deque()
-        self._dispatched: list[tuple[Task, str | None, Door]] = []
+        self._dispatched: list[tuple[Task, dict[str, str], Door]] = []
         self._ready: deque[_Job] = deque()
         self._away: dict[int, _Job] = {}
         self._numbers = count()
@@ -162,8 +163,8 @@ class SimulatedTransport:
         self._inputs.append(event)
         self._crew.wake()
 
-    def dispatch(self, task: Task, content: str | None, door: Door) -> None:
-        self._dispatched.append((task, content, door))
+    def dispatch(self, task: Task, given: Given, door: Door) -> None:
+        self._dispatched.append((task, {**given}, door))
 
     def cancel(self, task: Task) -> None:
         self._deferred.pop(task.id, None)
@@ -190,9 +191,9 @@ class SimulatedTransport:
         """Asks a client between the rounds; `timeout` is not kept, a simulated client answers or fails."""
         number = next(self._numbers)
         into = f"asked-{number}" if kind in (Kind.FIT, Kind.PARAMETERS) else None
-        given = f"ask-{number}" if parameters is not None else None
-        if parameters is not None and given is not None:
-            write_content(self._contents, given, *parameters.stream())
+        given = {} if parameters is None else {MODEL: f"ask-{number}"}
+        if parameters is not None:
+            write_content(self._contents, given[MODEL], *parameters.stream())
         asked = Asked(0, client, self._position(client), 0, {**config}, into, self._states.get(client))
         crew = self._crew
         crew.start(Piece(number, kind, (asked,), given, Door(kind, None, 2**63, 2**62, self._room)))
@@ -202,8 +203,8 @@ class SimulatedTransport:
                 break
             if outcome is not None:
                 self._take(outcome)
-        if given is not None:
-            self._contents.remove(given)
+        for name in given.values():
+            self._contents.remove(name)
         if isinstance(outcome, Lost):
             return Failure(FailureKind.DIED, outcome.why)
         self.noise = self.noise or outcome.noise
@@ -235,11 +236,11 @@ class SimulatedTransport:
         self._closes = None if self._deadline is None else time.monotonic() + self._deadline
         chunk = 1 if self._singly else chunk_size(first.cohort)
         most = 1 if self._singly else -(-self._batch // chunk) * chunk
-        alike = all(content == tasks[0][1] for _, content, _ in tasks)
+        alike = all(given == tasks[0][1] for _, given, _ in tasks)
         folds = self._folds and first.is_update and alike
         if folds:
             self.sums.open(_exchange(first))
-        run: list[tuple[Task, str | None, Door]] = []
+        run: list[tuple[Task, dict[str, str], Door]] = []
         for entry in tasks:
             if run and (
                 entry[0].index // most != run[0][0].index // most
@@ -251,8 +252,8 @@ class SimulatedTransport:
             run.append(entry)
         self._ready.append(self._job(run, folds, chunk))
 
-    def _job(self, run: list[tuple[Task, str | None, Door]], folds: bool, chunk: int) -> _Job:
-        first, content, door = run[0]
+    def _job(self, run: list[tuple[Task, dict[str, str], Door]], folds: bool, chunk: int) -> _Job:
+        first, given, door = run[0]
         carries = first.kind in (Kind.FIT, Kind.PARAMETERS) and (self._keeps or not folds)
         asked = tuple(
             Asked(
@@ -267,7 +268,7 @@ class SimulatedTransport:
             for task, _, _ in run
         )
         partial = _exchange(first) if folds else None
-        piece = Piece(next(self._numbers), first.kind, asked, content, door, partial, chunk, self._closes)
+        piece = Piece(next(self._numbers), first.kind, asked, given, door, partial, chunk, self._closes)
         chunks = sorted({task.index // chunk for task, _, _ in run}) if folds else ()
         return _Job(piece, {task.index: task for task, _, _ in run}, tuple(chunks))
 

@@ -17,6 +17,7 @@ from umbel.exchange import Parameters
 from umbel.rounds.messages import Failed, Failure, Input, Kind, Reported, Task, Verdict
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.training import Answer
+from umbel.update import Given
 
 __all__ = ["Durations", "VirtualTime"]
 
@@ -78,13 +79,13 @@ class VirtualTime:
     def put(self, event: Input | BaseException) -> None:
         self._inside.put(event)
 
-    def dispatch(self, task: Task, content: str | None, door: Door) -> None:
+    def dispatch(self, task: Task, given: Given, door: Door) -> None:
         seconds = float(self._durations(task.client, task.round))
         if not seconds >= 0:
             raise ValueError(f"durations({task.client!r}, {task.round}) = {seconds}; it is in seconds, 0 or more")
         self._order += 1
         heapq.heappush(self._due, _Due(task.at + seconds, self._order, task.id))
-        self._inside.dispatch(task, content, door)
+        self._inside.dispatch(task, given, door)
 
     def cancel(self, task: Task) -> None:
         self._due = [due for due in self._due if due.task != task.id]

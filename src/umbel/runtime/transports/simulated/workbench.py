@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from msgspec import UNSET, UnsetType
@@ -19,7 +19,7 @@ from umbel.context import Context
 from umbel.door import Door
 from umbel.errors import Rejected, WireError
 from umbel.exchange import Scalar
-from umbel.fold import Distance, PartialSum, Plan, in_memory, plan
+from umbel.fold import Adding, Distance, PartialSum, in_memory
 from umbel.params import NamedArrays, NDArray, NDArrays, Params, gather
 from umbel.rounds.messages import Failure, FailureKind, Kind, Reply
 from umbel.runtime.seeding import seed_generators
@@ -28,7 +28,7 @@ from umbel.runtime.transports.simulated.states import pack, unpack
 from umbel.secret import Simulated
 from umbel.training import Answer, Encoding, accident, client_maker, run_task
 from umbel.transforms import decoded, reader_in, register, source_of, whose
-from umbel.update import Layout
+from umbel.update import MODEL, Layout
 from umbel.wire import Schema
 
 __all__ = ["Workbench"]
@@ -47,7 +47,7 @@ class Workbench:
         for maker in work.makers:
             register(maker)
         self._make = client_maker(work.client_fn)
-        self._plan: Plan | None = None
+        self._adding = None if work.aggregator is None else Adding(work.aggregator, work.beside)
         self._given: tuple[Params | None, list[NDArray] | None] = None, None
 
     def try_client(self, client: str) -> None:
@@ -56,29 +56,28 @@ class Workbench:
         seed_generators(self._work.seed, "client", client, 0)
         self._make(self._context(asked, {}, Simulated(self._work.seed, "client", client, 0)))
 
-    def do(self, piece: Piece, model: Params | None, at: Callable[[int], None] = lambda _: None) -> Done:
-        """Does the tasks one after another. `model` is what `piece.content` names, read-only; `at` is told each index."""
+    def do(self, piece: Piece, given: Mapping[str, Params], at: Callable[[int], None] = lambda _: None) -> Done:
+        """Does the tasks one after another. `given` is what `piece.given` names, read-only; `at` is told each index."""
         done = self.begin(piece)
         for asked in piece.tasks:
             at(asked.index)
-            self.do_task(piece, asked, model, done)
+            self.do_task(piece, asked, given, done)
         return done
 
     def begin(self, piece: Piece) -> Done:
         """The outcome of a piece of which nothing is done yet."""
         done = Done(piece.number, {})
-        if piece.partial is not None and piece.door.schema is not None and self._work.aggregator is not None:
-            if self._plan is None or self._plan.model != piece.door.schema:
-                self._plan = plan(piece.door.schema)
+        if piece.partial is not None and piece.door.schema is not None and self._adding is not None:
             chunks = sorted({asked.index // piece.chunk for asked in piece.tasks})
-            done.totals = {chunk: PartialSum(self._work.aggregator, self._plan) for chunk in chunks}
+            done.totals = {chunk: self._adding.begin(piece.door.schema, piece.door.beside) for chunk in chunks}
         return done
 
-    def do_task(self, piece: Piece, asked: Asked, model: Params | None, done: Done) -> None:
+    def do_task(self, piece: Piece, asked: Asked, given: Mapping[str, Params], done: Done) -> None:
         """Does the next task of the piece, and adds its answer to `done`."""
-        done.answers[asked.index] = self._do(piece, asked, model, done)
+        done.answers[asked.index] = self._do(piece, asked, given, done)
 
-    def _do(self, piece: Piece, asked: Asked, model: Params | None, done: Done) -> Reply | Failure:
+    def _do(self, piece: Piece, asked: Asked, contents: Mapping[str, Params], done: Done) -> Reply | Failure:
+        model, beside = contents.get(MODEL), piece.door.beside
         seed_generators(self._work.seed, "client", asked.client, asked.round)
         state, memory = unpack(asked.state)
         secret = Simulated(self._work.seed, "client", asked.client, asked.round, piece.kind)
@@ -86,9 +85,10 @@ class Workbench:
         given = _NOTHING if model is None else Params(model.schema, model.buffer.copy())
         views = given.arrays()
         encoding = None
-        if piece.door.transforms and model is not None:
+        if (piece.door.transforms or beside) and model is not None:
             where = self._work.seed, asked.client, asked.round
-            encoding = Encoding(piece.door.transforms, model, memory, *where, secret)
+            encoding = Encoding(piece.door.transforms, model, memory, *where, secret, beside)
+            context.parts = {part: _own(contents[part]) for part in beside}
         answer = run_task(lambda: self._make(context), piece.kind, views.copy(), asked.config, encoding)
         done.noise = done.noise or secret.used
         if isinstance(answer, Failure):
@@ -161,23 +161,30 @@ class Workbench:
         encoding: Encoding,
         total: PartialSum | None,
     ) -> Reply:
-        """The same for an update that transforms have made: what is folded is decoded as the server would."""
+        """The same for an update of several parts: what is folded is decoded as the server would."""
         reply = _checked(piece.door, reply, schema, answer.arrays, None)
         if asked.into is not None:
             self._keep(asked.into, schema, answer.arrays)
-        if total is None:
+        if total is None or reply.unfit is not UNSET:
             return reply
-        model = encoding.base
+        model, layout = encoding.base, piece.door.layout
+        parts = layout.split(answer.arrays)
+        beside = {part: parts[part] for part in encoding.beside}
+        if not encoding.transforms:
+            blocks = total.blocks_of(parts[MODEL])
+            total.add(blocks, answer.num_examples, beside=beside)
+            return replace(reply, partial=piece.partial)
         reader = decoded(
             encoding.transforms,
-            reader_in(piece.door.layout, answer.arrays),
+            reader_in(layout, answer.arrays),
             reader_in(Layout.of(model.schema), model.arrays()),
+            encoding.beside,
         )
         update, source = Params.empty(model.schema), source_of(reader)
         for start in range(0, update.schema.nbytes, BLOCK):
             source(start, update.buffer[start : start + BLOCK].data)
         blocks = total.blocks_in(update.buffer)
-        total.add(blocks, answer.num_examples, alike=True)
+        total.add(blocks, answer.num_examples, alike=True, beside=beside)
         base = self._base(piece, model, total) if asked.into is None else None
         return replace(reply, partial=piece.partial, norm=UNSET if base is None else _norm(blocks, base)[0])
 
@@ -190,6 +197,11 @@ class Workbench:
     def _context(self, asked: Asked, state: dict[str, object], secret: Simulated) -> Context:
         place: dict[str, Scalar] = {"partition-id": asked.position, "num-partitions": self._work.population}
         return Context(asked.client, place, {}, state, self._work.seed, asked.round, secret)
+
+
+def _own(params: Params) -> NDArrays:
+    """The same arrays, in memory of their own."""
+    return Params(params.schema, params.buffer.copy()).arrays()
 
 
 def _schema(answer: Answer, wanted: Schema | None) -> Schema:

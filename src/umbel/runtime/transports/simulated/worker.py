@@ -10,7 +10,7 @@ import contextlib
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -48,7 +48,7 @@ class Worker(Generic[T]):
         self._send_update, self._send_total = update, total
         self._capped = contextlib.ExitStack()
         self._updates: dict[str, T] = {}
-        self._model: tuple[str, Params] | None = None
+        self._given: dict[str, Params] = {}  # by the content's name
 
     def load(self, load: Callable[[], object], threads: int) -> Broken | None:
         """Loads the user's code: what `load` returns is a `Work`."""
@@ -75,18 +75,17 @@ class Worker(Generic[T]):
         self._cap(threads)  # what making it has imported, too
         return None
 
-    def open(self, piece: Piece, content: memoryview | None) -> None:
-        """Begins a piece. `content` are the bytes of what `piece.content` names; None where that has been here already."""
-        if content is not None and piece.content is not None:
-            self._model = piece.content, Params.from_bytes(content)
-        assert piece.content is None or (self._model is not None and self._model[0] == piece.content)
-        model = None if piece.content is None or self._model is None else self._model[1]
-        self._piece = piece, model, self._bench.begin(piece)
+    def open(self, piece: Piece, contents: Mapping[str, memoryview]) -> None:
+        """Begins a piece. `contents` are the bytes of what it gives to clients, without what has been here already."""
+        there = {**self._given, **{name: Params.from_bytes(data) for name, data in contents.items()}}
+        self._given = {name: there[name] for name in piece.given.values()}
+        given = {part: there[name] for part, name in piece.given.items()}
+        self._piece = piece, given, self._bench.begin(piece)
 
     def do_task(self, position: int) -> None:
         """Does a task of the piece that is open; they come in order."""
-        piece, model, done = self._piece
-        self._bench.do_task(piece, piece.tasks[position], model, done)
+        piece, given, done = self._piece
+        self._bench.do_task(piece, piece.tasks[position], given, done)
 
     def finish(self) -> Result[T]:
         """The outcome of the piece that is open."""
@@ -124,13 +123,13 @@ class Actor(Worker[NDArray]):
         sys.argv[:] = arguments
         return self.load(lambda: pickle.loads(work.data), threads) or os.getpid()
 
-    def begin_piece(self, piece: Piece, content: NDArray | None) -> None:
-        """`open`, where the content comes as an array of its bytes."""
-        self.open(piece, None if content is None else content.data)
+    def begin_piece(self, piece: Piece, names: list[str], *contents: NDArray) -> None:
+        """`open`, where contents come as arrays of their bytes, beside their names."""
+        self.open(piece, {name: content.data for name, content in zip(names, contents, strict=True)})
 
-    def do(self, piece: Piece, content: NDArray | None) -> Result[NDArray]:
+    def do(self, piece: Piece, names: list[str], *contents: NDArray) -> Result[NDArray]:
         """Does a whole piece."""
-        self.begin_piece(piece, content)
+        self.begin_piece(piece, names, *contents)
         for position in range(len(piece.tasks)):
             self.do_task(position)
         return self.finish()

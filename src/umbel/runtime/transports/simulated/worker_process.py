@@ -60,10 +60,10 @@ class Trial(Struct, frozen=True):
 
 
 class Order(Struct, frozen=True):
-    """A piece; with a file, its content, where the worker does not have it, and files that updates may be written over."""
+    """A piece; with a file for each of the contents `given`, and files that updates may be written over."""
 
     piece: Piece
-    given: bool
+    given: tuple[str, ...]  # those that the worker does not have
 
 
 class Answer(Struct, frozen=True):
@@ -116,22 +116,20 @@ def main(fd: int) -> None:
                 case Trial(client):
                     broken = worker.try_client(client, begin.threads)
                     channel.send(broken or asked)
-                case Order(piece, with_content):
-                    content = given.pop(0) if with_content else None
-                    files.spare = given
-                    answer, sent = _do(worker, piece, content, place)
+                case Order(piece, names):
+                    contents = dict(zip(names, given, strict=False))
+                    files.spare = given[len(names) :]
+                    answer, sent = _do(worker, piece, contents, place)
                     channel.send(answer, sent)
                     for file in [*sent, *files.spare]:
                         os.close(file)
             del message, asked  # a piece has the states of its clients
 
 
-def _do(worker: Worker[int], piece: Piece, content: int | None, place: mmap) -> tuple[Answer, list[int]]:
-    if content is None:
-        worker.open(piece, None)
-    else:
-        worker.open(piece, map_file(content))
-        os.close(content)
+def _do(worker: Worker[int], piece: Piece, contents: dict[str, int], place: mmap) -> tuple[Answer, list[int]]:
+    worker.open(piece, {name: map_file(file) for name, file in contents.items()})
+    for file in contents.values():
+        os.close(file)
     for position, asked in enumerate(piece.tasks):
         place[:] = asked.index.to_bytes(8, "little", signed=True)
         worker.do_task(position)

@@ -5,13 +5,13 @@ Knows strategies and numbers; knows no run and no file. Arrays are remembered by
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NoReturn
 
 from umbel.errors import StrategyError
-from umbel.exchange import plain_scalar
-from umbel.strategies.base import Number, Strategy
+from umbel.strategies.averages import Number
+from umbel.strategies.base import Strategy
+from umbel.strategies.numbers import check_numbers
 from umbel.wire import short
 
 __all__ = ["Facts"]
@@ -27,7 +27,7 @@ class Facts:
         self._of: list[tuple[Strategy, str, dict[str, Number]]] = []
         for number, strategy in enumerate(strategies):
             if isinstance(strategy.facts, Mapping) and (FIRST in vars(strategy) or strategy.facts):
-                first = vars(strategy).setdefault(FIRST, _check_numbers(f"{type(strategy).__name__}.facts", strategy.facts))
+                first = vars(strategy).setdefault(FIRST, check_numbers(f"{type(strategy).__name__}.facts", strategy.facts))
                 self._of.append((strategy, f"{number}/" if number else "", first))
 
     def __bool__(self) -> bool:
@@ -43,7 +43,7 @@ class Facts:
         """The facts that the strategies have now; None where they still are `facts`. Raises `StrategyError` for others."""
         found: dict[str, Number] = {}
         for strategy, prefix, first in self._of:
-            now = _check_numbers(f"{method}() made of {type(strategy).__name__}.facts", strategy.facts)
+            now = check_numbers(f"{method}() made of {type(strategy).__name__}.facts", strategy.facts)
             odd = sorted(now.keys() ^ first.keys(), key=str)
             if odd:
                 left = f"{type(strategy).__name__}.facts {'with' if odd[0] in now else 'without'} {short(odd[0])}"
@@ -64,18 +64,3 @@ class _Lent(dict[str, Number]):
         )
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
-
-
-def _check_numbers(what: str, facts: Mapping[str, object]) -> dict[str, Number]:
-    """Facts as plain numbers."""
-    plain = {}
-    for name, value in facts.items():
-        number = plain_scalar(value)
-        fits = isinstance(number, float) or (isinstance(number, int) and -(2**63) <= number < 2**64)
-        if not isinstance(number, (bool, int, float)) or not fits or math.isnan(number):
-            raise StrategyError(
-                f"{what}: {short(name)} is {short(value)}; facts are plain numbers of 64 bits, and NaN is none. Arrays are "
-                "slots of an optimizer"
-            )
-        plain[name] = number
-    return plain
