@@ -45,7 +45,6 @@ def take_sent(sent: Mapping[str, object], wanted: Mapping[str, Schema]) -> dict[
                 f"{len(want)} ({there}). Send as many, in their order or by name"
             )
         with np.errstate(over="ignore"):  # the door says what is too large
-            taken[part] = [
-                np.ascontiguousarray(array, dtype) for array, (dtype, _) in zip(arrays, schema.forms, strict=True)
-            ]
+            kinds = [dtype for dtype, _ in schema.forms]
+            taken[part] = [np.asarray(array, kind, order="C") for array, kind in zip(arrays, kinds, strict=True)]
     return taken

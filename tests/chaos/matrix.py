@@ -201,6 +201,7 @@ STRATEGIES = {
     "FedAdam": Setting(strategy="adam"),
     "FedMedian": Setting(strategy="median"),
     "three exchanges": Setting("abc", "masked", exchanges=("keys", "fit", "unmask", "evaluate")),
+    "control variates": Setting(strategy="control variates"),
     "over-selection": Setting("abc", "first two", arrival=True),
     "FedBuff": Setting("abc", "buffered", _BUFFER, arrival=True),
     "over-selection by script": Setting("abc", "first two", arrival=True, script="c1 a1 b1? b2 c2 a2? a3 b3 c3?"),

@@ -41,6 +41,7 @@ def test_a_process_killed_at_one_of_a_few_failpoints_changes_nothing(tmp_path, s
     [
         ("SQLite", "FedAvg"),
         ("SQLite", "three exchanges"),
+        ("SQLite", "control variates"),
         ("PostgreSQL", "FedBuff by script"),
         ("SQLite", "over-selection by script"),
     ],

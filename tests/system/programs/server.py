@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from controlled import Controlled
 from masked import Masked
 from member import Gates, initial
 
@@ -133,6 +134,7 @@ STRATEGIES = {
     "keeps": Keeps,
     "ours": Ours,
     "masked": Masked,
+    "control variates": Controlled,
 }
 
 if __name__ == "__main__":

@@ -309,10 +309,10 @@ class Narrator:
 
     def _size_sent(self, task: Task) -> int:
         """Bytes that travel with a task."""
-        name = self._model.content_for(task)
-        if name is not None and name not in self._sizes:
-            self._sizes = {name: self._size(name)}  # the cohort's tasks come one after another
-        return 0 if name is None else self._sizes[name]
+        names = self._model.given(task).values()
+        if not self._sizes.keys() >= {*names}:
+            self._sizes = {name: self._size(name) for name in names}  # the cohort's tasks come one after another
+        return sum(self._sizes[name] for name in names)
 
     def _size(self, name: str | None) -> int:
         if name is None:

@@ -281,9 +281,10 @@ class SimulatedTransport:
 
     def _has_room(self, job: _Job) -> bool:
         """Whether the sums of these chunks may be made now, or would have to wait for too many earlier ones."""
-        if not job.chunks or job.piece.door.schema is None:
+        door = job.piece.door
+        if not job.chunks or door.schema is None:
             return True
-        room = WAITING_SUMS // max(2 * job.piece.door.schema.nbytes, 1)
+        room = WAITING_SUMS // max(2 * sum((each.nbytes for each in door.beside.values()), door.schema.nbytes), 1)
         return job.chunks[0] - self.sums.next < max((self._crew.slots + 1) * len(job.chunks), room)
 
     def _take(self, outcome: Done | Lost) -> None:
