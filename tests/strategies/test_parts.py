@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,11 @@ from umbel.client import NumPyClient
 from umbel.common import ndarrays_to_parameters
 from umbel.fold import Part
 from umbel.optimizers import Optimizer, adam, momentum
+from umbel.pace import Pace
+from umbel.selectors import uniform
+from umbel.server.algorithm import Algorithm
 from umbel.server.strategy import FedAvg
+from umbel.strategies.algorithm import CLASSIC_PACE
 from umbel.testing import run_locally
 
 CLIENTS, RATE, STEPS = 4, 0.1, 5
@@ -49,15 +51,14 @@ class Scaffold(NumPyClient):
         return y, 1, {}
 
 
-def strategy(first=5, base=FedAvg, **parts):
-    class WithParts(base):
-        receives = "sum"
-
-        def algorithm(self):
-            return replace(super().algorithm(), parts=parts or {"control": control()})
-
-    start = ndarrays_to_parameters([np.zeros(first)])
-    return WithParts(fraction_evaluate=0.0, initial_parameters=start, fraction_fit=0.5)
+def strategy(fraction=0.5, pace=CLASSIC_PACE, **parts):
+    return Algorithm(
+        initial_parameters=ndarrays_to_parameters([np.zeros(5)]),
+        select=uniform(fraction=fraction, min_clients=2, min_available=2),
+        evaluators=None,
+        pace=pace,
+        parts=parts or {"control": control()},
+    )
 
 
 def trained(clients, made, rounds=1):
@@ -137,8 +138,7 @@ def test_a_rule_and_several_parts():
             return parameters, 1, {}
 
     clients = [Two(arrays=size) for size in (1, 2, 60)]
-    made = strategy(far=Part(median(), first=[np.zeros(2)]), near=Part(mean(), adam()))
-    made.fraction_fit = 1.0
+    made = strategy(1.0, far=Part(median(), first=[np.zeros(2)]), near=Part(mean(), adam()))
     trained(clients, made, rounds=2)
     assert clients[0].got == [[0.0, 0.0], [2.0, 2.0]]
 
@@ -151,14 +151,12 @@ def test_a_slot_that_would_not_be_finite_makes_the_round_void():
 
 def test_parts_that_cannot_be_are_refused_before_the_run():
     with pytest.raises(ValueError, match="'model', which is the name of something else"):
-        trained([Sends()], strategy(model=Part()))
+        strategy(model=Part())
     with pytest.raises(ValueError, match=r"parts= has 'a/b'; a part's name is a word"):
-        trained([Sends()], strategy(**{"a/b": Part()}))
+        strategy(**{"a/b": Part()})
     with pytest.raises(ValueError, match="it is a Part"):
-        trained([Sends()], strategy(control=mean()))
+        strategy(control=mean())
     with pytest.raises(ValueError, match="a part's slot is of float32 or float64; first= has int64"):
         Part(first=[np.arange(3)])
-    bounded = strategy()
-    bounded.max_update_norm = 1.0
     with pytest.raises(ValueError, match="max_update_norm= measures what a client sends"):
-        trained([Sends()], bounded)
+        strategy(pace=Pace(max_update_norm=1.0))

@@ -15,6 +15,5 @@ __all__ = ["Controlled"]
 class Controlled(fl.server.strategy.FedAvg):
     receives = "sum"
 
-    @property
-    def parts(self):
-        return replace(super().parts, parts={"control": Part(mean(), momentum(0.5))})
+    def algorithm(self):
+        return replace(super().algorithm(), parts={"control": Part(mean(), momentum(0.5))})
