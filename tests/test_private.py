@@ -18,7 +18,7 @@ import umbel as fl
 from umbel.common import ndarrays_to_parameters
 from umbel.context import Context
 from umbel.private import PrivateGenerator
-from umbel.runtime.seeding import kept_generators, seed_generators
+from umbel.runtime.seeding import keep_generators, seed_generators
 
 N = 400_000
 DRAWS = {  # how it is drawn, its mean, its standard deviation, a quarter of it below
@@ -94,7 +94,7 @@ def test_nothing_of_it_follows_from_a_seed():
         private = context.private_rng.bytes(32), context.private_rng.normal()
         return *private, np.random.random(), random.random(), context.rng().random()
 
-    with kept_generators():
+    with keep_generators():
         one, other = drawn(), drawn()
     assert one[2:] == other[2:]
     assert one[0] != other[0]

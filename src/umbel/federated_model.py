@@ -19,7 +19,7 @@ from umbel.frameworks.base import Adapter, ModelClient
 from umbel.frameworks.data import makes_data, number_of
 from umbel.keywords import checked
 from umbel.runtime.observers.history import History
-from umbel.runtime.seeding import kept_generators
+from umbel.runtime.seeding import keep_generators
 from umbel.spelling import unknown_keyword
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
@@ -178,7 +178,7 @@ class FederatedModel:
         options: dict[str, object],
     ) -> History:
         seed = options.get("seed", 0)
-        with kept_generators():
+        with keep_generators():
             first = self._client.new_parameters(Context("owner", seed=seed if isinstance(seed, int) else 0))
         from umbel.server.by_name import strategy_named
 

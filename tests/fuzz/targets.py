@@ -36,7 +36,7 @@ from umbel.rounds.messages import (
 from umbel.runtime.contents import MemoryContents
 from umbel.runtime.observers.history import History
 from umbel.runtime.replay import replay
-from umbel.runtime.security.signatures import signed_with, written_digest
+from umbel.runtime.security.signatures import parse_digest, signed_with
 from umbel.runtime.stores.codec import decode_input, decode_state, encode
 from umbel.runtime.stores.database import Kept
 from umbel.runtime.transports.http import protocol
@@ -155,7 +155,7 @@ def signatures(data: bytes) -> None:
     with contextlib.suppress(WireError):
         signed_with(first, second)
     with contextlib.suppress(WireError):
-        written_digest(text)
+        parse_digest(text)
 
 
 def _offer(**changes: object) -> bytes:

@@ -16,7 +16,7 @@ from umbel.aggregators import mean
 from umbel.aggregators.accumulators import PLAIN
 from umbel.common import ndarrays_to_parameters
 from umbel.rng import key
-from umbel.runtime.seeding import kept_generators, seed_generators
+from umbel.runtime.seeding import keep_generators, seed_generators
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
 from umbel.transforms import chain, clip, top_k
@@ -116,7 +116,7 @@ def test_torch_draws_as_after_manual_seed_and_no_stack_is_noted(monkeypatch):
     torch = pytest.importorskip("torch")
     if torch.accelerator.current_accelerator() is None:  # where there may be another device, torch has to seed it
         monkeypatch.setattr(traceback, "format_stack", lambda: pytest.fail("0.4 to 4 ms"))
-    with kept_generators():
+    with keep_generators():
         seed_generators(7, "client", "a", 3)
         drawn = torch.rand(5)
         monkeypatch.undo()

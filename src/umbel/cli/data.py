@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from umbel.errors import DataError
-from umbel.runtime.observers.table import aligned
+from umbel.runtime.observers.table import align
 
 if TYPE_CHECKING:
     from umbel.datasets import FederatedDataset
@@ -125,7 +125,7 @@ def show(
             rows[0].append(f"values of {label}")
             for row, found in zip(rows[1:], counts, strict=True):
                 row.append(str(int((found > 0).sum())))
-    for line in aligned(rows):
+    for line in align(rows):
         click.echo(line)
     if picture is not None:
         if label is None:

@@ -15,7 +15,7 @@ from umbel.cli.server import server
 from umbel.cli.store import opened, row_of, store_option
 from umbel.exchange import as_text
 from umbel.runtime.fingerprints import as_path
-from umbel.runtime.observers.table import aligned
+from umbel.runtime.observers.table import align
 from umbel.runtime.runs import RESUME
 
 __all__ = ["main"]
@@ -53,7 +53,7 @@ def runs(store: str) -> None:
                 os.path.basename(str(mine.get("script", ""))),
             ]
         )
-    for line in aligned(rows):
+    for line in align(rows):
         click.echo(line)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from umbel.errors import UmbelError
-from umbel.runtime.observers.table import aligned
+from umbel.runtime.observers.table import align
 from umbel.runtime.runs import DEFAULT_STORE, make_folder, places
 from umbel.runtime.transports.http.protocol import check_name
 
@@ -59,7 +59,7 @@ def list_members(store: str) -> None:
     with _members(store) as members:
         for member in members.listed():
             rows.append([member.client, member.fingerprint, _day(member.joined), _day(member.revoked)])
-    for line in aligned(rows):
+    for line in align(rows):
         click.echo(line)
 
 

@@ -26,7 +26,7 @@ from umbel.frameworks.errors import ParametersNotReady
 from umbel.frameworks.matching import Shapes
 from umbel.params import NDArray
 from umbel.rng import key
-from umbel.runtime.seeding import kept_generators
+from umbel.runtime.seeding import keep_generators
 
 with needs("keras"):
     import keras
@@ -206,7 +206,7 @@ def _build_without_draws(model: keras.Model) -> None:
 
     @functools.wraps(build)
     def build_apart(*arguments: object, **options: object) -> object:
-        with kept_generators():
+        with keep_generators():
             return build(*arguments, **options)
 
     model._symbolic_build = build_apart

@@ -24,7 +24,7 @@ from umbel.runtime.failpoints import failpoint
 from umbel.runtime.fingerprints import ATTRIBUTES
 from umbel.runtime.interactive import CellStopped, is_script
 from umbel.runtime.log import logger
-from umbel.runtime.model import GlobalModel, kept_best
+from umbel.runtime.model import GlobalModel, describe_best
 from umbel.runtime.observers.audience import Audience
 from umbel.runtime.observers.history import History
 from umbel.runtime.observers.narrator import Fold, Narrator
@@ -138,7 +138,7 @@ class Ended:
             return
         if opened.folder is not None and state.version is not None:
             logger.info("Model: %s", opened.folder / f"{model.name(state.version)}.safetensors")
-            for text in kept_best(state, opened.folder):
+            for text in describe_best(state, opened.folder):
                 logger.info("%s", text)
         if opened.store.head is not None:
             logger.info("Audit: umbel audit verify %s --head %s", opened.run, opened.store.head.hex())

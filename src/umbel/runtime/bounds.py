@@ -69,7 +69,7 @@ class Failures:
         for note in history.failures:
             self._said[note.client] += len(note.text) + len(note.detail)
         self._in_all = self._said.total()
-        self._share = self._shared(len(coordinator.state.tasks))
+        self._share = self._share_among(len(coordinator.state.tasks))
 
     def cut(self, event: Input) -> Input:
         """The input as it is to be handled and journaled."""
@@ -82,14 +82,14 @@ class Failures:
     def observe(self, event: Notice) -> None:
         match event:
             case CohortChosen():
-                self._share = self._shared(len(event.clients))
+                self._share = self._share_among(len(event.clients))
             case TaskFailed():
                 self._said[event.client] += len(event.text) + len(event.detail)
                 self._in_all += len(event.text) + len(event.detail)
             case _:
                 pass
 
-    def _shared(self, cohort: int) -> int:
+    def _share_among(self, cohort: int) -> int:
         """Characters for each client of a cohort: told when it is chosen, so that who comes first changes nothing."""
         return (PER_RUN - self._in_all) // max(cohort, 1)
 

@@ -42,7 +42,7 @@ class _Lines(logging.Handler):
         if _handlers_of_the_program():
             return
         with contextlib.suppress(Exception):  # closed, or a pipe that nobody reads: logging would print a traceback there
-            text = _formatted(record, colour=sys.stderr is not None and sys.stderr.isatty())
+            text = _format(record, colour=sys.stderr is not None and sys.stderr.isatty())
             if self.through is not None:
                 self.through(text)
             elif sys.stderr is not None:
@@ -101,7 +101,7 @@ def _handlers_of_the_program() -> bool:
     return any(not isinstance(handler, logging.NullHandler) for handler in around)
 
 
-def _formatted(record: logging.LogRecord, *, colour: bool) -> str:
+def _format(record: logging.LogRecord, *, colour: bool) -> str:
     name = f"{record.levelname:<8}"
     if colour:
         name = f"\x1b[{_COLOURS.get(record.levelname, 0)}m{name}\x1b[0m"

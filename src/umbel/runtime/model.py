@@ -31,7 +31,7 @@ from umbel.transforms import Chain, Totals, identity, reader_of, source_of
 from umbel.update import MODEL, Layout
 from umbel.wire import Schema, Source, TensorSpec, encode_header, know
 
-__all__ = ["GlobalModel", "kept_best"]
+__all__ = ["GlobalModel", "describe_best"]
 
 
 class GlobalModel:
@@ -302,7 +302,7 @@ def _blocks(source: Source, size: int) -> Iterator[memoryview]:
         yield view
 
 
-def kept_best(state: State, folder: Path) -> list[str]:
+def describe_best(state: State, folder: Path) -> list[str]:
     """Where the best version is, in a line; nothing where none was kept."""
     standing = state.standing
     if standing.best_version is None:

@@ -96,22 +96,22 @@ def _open(where: str | Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping
     make_folder(folder)
     database = Database(url, durability=keeping.durability, patience=keeping.patience)
     try:
-        return _opened(database, folder, mine, fresh=fresh, keeping=keeping)
+        return _find_or_begin(database, folder, mine, fresh=fresh, keeping=keeping)
     except BaseException:
         database.close()
         raise
 
 
-def _opened(database: Database, folder: Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping) -> OpenedRun:
+def _find_or_begin(database: Database, folder: Path, mine: Fingerprint, *, fresh: bool, keeping: Keeping) -> OpenedRun:
     _check_known(database, folder, fresh=fresh)
     wanted = os.environ.get(RESUME)
     if wanted:
-        opened = _wanted(database, folder, wanted, mine, keeping)
+        opened = _find_wanted(database, folder, wanted, mine, keeping)
         if opened is not None:
             del os.environ[RESUME]  # the next start is another run's, and so may be those of child processes
             return opened
     if mine["script"] and not in_notebook():
-        opened = _continued(database, folder, mine, keeping, fresh=fresh)
+        opened = _find_unfinished(database, folder, mine, keeping, fresh=fresh)
         if opened is not None:
             return opened
     name = _new_name()
@@ -120,7 +120,7 @@ def _opened(database: Database, folder: Path, mine: Fingerprint, *, fresh: bool,
         load_secret(folder / name / FILE)
     database.add(name, mine)
     failpoint("run.added")
-    return _locked(database, folder, name, keeping)
+    return _lock_run(database, folder, name, keeping)
 
 
 def _check_known(database: Database, folder: Path, *, fresh: bool) -> None:
@@ -142,7 +142,7 @@ def _check_known(database: Database, folder: Path, *, fresh: bool) -> None:
         logger.warning("Run %s, which the database has lost, is given up; its files stay in %s", run, its)
 
 
-def _wanted(
+def _find_wanted(
     database: Database, folder: Path, wanted: str, mine: Fingerprint, keeping: Keeping
 ) -> OpenedRun | None:
     """The run of this name, if this is the start that began it; None where it is another start of the same script.
@@ -164,7 +164,7 @@ def _wanted(
     wrong = differences(row.fingerprint | changed, mine)
     if wrong:  # its journal would not mean what it meant
         raise RunMismatch(f"run {wanted} cannot go on with other settings ({'; '.join(wrong)})")
-    return _resumed(database, folder, row, keeping)
+    return _resume(database, folder, row, keeping)
 
 
 def _say_left() -> None:
@@ -172,7 +172,7 @@ def _say_left() -> None:
         logger.warning("Run %s has not gone on: no start of this script was the one that began it", os.environ[RESUME])
 
 
-def _continued(
+def _find_unfinished(
     database: Database, folder: Path, mine: Fingerprint, keeping: Keeping, *, fresh: bool
 ) -> OpenedRun | None:
     """The unfinished run that this start goes on with, if there is one; `fresh` gives it up instead."""
@@ -191,11 +191,11 @@ def _continued(
             continue
         try:
             if fresh:
-                given_up = _locked(database, folder, row.run, keeping)
+                given_up = _lock_run(database, folder, row.run, keeping)
                 given_up.finish("abandoned")
                 given_up.close()
                 continue
-            opened = _resumed(database, folder, row, keeping)
+            opened = _resume(database, folder, row, keeping)
         except RunLocked as error:
             logger.warning("%s; this is a new run", error)
             continue
@@ -255,7 +255,7 @@ def make_folder(folder: Path) -> None:
         raise StoreError(f"the store's folder {str(folder)[:200]!r} cannot be made: {error.strerror}") from None
 
 
-def _locked(database: Database, folder: Path, run: str, keeping: Keeping) -> OpenedRun:
+def _lock_run(database: Database, folder: Path, run: str, keeping: Keeping) -> OpenedRun:
     from umbel.runtime.stores.sql import SqlStore
 
     with contextlib.ExitStack() as closing:
@@ -265,7 +265,7 @@ def _locked(database: Database, folder: Path, run: str, keeping: Keeping) -> Ope
             lock = closing.enter_context(place.open("w"))
         except OSError as error:  # another user's run, a disk that can only be read
             raise StoreError(f"the run's lock {place} cannot be opened for writing: {error.strerror}") from error
-        _lock(lock, run)
+        _lock_file(lock, run)
         contents = FileContents(
             folder / run, power=keeping.power, digests=keeping.audit, patience=keeping.patience
         )
@@ -273,7 +273,7 @@ def _locked(database: Database, folder: Path, run: str, keeping: Keeping) -> Ope
         return OpenedRun(run, store, folder / run, _closing=closing.pop_all())
 
 
-def _resumed(database: Database, folder: Path, row: RunRow, keeping: Keeping) -> OpenedRun:
+def _resume(database: Database, folder: Path, row: RunRow, keeping: Keeping) -> OpenedRun:
     from umbel.runtime.stores.sql import SqlStore
 
     if not keeping.audit and next(database.audit(row.run), None) is not None:
@@ -281,7 +281,7 @@ def _resumed(database: Database, folder: Path, row: RunRow, keeping: Keeping) ->
         keeping = replace(keeping, audit=True)
     database.check_pages()
     there = (folder / row.run).is_dir()
-    opened = _locked(database, folder, row.run, keeping)
+    opened = _lock_run(database, folder, row.run, keeping)
     try:
         assert isinstance(opened.store, SqlStore)
         opened.stored = opened.store.load()
@@ -317,7 +317,7 @@ def _say_attributes(row: RunRow) -> None:
         )
 
 
-def _lock(file: IO[str], run: str) -> None:
+def _lock_file(file: IO[str], run: str) -> None:
     try:
         import fcntl
     except ImportError:  # not on this platform: two servers on one run are the operator's to avoid

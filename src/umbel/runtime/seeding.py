@@ -16,7 +16,7 @@ import numpy as np
 
 from umbel.rng import key
 
-__all__ = ["kept_generators", "seed_generators"]
+__all__ = ["keep_generators", "seed_generators"]
 
 
 def seed_generators(seed: int, *path: int | str) -> None:
@@ -68,7 +68,7 @@ _LIBRARIES: dict[str, Callable[[Any, int], None]] = {
 
 
 @contextlib.contextmanager
-def kept_generators() -> Iterator[None]:
+def keep_generators() -> Iterator[None]:
     """Whatever is seeded inside, `random`, numpy's global generator and torch's go on afterwards where they were before."""
     python, numpy = random.getstate(), np.random.get_state()
     torch = sys.modules.get("torch")

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-__all__ = ["ENVIRONMENT", "capped_threads", "environment"]
+__all__ = ["ENVIRONMENT", "cap_threads", "environment"]
 
 # What libraries read when they are imported.
 ENVIRONMENT = (
@@ -27,7 +27,7 @@ def environment(threads: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def capped_threads(threads: int) -> Iterator[None]:
+def cap_threads(threads: int) -> Iterator[None]:
     """Libraries that are imported already use `threads` threads each while inside, and so do those imported there."""
     from threadpoolctl import threadpool_limits
 

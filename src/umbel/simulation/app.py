@@ -37,10 +37,10 @@ from umbel.runtime.process import prepare
 from umbel.runtime.resume import restore
 from umbel.runtime.run import NAG_EVERY, Clock
 from umbel.runtime.runs import OpenedRun, open_run
-from umbel.runtime.seeding import kept_generators
+from umbel.runtime.seeding import keep_generators
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.runtime.stores.rounds import RoundStore
-from umbel.runtime.threads import capped_threads
+from umbel.runtime.threads import cap_threads
 from umbel.runtime.transports.simulated.pieces import Work
 from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
@@ -160,8 +160,8 @@ def start_simulation(
         ray=dict(ray_init_args or {}),
     )
     with contextlib.ExitStack() as ends:
-        ends.enter_context(kept_generators())
-        ends.enter_context(capped_threads(threads))
+        ends.enter_context(keep_generators())
+        ends.enter_context(cap_threads(threads))
         mine = experiment.fingerprint() | _particulars(clients, threads)
         kind = json.dumps(mine | {"start": None}, sort_keys=True, default=repr)
         ends.enter_context(one_line())

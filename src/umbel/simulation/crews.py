@@ -66,11 +66,11 @@ def _inline(wishes: Wishes, work: Work, contents: SharedContents) -> InlineCrew:
     except TypeError as error:
         if str(error).startswith("client_fn returned"):
             raise SimulationError(str(error)) from None
-        raise SimulationError(_raised(wishes.first, error)) from error
+        raise SimulationError(_describe(wishes.first, error)) from error
     except BaseException as error:  # user code raises what it likes
         if is_an_end(error, os.getpid()):
             raise
-        raise SimulationError(_raised(wishes.first, error)) from error
+        raise SimulationError(_describe(wishes.first, error)) from error
     return crew
 
 
@@ -121,5 +121,5 @@ def _remote(wishes: Wishes, work: Work, yard: Yard, contents: SharedContents) ->
     return crew, contents
 
 
-def _raised(client: str, error: BaseException) -> str:
+def _describe(client: str, error: BaseException) -> str:
     return f"client_fn raised {type(error).__name__} for client {client}: {message_of(error)}"

@@ -57,7 +57,7 @@ def check_aggregator(aggregator: Aggregator | Rule, *, updates: int = 15, seed: 
 
 
 def _check_sum(aggregator: Aggregator, blocks: Sequence[NDArray], weights: Sequence[float]) -> None:
-    def folded(
+    def sum_up(
         which: Sequence[int], chunk: int, scale: float = 1, dtype: str = "float64", values: Sequence[NDArray] = blocks
     ) -> NDArray:
         tasks = [(place, values[i].astype(dtype), weights[i] * scale) for place, i in enumerate(which)]
@@ -69,24 +69,24 @@ def _check_sum(aggregator: Aggregator, blocks: Sequence[NDArray], weights: Seque
         return result
 
     everyone = range(len(blocks))
-    whole = folded(everyone, len(blocks))
-    demand(np.array_equal(whole, folded(everyone, len(blocks))), "the same updates gave other bits the second time")
+    whole = sum_up(everyone, len(blocks))
+    demand(np.array_equal(whole, sum_up(everyone, len(blocks))), "the same updates gave other bits the second time")
     for chunk in (1, 2, 7):
-        demand(_near(folded(everyone, chunk), whole), f"merging partial results of {chunk} updates is not adding them")
-    demand(_near(folded(everyone[::-1], 3), whole), "another order of updates gave another result")
-    demand(_near(folded(everyone, 3, scale=64), whole), "all weights times 64 gave another result: only their ratio counts")
+        demand(_near(sum_up(everyone, chunk), whole), f"merging partial results of {chunk} updates is not adding them")
+    demand(_near(sum_up(everyone[::-1], 3), whole), "another order of updates gave another result")
+    demand(_near(sum_up(everyone, 3, scale=64), whole), "all weights times 64 gave another result: only their ratio counts")
     twice, thrice = [(0, blocks[0], 2), (1, blocks[1], 3)], [(i, blocks[i > 1], 1) for i in range(5)]
     counted = [fold(aggregator, np.dtype("float64"), tasks, chunk=5) for tasks in (twice, thrice)]
     demand(_near(*counted), "an update of weight 3 gave another result than three such updates of weight 1")
     equal = [blocks[0]] * len(blocks)
-    demand(_near(folded(everyone, 3, values=equal), blocks[0]), "equal updates did not come back")
-    demand(_same_bits([whole], [_travelled(aggregator, blocks, weights)]), "a partial result that travelled is another")
+    demand(_near(sum_up(everyone, 3, values=equal), blocks[0]), "equal updates did not come back")
+    demand(_same_bits([whole], [_hand_over(aggregator, blocks, weights)]), "a partial result that travelled is another")
     for dtype in ("float16", "float32", "float64", "int32"):
-        result = folded(everyone, 3, dtype=dtype)
+        result = sum_up(everyone, 3, dtype=dtype)
         demand(result.dtype == np.dtype(dtype), f"updates of {dtype} became {result.dtype}")
 
 
-def _travelled(aggregator: Aggregator, blocks: Sequence[NDArray], weights: Sequence[float]) -> NDArray:
+def _hand_over(aggregator: Aggregator, blocks: Sequence[NDArray], weights: Sequence[float]) -> NDArray:
     """All updates, folded by one who hands on after each what there is, as a content."""
     dtype = np.dtype("float64")
     acc = aggregator.init(dtype)
@@ -104,7 +104,7 @@ def _travelled(aggregator: Aggregator, blocks: Sequence[NDArray], weights: Seque
 def _check_rule(rule: Rule, blocks: Sequence[NDArray], weights: Sequence[float]) -> None:
     base = blocks[0] * 0.5
 
-    def ruled(values: Sequence[NDArray], start: NDArray = base, dtype: str = "float64") -> NDArray:
+    def apply(values: Sequence[NDArray], start: NDArray = base, dtype: str = "float64") -> NDArray:
         model = Params.of([start.astype(dtype)])
         params = [Params.of([value.astype(dtype)]) for value in values]
         data = combine(
@@ -121,24 +121,24 @@ def _check_rule(rule: Rule, blocks: Sequence[NDArray], weights: Sequence[float])
         except NotFinite as error:
             raise AssertionError(f"{dtype} became infinite or NaN: {error}") from None
 
-    whole = ruled(blocks)
-    demand(np.array_equal(whole, ruled(blocks)), "the same updates gave other bits the second time")
-    demand(_near(ruled([base] * len(blocks)), base), "clients that changed nothing changed the model")
+    whole = apply(blocks)
+    demand(np.array_equal(whole, apply(blocks)), "the same updates gave other bits the second time")
+    demand(_near(apply([base] * len(blocks)), base), "clients that changed nothing changed the model")
     step = np.full(_SIZE, 1e-4)
-    made = ruled([base + step] * len(blocks)) - base
+    made = apply([base + step] * len(blocks)) - base
     part = float(made @ step / (step @ step))
     demand(np.allclose(made, part * step, atol=1e-9), "equal updates gave a model that is not on the way to them")
     demand(0 <= part <= 1 + 1e-6, f"equal updates moved the model {part:.3f} times as far as they are")
     whole_way = part > 1 - 1e-6
     demand(whole_way or rule.plan is not None, f"equal updates did not come back: the model went {part:.3f} of the way")
     for dtype in ("float16", "float32", "float64"):
-        ruled(blocks, dtype=dtype)  # finite, as in float64
+        apply(blocks, dtype=dtype)  # finite, as in float64
     if rule.plan is None:
-        pieces = [ruled([block[part] for block in blocks], base[part]) for part in (slice(0, 300), slice(300, None))]
+        pieces = [apply([block[part] for block in blocks], base[part]) for part in (slice(0, 300), slice(300, None))]
         demand(np.array_equal(np.concatenate(pieces), whole), "a coordinate's result depends on its neighbours; plan() may")
     if rule.least > 1:
         try:
-            ruled(blocks[: rule.least - 1])
+            apply(blocks[: rule.least - 1])
         except ValueError:
             raise
         except Exception as error:

@@ -18,7 +18,7 @@ from umbel.optimizers import sgd
 from umbel.params import NDArrays, Params, gather, schema_of
 from umbel.rounds.messages import Failure, Kind, Reply
 from umbel.runtime.contents import Contents, as_parameters, write_content
-from umbel.runtime.seeding import kept_generators
+from umbel.runtime.seeding import keep_generators
 from umbel.runtime.transports.simulated.pieces import Asked, Crew, Done, Lost, Piece, Work
 from umbel.runtime.transports.simulated.workbench import Workbench
 from umbel.testing.demand import demand
@@ -179,7 +179,7 @@ class _Check:
         def keep(name: str, _: Schema, arrays: NDArrays) -> None:
             kept[name] = _bytes(arrays)
 
-        with kept_generators():
+        with keep_generators():
             here = Workbench(self._work, keep).do(piece, {"model": Params.of(_MODEL)})
         demand(done.number == piece.number, f"the outcome is of piece {done.number}, {piece.number} was asked for")
         demand(_plain(done.answers) == _plain(here.answers), "answers are others than here")

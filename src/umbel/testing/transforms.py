@@ -67,21 +67,21 @@ def _check_halves(links: Chain, before: NDArrays, after: NDArrays, draw: np.rand
     memory: dict[str, object] = {}
     for number in (1, 2, 3):
         given, kept = [array.copy() for array in after], copy.deepcopy(memory)
-        first, remembered = _encoded(links, base, given, memory, number)
+        first, remembered = _encode(links, base, given, memory, number)
         demand(_same(given, after), f"encode() of {name} changed the arrays that it was given; copy them first")
         demand(_same_memory(memory, kept), f"encode() of {name} changed what it remembers in place; assign new arrays")
-        second, _ = _encoded(links, base, given, memory, number)
+        second, _ = _encode(links, base, given, memory, number)
         demand(_same(first, second), f"encode() of {name} gave other bits the second time; draw from site.rng() alone")
         try:
             memory = decode_state(encode_state(remembered))
         except WireError as error:
             raise AssertionError(f"what {name} remembers cannot be kept: {error}") from None
-    whole = _decoded(links, base, first, "what encode() makes")
+    whole = _decode(links, base, first, "what encode() makes")
     demand(all(np.isfinite(array).all() for array in whole), f"decode() of {name} gave values that are not finite")
-    _decoded(links, base, [_lies(array, draw) for array in first], "values that a liar may send")
+    _decode(links, base, [_lies(array, draw) for array in first], "values that a liar may send")
 
 
-def _encoded(
+def _encode(
     links: Chain, base: Params, arrays: NDArrays, memory: dict[str, object], number: int
 ) -> tuple[NDArrays, dict[str, object]]:
     """What travels, and what is remembered then."""
@@ -99,7 +99,7 @@ def _encoded(
     return layout.joined(travelling), remembered
 
 
-def _decoded(links: Chain, base: Params, arrays: NDArrays, of: str) -> NDArrays:
+def _decode(links: Chain, base: Params, arrays: NDArrays, of: str) -> NDArrays:
     """What the server reads of what has travelled."""
     name = links.links[-1].name
     layouts = links.layouts(base.schema)

@@ -90,13 +90,13 @@ class _Check:
         self._evaluate()
         self._hear()
         self._ask()
-        demand(not self._heard(0.0), "something came that nobody had asked for")
+        demand(not self._hear_all(0.0), "something came that nobody had asked for")
 
     def _come(self) -> None:
         until = time.monotonic() + _PATIENCE
         while self._present != {"a", "b"}:
             demand(time.monotonic() < until, f"of the clients a and b, only {sorted(self._present)} were told of")
-            demand(not self._heard(1.0), "an answer came before there was a task")
+            demand(not self._hear_all(1.0), "an answer came before there was a task")
 
     def _train(self) -> None:
         tasks = self._send(Kind.FIT, {})
@@ -129,7 +129,7 @@ class _Check:
         (following,) = self._send(Kind.EVALUATE, {}, clients="b")
         while True:
             demand(time.monotonic() < until, "a client of which a task was taken back does not take the next one")
-            heard = self._heard(1.0)
+            heard = self._hear_all(1.0)
             for name in heard:
                 demand(name in (task.id, following), f"{name} is answered, and was never sent")
                 self._transport.settle(name, Verdict.STALE if name == task.id else Verdict.ACCEPTED, "")
@@ -186,13 +186,13 @@ class _Check:
         until = time.monotonic() + _PATIENCE
         while len(answers) < len(tasks):
             demand(time.monotonic() < until, f"of {tasks}, only {sorted(answers)} were answered")
-            for name, answer in self._heard(1.0).items():
+            for name, answer in self._hear_all(1.0).items():
                 demand(name in tasks, f"{name} is answered, and was not sent")
                 demand(name not in answers, f"{name} is answered twice")
                 answers[name] = answer
         return answers
 
-    def _heard(self, timeout: float) -> dict[str, Reply | Failure]:
+    def _hear_all(self, timeout: float) -> dict[str, Reply | Failure]:
         """The answers in the next input; notes who has come."""
         event: Input | None = self._transport.receive(timeout)
         match event:

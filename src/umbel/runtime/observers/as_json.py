@@ -22,7 +22,7 @@ def json_text(value: object) -> str:
     >>> json_text({"loss": [(1, float("nan"))], "digest": b"ab"})
     '{"loss": [[1, {"$float": "nan"}]], "digest": {"$bytes": "YWI="}}'
     """
-    return json.dumps(_written(value), allow_nan=False)
+    return json.dumps(_write(value), allow_nan=False)
 
 
 def history_fields(text: str | bytes) -> object:
@@ -34,7 +34,7 @@ def history_fields(text: str | bytes) -> object:
     return _read(json.loads(text))
 
 
-def _written(value: object) -> object:
+def _write(value: object) -> object:
     match value:
         case None | bool() | str():
             return value
@@ -45,15 +45,15 @@ def _written(value: object) -> object:
         case bytes() | bytearray():
             return {"$bytes": base64.b64encode(value).decode()}
         case list() | tuple():
-            return [_written(item) for item in value]
+            return [_write(item) for item in value]
         case dict() if all(isinstance(key, str) for key in value) and not _like_a_mark(value):
-            return {key: _written(item) for key, item in value.items()}
+            return {key: _write(item) for key, item in value.items()}
         case dict():
-            return {"$dict": [[_written(key), _written(item)] for key, item in value.items()]}
+            return {"$dict": [[_write(key), _write(item)] for key, item in value.items()]}
         case _ if dataclasses.is_dataclass(value):
-            return {field.name: _written(getattr(value, field.name)) for field in dataclasses.fields(value)}
+            return {field.name: _write(getattr(value, field.name)) for field in dataclasses.fields(value)}
         case _:
-            return _written(plain(value))
+            return _write(plain(value))
 
 
 def _read(value: object) -> object:

@@ -13,7 +13,7 @@ from umbel.runtime.log import configure, logger
 from umbel.runtime.observers.crowd import Crowd
 from umbel.wire import shorten
 
-__all__ = ["EMPTY_MODEL", "Console", "in_digits", "measured", "printable"]
+__all__ = ["EMPTY_MODEL", "Console", "format_measures", "in_digits", "printable"]
 
 EMPTY_MODEL = (
     "No client has initial parameters, and neither has the strategy: the model is empty, as for analytics. "
@@ -59,11 +59,11 @@ class Console:
             case events.RunRewound():
                 logger.warning("Going back to version %d of the model: round %d is done again", event.version, event.round)
             case events.ClientJoined():
-                self._crowd.joined(event.client, event.available)
+                self._crowd.note_joined(event.client, event.available)
             case events.PopulationJoined():
                 logger.info("%s clients (%s available)", f"{event.clients:,}", f"{event.available:,}")
             case events.ClientLeft():
-                self._crowd.left(event.client, event.why, event.available)
+                self._crowd.note_left(event.client, event.why, event.available)
             case events.ModelInitialized(source=None):
                 logger.info("Using initial parameters from the strategy")
             case events.ModelInitialized(source=""):
@@ -71,7 +71,7 @@ class Console:
             case events.ModelInitialized():
                 logger.info("Using initial parameters from client %s", event.source)
             case events.WaitingForClients():
-                self._crowd.waits(event.available, event.needed)
+                self._crowd.note_waiting(event.available, event.needed)
             case events.RoundStarted():
                 logger.info("")
                 logger.info("[ROUND %d/%d]", event.round, event.num_rounds)
@@ -93,13 +93,13 @@ class Console:
             case events.ExchangeClosed():
                 counts = event.results, event.failures, event.seconds
                 logger.info("%s: received %d results and %d failures in %.1f s", event.kind, *counts)
-                said = measured(event.loss, event.metrics)
+                said = format_measures(event.loss, event.metrics)
                 if said:
                     logger.info("%s: %s", event.kind, said)
                 for line in [*event.void.splitlines(), *event.note.splitlines()]:
                     logger.warning("%s: %s", event.kind, printable(line, 2000))
             case events.CentrallyEvaluated():
-                logger.info("central evaluation after round %d: %s", event.round, measured(event.loss, event.metrics))
+                logger.info("central evaluation after round %d: %s", event.round, format_measures(event.loss, event.metrics))
             case events.RunEnded():
                 logger.info("")
                 logger.info("[SUMMARY]")
@@ -116,7 +116,7 @@ def printable(text: str, limit: int) -> str:
     return shown + "…" if len(text) > limit else shown
 
 
-def measured(loss: object, metrics: Mapping[str, object], most: int = 20) -> str:
+def format_measures(loss: object, metrics: Mapping[str, object], most: int = 20) -> str:
     """A loss and metrics in a few words."""
     shown = list((({} if loss is None else {"loss": loss}) | {**metrics}).items())
     parts = [f"{printable(name, 40)} {in_digits(value)}" for name, value in shown[:most]]

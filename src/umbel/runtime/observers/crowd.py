@@ -28,7 +28,7 @@ class Crowd:
         self._timer: threading.Timer | None = None
         self._joined = self._left = self._available = self._needed = 0
 
-    def joined(self, client: str, available: int) -> None:
+    def note_joined(self, client: str, available: int) -> None:
         with self._lock:
             self._available = available
             if self._may_write():
@@ -37,7 +37,7 @@ class Crowd:
                 self._joined += 1
                 logger.debug("client %s joined (%d available)", client, available)
 
-    def left(self, client: str, why: str, available: int) -> None:
+    def note_left(self, client: str, why: str, available: int) -> None:
         with self._lock:
             self._available = available
             if self._may_write():
@@ -46,7 +46,7 @@ class Crowd:
                 self._left += 1
                 logger.debug("client %s left: %s (%d available)", client, why, available)
 
-    def waits(self, available: int, needed: int) -> None:
+    def note_waiting(self, available: int, needed: int) -> None:
         """Says that the run waits for clients."""
         with self._lock:
             self._available = available

@@ -27,10 +27,10 @@ def draw(history: History, names: Sequence[str], axes: Axes | None, label: str) 
     """What `History.plot` promises."""
     panels = _panels(history)
     if axes is not None and len(names) != 1:
-        raise ValueError(f"axes= takes one panel, and {len(names) or 'no'} names are given; give one: {_listed(panels)}")
+        raise ValueError(f"axes= takes one panel, and {len(names) or 'no'} names are given; give one: {_list_names(panels)}")
     for name in names:
         if name not in panels:
-            raise ValueError(f"the History has no numbers under {name!r}; it has {_listed(panels)}")
+            raise ValueError(f"the History has no numbers under {name!r}; it has {_list_names(panels)}")
     try:
         from matplotlib import pyplot
     except ImportError as error:
@@ -85,5 +85,5 @@ def _panel(axes: Any, name: str, lines: dict[str, Line], label: str, colours: di
     axes.legend()
 
 
-def _listed(panels: dict[str, dict[str, Line]]) -> str:
+def _list_names(panels: dict[str, dict[str, Line]]) -> str:
     return ", ".join(map(repr, panels)) or "nothing to draw"

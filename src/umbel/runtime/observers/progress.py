@@ -11,7 +11,7 @@ from umbel import events
 from umbel.events import Event
 from umbel.runtime.interactive import in_notebook
 from umbel.runtime.log import lines, logger
-from umbel.runtime.observers.console import EMPTY_MODEL, measured, printable
+from umbel.runtime.observers.console import EMPTY_MODEL, format_measures, printable
 
 __all__ = ["Progress", "somebody_watches"]
 
@@ -66,7 +66,7 @@ class Progress:
                     logger.warning("%s of round %d: client %s failed: %s", event.kind, event.round, event.client, said)
                 self._show(event.kind)
             case events.ExchangeClosed() | events.CentrallyEvaluated():
-                self._said = measured(event.loss, event.metrics, most=4) or self._said
+                self._said = format_measures(event.loss, event.metrics, most=4) or self._said
                 if isinstance(event, events.ExchangeClosed):
                     for line in [*event.void.splitlines(), *event.note.splitlines()]:
                         logger.warning("%s: %s", event.kind, printable(line, 2000))

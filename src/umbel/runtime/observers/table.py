@@ -5,7 +5,7 @@ from __future__ import annotations
 from umbel.runtime.observers.console import in_digits, printable
 from umbel.runtime.observers.history import History
 
-__all__ = ["aligned", "table"]
+__all__ = ["align", "table"]
 
 MAX_COLUMNS = 12
 
@@ -19,13 +19,13 @@ def table(history: History) -> list[str]:
     rounds = sorted({number for values in columns.values() for number in values})
     rows = [["round", *(printable(name, 24) for name in columns)]]
     rows += [[str(number), *(_cell(values.get(number)) for values in columns.values())] for number in rounds]
-    return aligned(rows) if rounds else []
+    return align(rows) if rounds else []
 
 
-def aligned(rows: list[list[str]]) -> list[str]:
+def align(rows: list[list[str]]) -> list[str]:
     """One line per row, each column as wide as its widest cell, and to the right.
 
-    >>> aligned([["round", "loss"], ["1", "0.25"]])
+    >>> align([["round", "loss"], ["1", "0.25"]])
     ['round  loss', '    1  0.25']
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

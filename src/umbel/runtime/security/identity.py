@@ -14,7 +14,7 @@ from typing import IO
 from umbel.errors import SecurityError
 from umbel.runtime.security.extra import extra
 from umbel.runtime.security.private_files import is_private, make_private
-from umbel.runtime.security.signatures import KEY_SIZE, Key, content_digest, covered, fingerprint, signature_base
+from umbel.runtime.security.signatures import KEY_SIZE, Key, content_digest, fingerprint, signature_base, signature_input
 
 __all__ = ["FOLDER", "TOKEN", "Identity", "new_token", "token_key"]
 
@@ -55,24 +55,24 @@ class Identity:
         if body is not None:
             headers["content-digest"] = content_digest(body)
             components.append(("content-digest", headers["content-digest"]))
-        return headers | self._signed(components, str(next(self._numbers)), {"umbel": self._key})
+        return headers | self._sign(components, str(next(self._numbers)), {"umbel": self._key})
 
     def join(self, method: str, path: str, body: bytes, challenge: str) -> dict[str, str]:
         """The headers of a registration: signed with this key, and with the token's where there is one."""
         digest = content_digest([body])
         components = [("@method", method), ("@path", path), ("content-digest", digest)]
         keys = {"umbel": self._key} | ({} if self._token is None else {"join": self._token})
-        return {"content-digest": digest, **self._signed(components, challenge, keys)}
+        return {"content-digest": digest, **self._sign(components, challenge, keys)}
 
     def close(self) -> None:
         """Lets another process have the key."""
         self._file.close()
 
-    def _signed(self, components: list[tuple[str, str]], nonce: str, keys: dict[str, Key]) -> dict[str, str]:
+    def _sign(self, components: list[tuple[str, str]], nonce: str, keys: dict[str, Key]) -> dict[str, str]:
         inputs, signatures = [], []
         for label, key in keys.items():
             names = [name for name, _ in components]
-            text = covered(names, nonce=nonce, key=self.fingerprint if key is self._key else fingerprint(key.public))
+            text = signature_input(names, nonce=nonce, key=self.fingerprint if key is self._key else fingerprint(key.public))
             signature = base64.b64encode(key.sign(signature_base(components, text))).decode()
             inputs.append(f"{label}={text}")
             signatures.append(f"{label}=:{signature}:")

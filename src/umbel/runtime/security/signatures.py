@@ -33,13 +33,13 @@ __all__ = [
     "Signed",
     "Window",
     "content_digest",
-    "covered",
     "fingerprint",
     "hasher",
+    "parse_digest",
     "signature_base",
+    "signature_input",
     "signed_with",
     "signs",
-    "written_digest",
 ]
 
 KEY_SIZE = 32  # bytes of an Ed25519 key, private or public
@@ -108,16 +108,16 @@ def content_digest(parts: Iterable[bytes | memoryview]) -> str:
     return f"blake3=:{base64.b64encode(digest.digest()).decode()}:"
 
 
-def written_digest(header: str) -> bytes:
+def parse_digest(header: str) -> bytes:
     """The BLAKE3 digest that a `content-digest` names; b"" where there is none."""
     match = _DIGEST.search(header[:_LONGEST])
-    return b"" if match is None else _decoded(match[1])
+    return b"" if match is None else _decode(match[1])
 
 
-def covered(names: Iterable[str], *, nonce: str, key: str) -> str:
+def signature_input(names: Iterable[str], *, nonce: str, key: str) -> str:
     """The value of `signature-input` for these components.
 
-    >>> covered(["@method", "@path"], nonce="17", key="ab")
+    >>> signature_input(["@method", "@path"], nonce="17", key="ab")
     '("@method" "@path");nonce="17";keyid="ab";alg="ed25519"'
     """
     listed = " ".join(f'"{name}"' for name in names)
@@ -143,7 +143,7 @@ def signed_with(inputs: str, signatures: str) -> dict[str, Signed]:
     """
     if len(inputs) > _LONGEST or len(signatures) > _LONGEST:
         raise WireError("the signature's headers are too long")
-    found = {match[1]: _decoded(match[2]) for match in _items(_SIGNATURE, signatures, "signature")}
+    found = {match[1]: _decode(match[2]) for match in _items(_SIGNATURE, signatures, "signature")}
     told = {}
     for match in _items(_INPUT, inputs, "signature-input"):
         label, text, names, parameters = match[1], match[2], match[3], match[4]
@@ -171,7 +171,7 @@ def _items(pattern: re.Pattern[str], header: str, name: str) -> list[re.Match[st
     return items
 
 
-def _decoded(text: str) -> bytes:
+def _decode(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -23,10 +23,10 @@ from umbel.runtime.security.signatures import (
     Window,
     fingerprint,
     hasher,
+    parse_digest,
     signature_base,
     signed_with,
     signs,
-    written_digest,
 )
 from umbel.runtime.transports.http.protocol import SESSION, Refused, Register
 from umbel.runtime.transports.http.requests import Request
@@ -70,7 +70,7 @@ class Gate:
         if len(message.key) != KEY_SIZE:
             raise Refused(403, f"a registration names the key that signs it, of {KEY_SIZE} bytes")
         _check(request, mine, message.key, {"@method", "@path", "content-digest"})
-        if not hmac.compare_digest(written_digest(request.headers.get("content-digest", "")), hasher(body).digest()):
+        if not hmac.compare_digest(parse_digest(request.headers.get("content-digest", "")), hasher(body).digest()):
             raise Refused(422, "the body is not the one that was signed; send it again")
         token = b""
         if message.token:
@@ -105,7 +105,7 @@ class Gate:
             raise Refused(
                 425, "this request has been seen before, and a signed request counts once; sign it anew, with a higher nonce"
             )
-        return None if request.method == "GET" else written_digest(request.headers.get("content-digest", ""))
+        return None if request.method == "GET" else parse_digest(request.headers.get("content-digest", ""))
 
     async def watch(self, revoked: Callable[[set[bytes]], None]) -> None:
         """Tells, for ever, of every key that is revoked."""

@@ -57,7 +57,7 @@ class InlineCrew:
             return None
         piece = self._pieces.popleft()
         try:
-            with _limited(piece.until):
+            with _limit_time(piece.until):
                 done = self._bench.do(piece, self._read(piece.given))
         except _Hung:
             return None
@@ -92,7 +92,7 @@ class InlineCrew:
 
 
 @contextmanager
-def _limited(until: float | None) -> Iterator[None]:
+def _limit_time(until: float | None) -> Iterator[None]:
     """Raises `_Hung` inside at that time, and each second after it, for code that catches everything."""
     if until is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield

@@ -237,7 +237,7 @@ def _connect(init: Mapping[str, object]) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _look_for(init)
     calm = {"include_dashboard": False, "logging_level": logging.ERROR}
-    with _kept_sigterm():
+    with _keep_sigterm():
         try:
             ray.init(**{**calm, **init})
         except Exception as error:  # Ray raises what it likes, bare exceptions among it
@@ -259,7 +259,7 @@ def _look_for(init: Mapping[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def _kept_sigterm() -> Iterator[None]:
+def _keep_sigterm() -> Iterator[None]:
     """`ray.init` puts a handler of its own in the place of the program's."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -143,7 +143,7 @@ class Workbench:
             elif model is not None and piece.door.max_norm is None and (base := self._base(piece, model, total)) is not None:
                 norm, sound = _norm(blocks, base)
         if not (sound and alike):
-            reply = _checked(piece.door, reply, schema, answer.arrays, model)
+            reply = _admit(piece.door, reply, schema, answer.arrays, model)
         if total is not None and blocks is not None and reply.unfit is UNSET:
             total.add(blocks, answer.num_examples, alike=alike)
             reply = replace(reply, partial=piece.partial, norm=norm if reply.norm is UNSET else reply.norm)
@@ -162,7 +162,7 @@ class Workbench:
         total: PartialSum | None,
     ) -> Reply:
         """The same for an update of several parts: what is folded is decoded as the server would."""
-        reply = _checked(piece.door, reply, schema, answer.arrays, None)
+        reply = _admit(piece.door, reply, schema, answer.arrays, None)
         if asked.into is not None:
             self._keep(asked.into, schema, answer.arrays)
         if total is None or reply.unfit is not UNSET:
@@ -239,7 +239,7 @@ def _surely_finite(blocks: list[NDArray]) -> bool:
         return all(values.dtype == _FLOAT32 and math.isfinite(np.vdot(values, values)) for values in blocks)
 
 
-def _checked(door: Door, reply: Reply, schema: Schema, arrays: NDArrays, model: Params | None) -> Reply:
+def _admit(door: Door, reply: Reply, schema: Schema, arrays: NDArrays, model: Params | None) -> Reply:
     """The reply with what is found in the values of its update. Raises `Rejected`, naming the array."""
     check = door.value_check(schema, None if model is None else (model.schema, in_memory(model)))
     if check is None:

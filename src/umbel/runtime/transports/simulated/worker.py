@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from umbel.accidents import is_an_end
 from umbel.params import NDArray, NDArrays, Params, gather
-from umbel.runtime.threads import capped_threads
+from umbel.runtime.threads import cap_threads
 from umbel.runtime.transports.simulated.complaints import Broken
 from umbel.runtime.transports.simulated.pieces import Done, Piece, Work
 from umbel.runtime.transports.simulated.workbench import Workbench
@@ -103,7 +103,7 @@ class Worker(Generic[T]):
 
     def _cap(self, threads: int) -> None:
         self._capped.close()
-        self._capped.enter_context(capped_threads(threads))
+        self._capped.enter_context(cap_threads(threads))
 
 
 def _content(schema: Schema, data: Iterable[memoryview]) -> Iterator[bytes | memoryview]:
