@@ -60,6 +60,11 @@ class Result(NamedTuple):
         """How many rounds have passed since the version that the client started from."""
         return self.standing.staleness
 
+    @property
+    def unfit(self) -> str:
+        """Why it cannot be combined with others, where that is known; "" otherwise."""
+        return "" if self.parameters is None else self.parameters.unfit
+
     def arrays(self) -> NDArrays:
         """What the client sent, one array per tensor; they are in memory from then on."""
         return [] if self.parameters is None else self.parameters.arrays()

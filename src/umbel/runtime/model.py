@@ -167,6 +167,8 @@ class GlobalModel:
 
     def facts(self, version: int) -> dict[str, dict[str, float]]:
         """The numbers that the transforms of updates from this version go by."""
+        if not self._transforms.links:
+            return {}
         if self._facts is None or self._facts[0] != version:
             content = self._slot(version, FACTS) if self._transforms.facts else None
             written = None if content is None else content.read(content.data_begin, content.schema.nbytes)
@@ -176,7 +178,7 @@ class GlobalModel:
 
     def advance(self, version: int, following: int, totals: Totals) -> None:
         """Writes the facts of the version that follows this one."""
-        if self._transforms.facts:
+        if self._transforms.links and self._transforms.facts:
             made = self._transforms.advance(self.facts(version), totals)
             self._facts = None
             data = json.dumps(made).encode()

@@ -28,11 +28,12 @@ from umbel.strategies.sound import check_sound
 from umbel.transforms import Chain, Transform, chain, identity
 from umbel.wire import Schema, short
 
-__all__ = ["CLASSIC_PACE", "Algorithm", "Ask", "Asking", "Combined", "Number", "Receives", "check_exchanges"]
+__all__ = ["CLASSIC_PACE", "Advance", "Algorithm", "Ask", "Asking", "Combined", "Number", "Receives", "check_exchanges"]
 
 # The classic rule: a round closes with the whole cohort, and one without any update counts, too.
 CLASSIC_PACE = Pace(quorum=0, retries=0)
 Receives = Literal["sum", "updates", "anything"]
+Advance = Callable[[Round, object, Mapping[str, object]], Mapping[str, Number]]
 Pick = Callable[[Sequence[str], int, Callable[[], np.random.RandomState]], list[str]]
 
 
@@ -145,7 +146,7 @@ class Algorithm(metaclass=Spelled):
       and by clients, after each k-th round only
     - `receives`: "sum", "updates" or "anything", as `Strategy` has it
     - `facts`: what it remembers in plain numbers, by name, with their first values; `advance(round, loss, metrics)` → those
-      that change, asked after a step (the loss is None) and after each evaluation
+      that change, asked after a step (the loss is None) and after each evaluation that gives a loss
 
     Raises `TypeError` and `ValueError` for what these cannot be, and for a transform that does not go with the rest.
 
@@ -184,7 +185,7 @@ class Algorithm(metaclass=Spelled):
     evaluate_every: int = 1
     receives: Receives = "sum"
     facts: Mapping[str, Number] | None = None
-    advance: Callable[[Round, object, Mapping[str, object]], Mapping[str, Number]] | None = None
+    advance: Advance | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

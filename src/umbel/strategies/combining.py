@@ -208,7 +208,7 @@ def _finish(algorithm: Algorithm, round_: Round, results: Sequence[Result]) -> F
 
 def _leave_out_unfit(results: Sequence[Result]) -> Sequence[Result]:
     """The results without those of which it is known that they cannot be combined."""
-    unfit = [(each.client, each.parameters.unfit) for each in results if each.parameters and each.parameters.unfit]
+    unfit = [(each.client, each.unfit) for each in results if each.unfit]
     if not unfit:
         return results
     (client, why), more = unfit[0], len(unfit) - 1
@@ -220,7 +220,7 @@ def _leave_out_unfit(results: Sequence[Result]) -> Sequence[Result]:
             '"updates", its client is told',
         )
     )
-    return [each for each in results if not (each.parameters and each.parameters.unfit)]
+    return [each for each in results if not each.unfit]
 
 
 def _sum_of(results: Sequence[Result], weights: Sequence[float], algorithm: Algorithm) -> PartialSum | None:

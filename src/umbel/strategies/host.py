@@ -14,7 +14,7 @@ from umbel.fold import Part
 from umbel.pace import Pace
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange
 from umbel.standing import Result, Round
-from umbel.strategies.algorithm import Algorithm, Ask, Asking, Number, Receives, check_exchanges
+from umbel.strategies.algorithm import Advance, Algorithm, Ask, Asking, Number, Receives, check_exchanges
 from umbel.strategies.clients import ClientProxy
 from umbel.strategies.combining import make_step, summarize
 from umbel.strategies.numbers import check_numbers
@@ -215,32 +215,32 @@ class ValueHost:
     def step(
         self, here: Round, results: Sequence[Result], failures: Sequence[BaseException]
     ) -> tuple[Parameters | None, object]:
-        made, metrics = make_step(self.algorithm, here, results, len(failures))
-        self._advance(here, None, metrics)
+        algorithm = self.algorithm
+        made, metrics = make_step(algorithm, here, results, len(failures))
+        if algorithm.advance is not None:
+            self._advance(algorithm.advance, here, None, metrics)
         return made, metrics
 
     def evaluate(self, here: Round, parameters: Parameters) -> object:
         algorithm = self.algorithm
         if algorithm.evaluate is None or here.number % algorithm.evaluate_every:
             return None
-        return self._evaluated(here, algorithm.evaluate(here, parameters))
+        return self._evaluated(algorithm, here, algorithm.evaluate(here, parameters))
 
     def summarize(self, here: Round, results: Sequence[Result], failures: Sequence[BaseException]) -> object:
-        return self._evaluated(here, summarize(self.algorithm, results, len(failures)))
+        algorithm = self.algorithm
+        return self._evaluated(algorithm, here, summarize(algorithm, results, len(failures)))
 
-    def _evaluated(self, here: Round, said: object) -> object:
+    def _evaluated(self, algorithm: Algorithm, here: Round, said: object) -> object:
         match said:
-            case (loss, Mapping() as metrics):
-                self._advance(here, loss, metrics)
+            case (loss, Mapping() as metrics) if algorithm.advance is not None and loss is not None:
+                self._advance(algorithm.advance, here, loss, metrics)
             case _:
                 pass  # whoever asked says what is wrong with it
         return said
 
-    def _advance(self, here: Round, loss: object, metrics: Mapping[str, object]) -> None:
+    def _advance(self, advance: Advance, here: Round, loss: object, metrics: Mapping[str, object]) -> None:
         """Has the algorithm say what it remembers from here on."""
-        advance = self.algorithm.advance
-        if advance is None:
-            return
         changed: object = advance(here, plain_scalar(loss), metrics)
         if not isinstance(changed, Mapping) or changed.keys() - self._facts.keys():
             known = ", ".join(map(short, self._facts)) or "none"

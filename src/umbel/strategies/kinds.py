@@ -19,6 +19,8 @@ _ROUNDED = Remark(
 
 def describe_widened(before: Schema, after: Schema) -> str:
     """Says which tensors have become of a wider kind, which happens once to each; "" where none has."""
+    if before.specs == after.specs:  # nearly always
+        return ""
     named: dict[str, list[str]] = {}
     for old, new in zip(before.specs, after.specs, strict=False):
         if is_wider(new.dtype, old.dtype):
