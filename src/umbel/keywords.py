@@ -311,6 +311,6 @@ def check_fields(self: object) -> None:
     """Checks the fields of a dataclass against the table, and makes them plain."""
     owner = next(cls for cls in type(self).__mro__ if cls.__module__.startswith("umbel."))  # a subclass may mean others
     for one in fields(owner):
-        form = form_of(owner.__name__, one.name)
-        if form is not None:
-            object.__setattr__(self, one.name, form.check(one.name, getattr(self, one.name)))
+        value, form = getattr(self, one.name), form_of(owner.__name__, one.name)
+        if form is not None and value is not one.default:
+            object.__setattr__(self, one.name, form.check(one.name, value))

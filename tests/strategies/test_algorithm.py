@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -203,6 +205,15 @@ def test_a_strategy_that_is_changed_in_the_middle_of_a_run_goes_on_as_it_is_now(
     run = run_locally(strategy, learners(), num_rounds=2)
     losses = [loss for _, loss in run.history.metrics_distributed_fit["loss"]]
     assert losses[1] != losses[0]  # of four clients, and of two
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
+def test_a_copy_of_a_strategy_fills_a_value_of_its_own(copied):
+    strategy = FedAvg(initial_parameters=START, min_fit_clients=3)
+    assert strategy.value is strategy.value
+    other = copied(strategy)
+    other.min_fit_clients = 5
+    assert (strategy.value.wanted(2)[0], other.value.wanted(2)[0]) == (3, 5)
 
 
 # ---- what a method of somebody's own may do with the round that is lent to it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from operator import is_
 from typing import NamedTuple, Protocol
 
 from umbel.aggregators import Aggregator
@@ -109,28 +108,18 @@ class Host(Protocol):
 class ValueHost:
     """Answers from an `Algorithm`: the owner's own, or the one that a strategy fills while none of its methods is his.
 
-    A strategy's is filled anew where one of its attributes has changed.
+    `strategy` is one of both, and `fill` gives the value as it is now.
     """
 
-    def __init__(
-        self, given: Algorithm | None = None, *, strategy: object = None, fill: Callable[[], Algorithm] | None = None
-    ) -> None:
-        """`given`, or a `strategy` and what gives its value as its attributes are now."""
-        self.strategy = strategy if given is None else given
-        self.names = VALUE_NAMES if given is not None else CLASSIC_NAMES
+    def __init__(self, strategy: object, fill: Callable[[], Algorithm]) -> None:
+        self.strategy = strategy
+        self.names = VALUE_NAMES if isinstance(strategy, Algorithm) else CLASSIC_NAMES
         self._fill = fill
-        self._made = given
-        self._attributes: list[object] = []
         self._facts: dict[str, Number] = {}
 
     @property
     def algorithm(self) -> Algorithm:
-        if self._fill is not None:
-            now = list(vars(self.strategy).values())
-            if self._made is None or len(now) != len(self._attributes) or not all(map(is_, now, self._attributes)):
-                self._made, self._attributes = self._fill(), now
-        assert self._made is not None  # one of both was given
-        return self._made
+        return self._fill()
 
     @property
     def name(self) -> str:
@@ -138,13 +127,13 @@ class ValueHost:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        if self._fill is not None:
-            return vars(self.strategy)
-        return {each.name: getattr(self.algorithm, each.name) for each in fields(self.algorithm)}
+        if isinstance(self.strategy, Algorithm):
+            return {each.name: getattr(self.strategy, each.name) for each in fields(self.strategy)}
+        return vars(self.strategy)
 
     @property
     def needs(self) -> Mapping[str, int]:
-        if self._fill is None:
+        if isinstance(self.strategy, Algorithm):
             return {"min_available": self.min_available}
         return classic_needs(self.strategy, self.algorithm)
 

@@ -60,9 +60,9 @@ def host_of(given: Strategy | Algorithm, manager: ClientManager | None = None) -
                 f"client_manager= is a {type(manager).__name__}, which the classic methods of a strategy ask; an Algorithm "
                 "says who takes part by select= or cohort="
             )
-        return ValueHost(given)
+        return ValueHost(given, lambda: given)
     if plain and isinstance(given, FedAvg) and methods_are_ours(given):
-        return ValueHost(strategy=given, fill=given.algorithm)
+        return ValueHost(given, lambda: given.value)
     return ClassicHost(given, SimpleClientManager() if manager is None else manager)
 
 
@@ -83,11 +83,11 @@ class ClassicHost:
     @property
     def _algorithms(self) -> list[Algorithm]:
         """Those of the strategy and of those that it holds, because its methods may ask theirs."""
-        return [each.algorithm() for each in self._held if isinstance(each, FedAvg)]
+        return [each.value for each in self._held if isinstance(each, FedAvg)]
 
     @property
     def _own(self) -> Algorithm | None:
-        return self.strategy.algorithm() if isinstance(self.strategy, FedAvg) else None
+        return self.strategy.value if isinstance(self.strategy, FedAvg) else None
 
     @property
     def name(self) -> str:
@@ -167,7 +167,7 @@ class ClassicHost:
         holders = [each for each in self._held if isinstance(each, FedAvg)]
         if not holders or {self.receives, receives_of(holders[0])} & {"updates", "anything"}:
             return None
-        return holders[0].algorithm().adds_up(pace)
+        return holders[0].value.adds_up(pace)
 
     def check_model(self, model: Schema) -> None:
         for algorithm in self._algorithms:
