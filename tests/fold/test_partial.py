@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from umbel.aggregators import chunk_size, mean
-from umbel.fold import Contribution, PartialSum, blocks, combine, in_memory, plan, stepped_schema
+from umbel.errors import WireError
+from umbel.fold import Adding, Contribution, PartialSum, blocks, combine, in_memory, plan, stepped_schema
 from umbel.optimizers import sgd
 from umbel.params import Params, schema_of
 from umbel.wire import encode_header
@@ -105,6 +106,26 @@ def test_a_tensor_that_becomes_wider_takes_its_place_between_others(kinds, answe
     arrays = Params(schema, np.frombuffer(data, "uint8")).arrays()
     assert [array.tolist() for array in arrays] == [[10 * i + 1.5] * 2 for i in range(len(kinds))]
     assert (schema, data) == over_files(model, updates, [1, 1], sgd())
+
+
+def test_what_is_beside_the_model_is_added_up_and_travels_with_it():
+    rng = np.random.default_rng(3)
+    model, control = [np.ones(3, "float32"), np.arange(2)], [np.zeros((2, 2), "float32")]
+    schemas = schema_of(model), {"control": schema_of(control)}
+    elsewhere, here = Adding(mean(), {"control": mean()}), Adding(mean(), {"control": mean()})
+    total, changes = here.begin(*schemas), []
+    for begin in range(0, 6, 2):
+        part = elsewhere.begin(*schemas)
+        for weight in (begin + 1, begin + 2):
+            changes.append(rng.normal(size=(2, 2)).astype("float32"))
+            part.add(part.blocks_of(model), weight, alike=True, beside={"control": [changes[-1]]})
+        schema, data = part.stream()
+        content = Params.from_bytes(bytearray(encode_header(schema) + b"".join(data)))
+        total.merge(here.read(*schemas, content))
+    made = np.frombuffer(b"".join(total.beside["control"].blocks(None, sgd())), "float32").reshape(2, 2)
+    assert made.tolist() == np.average(changes, axis=0, weights=range(1, 7)).astype("float32").tolist()
+    with pytest.raises(WireError, match="this is no sum of updates"):
+        Adding(mean(), {}).read(schemas[0], {}, content)
 
 
 def test_an_empty_part_changes_nothing():

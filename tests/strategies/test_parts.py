@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from umbel.aggregators import Aggregator, mean, median
 from umbel.client import NumPyClient
-from umbel.common import ndarrays_to_parameters
+from umbel.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
+from umbel.door import Door
+from umbel.errors import Rejected, StrategyError
 from umbel.fold import Part
 from umbel.optimizers import Optimizer, adam, momentum
 from umbel.pace import Pace
+from umbel.params import schema_of
+from umbel.rounds.messages import Kind, Reply
 from umbel.selectors import uniform
 from umbel.server.algorithm import Algorithm
 from umbel.server.strategy import FedAvg
 from umbel.strategies.algorithm import CLASSIC_PACE
 from umbel.testing import run_locally
+from umbel.update import Layout
 
 CLIENTS, RATE, STEPS = 4, 0.1, 5
 CURVES = [np.linspace(0.3, 2, 5) * (client + 1) / 3 for client in range(CLIENTS)]
@@ -147,6 +154,25 @@ def test_a_slot_that_would_not_be_finite_makes_the_round_void():
     part = Part(optimizer=Optimizer(lambda number, old, made, slots: (made * np.inf, ())))
     run = trained([Sends(), Sends()], strategy(control=part))
     assert run.coordinator.state.void_rounds == 1
+
+
+def test_whoever_knows_no_parts_is_refused_in_words():
+    one = schema_of([np.zeros(5)])
+    door = Door(Kind.FIT, one, 100, 100, beside={"control": one}, wire=Layout.of(one, {"control": one}))
+    with pytest.raises(Rejected, match=r"asks for 2 arrays \('model/0', 'control/0'\).*not know of them: update its umbel"):
+        door.admit(Reply(1, content="update"), one)
+
+
+def test_outside_of_a_run_nobody_keeps_a_slot():
+    class WithParts(FedAvg):
+        def algorithm(self):
+            return replace(super().algorithm(), parts={"control": control()})
+
+    start = ndarrays_to_parameters([np.zeros(5)])
+    results = [(None, FitRes(Status(Code.OK, ""), start, 1, {}))]
+    made, _ = WithParts(initial_parameters=start).aggregate_fit(1, results, [])
+    with pytest.raises(StrategyError, match="nobody keeps the server's 'control'"):
+        parameters_to_ndarrays(made)
 
 
 def test_parts_that_cannot_be_are_refused_before_the_run():

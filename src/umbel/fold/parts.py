@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from umbel.aggregators import Aggregator, Rule, mean
+from umbel.errors import StrategyError
 from umbel.fold.stepping import CENTRE, Memory
 from umbel.optimizers import Optimizer, sgd
 from umbel.params import NDArrays, Params
@@ -72,13 +73,17 @@ def step_beside(
 ) -> Iterator[memoryview]:
     """The model's bytes; after the last of them the slots of the parts are stepped.
 
-    `step(name, part, old, memory)` yields the bytes of a part's next slot; `memory` is the part's own.
+    `step(name, part, old, memory)` yields the bytes of a part's next slot; `memory` is the part's own. Raises
+    `StrategyError` where `memory` has no such slot.
     """
     yield from model
     for name, part in parts.items():
         old = memory.read(name)
         if old is None:
-            raise RuntimeError(f"the slot {name!r} was never begun")
+            raise StrategyError(
+                f"nobody keeps the server's {name!r}, which these updates step: a strategy with parts= is for runs, and "
+                "aggregate_fit() was called outside of one"
+            )
         sink = memory.write(name, old[0])
         try:
             for block in step(name, part, old, _within(memory, name)):
