@@ -16,14 +16,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__all__ = ["callbacks", "client", "common", "datasets", "errors", "events", "federate", "frameworks", "server", "simulation"]
+__all__ = [
+    "callbacks", "client", "common", "datasets", "errors", "events", "federate", "frameworks", "load", "server", "simulation"
+]  # fmt: skip
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # so that a type checker and an editor know what `umbel.server` is, and that `umbel.sever` is nothing
     from umbel import callbacks, client, common, datasets, errors, events, frameworks, server, simulation
     from umbel.federated_model import federate
+    from umbel.runtime.saved import load
 else:
-    _FUNCTIONS = {"federate": "umbel.federated_model"}
+    _FUNCTIONS = {"federate": "umbel.federated_model", "load": "umbel.runtime.saved"}
 
     def __getattr__(name: str) -> object:
         # On demand: a client has no use for the server's libraries, nor a server for the data sets'.

@@ -5,9 +5,10 @@ Programs that take a list of arrays see a list. Knows names and numpy; knows no 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
@@ -29,14 +30,12 @@ class NamedArrays(list[NDArray]):
     a list. What makes a new list of it (`list(p)`, `p[:1] + q`) gives a plain one. What changes its length or order in place
     (`append`, `pop`, `reverse`, …) takes the names from it: then they are those of arrays without names, "0", "1", ….
 
-    `metadata` is what a model's file says about itself: texts by name, {} where it says nothing.
-
     >>> p = NamedArrays([np.zeros((2, 3)), np.ones(2)], ["fc.weight", "fc.bias"])
     >>> p.names, p["fc.bias"].tolist(), {name: array.shape for name, array in p.items()}
     (('fc.weight', 'fc.bias'), [1.0, 1.0], {'fc.weight': (2, 3), 'fc.bias': (2,)})
     """
 
-    __slots__ = ("_names", "metadata")
+    __slots__ = ("_metadata", "_names")
 
     def __init__(
         self,
@@ -44,11 +43,13 @@ class NamedArrays(list[NDArray]):
         names: Sequence[str] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(arrays)
-        self._names = None if names is None else tuple(names)
-        self.metadata = {} if metadata is None else dict(metadata)
-        if self._names is not None and len(self._names) != len(self):
-            raise ValueError(f"{len(self)} arrays have {len(self._names)} names; each has one")
+        list.__init__(self, arrays)
+        if "jax.tree_util" in sys.modules:
+            _show_to_jax()
+        if names is not None and len(names) != len(self):
+            raise ValueError(f"{len(self)} arrays have {len(names)} names; each has one")
+        self._names = names if names is None or type(names) is tuple else tuple(names)
+        self._metadata = metadata
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,6 +60,11 @@ class NamedArrays(list[NDArray]):
     def are_named(self) -> bool:
         """Whether they have names at all, be they numbers."""
         return self._names is not None
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What a model's file says about itself: texts by name, {} where it says nothing."""
+        return {} if self._metadata is None else self._metadata
 
     def keys(self) -> tuple[str, ...]:
         """The names, so that `dict(parameters)` is a dict by name."""
@@ -103,12 +109,12 @@ class NamedArrays(list[NDArray]):
 
     def copy(self) -> NamedArrays:
         """The same arrays in a new list."""
-        return NamedArrays(self, self._names, self.metadata)
+        return NamedArrays(self, self._names, self._metadata)
 
     __copy__ = copy
 
     def __reduce__(self) -> tuple[type[NamedArrays], tuple[object, ...]]:
-        return NamedArrays, (list(self), self._names, self.metadata)
+        return NamedArrays, (list(self), self._names, self._metadata)
 
     def _position(self, name: str) -> int:
         for called in (name, name + BYTES):
@@ -135,6 +141,14 @@ for _method in (
     "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort", "__delitem__", "__iadd__", "__imul__"
 ):  # fmt: skip
     setattr(NamedArrays, _method, _unnaming(_method))
+
+
+@cache
+def _show_to_jax() -> None:
+    """Has `jax.tree.map` see a list's arrays here, too: JAX takes a class that derives from list for a leaf."""
+    register = getattr(sys.modules["jax.tree_util"], "register_pytree_node", None)
+    if register is not None:
+        register(NamedArrays, lambda arrays: ([*arrays], None), lambda _, arrays: [*arrays])
 
 
 @lru_cache(maxsize=256)

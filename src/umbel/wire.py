@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate, islice
@@ -35,13 +35,16 @@ __all__ = [
     "TRAVELS",
     "Schema",
     "Source",
+    "Table",
     "TensorSpec",
+    "add_metadata",
     "check_name",
     "dtype_of",
     "encode_header",
     "know",
     "largest_of",
     "parse_header",
+    "parse_table",
     "short",
     "shorten",
     "tag_of",
@@ -53,7 +56,7 @@ LARGEST = 1e290  # of what travels: a weighted float64 sum of this, times the la
 MAX_HEADER = 16 * 2**20  # bytes; about 150,000 tensors
 _MAX_RANK = 32  # numpy 1.x stops there
 _MAX_BYTES = 2**62
-_METADATA = "__metadata__"  # a key of the format's own: {str: str}, read by nobody here
+_METADATA = "__metadata__"  # a key of the format's own: {str: str}
 
 Source = Callable[[int, memoryview], None]  # reads data bytes from an offset on into a writable buffer
 
@@ -237,6 +240,26 @@ def encode_header(schema: Schema) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
+def add_metadata(header: bytes, metadata: Mapping[str, str]) -> bytes:
+    """The header with what the file says about itself, as the format has it: texts by name, before the tensors.
+
+    >>> parse_table(add_metadata(encode_header(Schema(())), {"round": "3"})).metadata
+    {'round': '3'}
+    """
+    said = json.dumps({_METADATA: metadata}, separators=(",", ":"), ensure_ascii=False).encode()[:-1]
+    table = header[9:].rstrip(b" ")
+    text = said + (b"," if len(table) > 1 else b"") + table
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+class Table(NamedTuple):
+    """What a header says: each tensor with the first of its data bytes and the one after its last, and the metadata."""
+
+    tensors: list[tuple[TensorSpec, int, int]]
+    metadata: dict[str, str]
+
+
 def parse_header(data: bytes | memoryview) -> Schema:
     """The schema written in `data`: exactly one header, from its length to its last space.
 
@@ -245,6 +268,22 @@ def parse_header(data: bytes | memoryview) -> Schema:
     for header, known in _known:
         if len(header) == len(data) and header == data:
             return known
+    tensors, _ = parse_table(data)
+    schema = Schema(tuple(spec for spec, _, _ in tensors))
+    if schema.nbytes > _MAX_BYTES:
+        raise WireError(f"the header announces {schema.nbytes} bytes")
+    for (spec, claims, ends), begin in zip(tensors, schema.offsets, strict=True):
+        if (claims, ends) != (begin, begin + spec.nbytes):
+            raise WireError(
+                f"tensor {short(spec.name)} claims bytes {short([claims, ends])}, but its place is "
+                f"[{begin}, {begin + spec.nbytes}]: "
+                "data lie without holes, by decreasing item size, then in the order of the names"
+            )
+    return schema
+
+
+def parse_table(data: bytes | memoryview) -> Table:
+    """What a header says, wherever it has the data lie. Raises `WireError`, as `parse_header` does."""
     if len(data) < 8:
         raise WireError(f"a header needs at least 8 bytes, got {len(data)}")
     length = int.from_bytes(data[:8], "little")
@@ -260,18 +299,9 @@ def parse_header(data: bytes | memoryview) -> Schema:
         raise WireError(f"the header is not JSON: {error}") from None
     if not isinstance(table, dict) or data[8:9] != b"{":
         raise WireError(f"the header is a JSON {type(table).__name__}; expected an object, from its first byte on")
-    _check_metadata(table.get(_METADATA, {}))
-    schema = Schema(tuple(_spec(name, entry) for name, entry in table.items() if name != _METADATA))
-    if schema.nbytes > _MAX_BYTES:
-        raise WireError(f"the header announces {schema.nbytes} bytes")
-    claimed = [entry["data_offsets"] for name, entry in table.items() if name != _METADATA]
-    for spec, begin, claim in zip(schema.specs, schema.offsets, claimed, strict=True):
-        if claim != [begin, begin + spec.nbytes]:
-            raise WireError(
-                f"tensor {short(spec.name)} claims bytes {short(claim)}, but its place is [{begin}, {begin + spec.nbytes}]: "
-                "data lie without holes, by decreasing item size, then in the order of the names"
-            )
-    return schema
+    metadata = table.pop(_METADATA, {})
+    _check_metadata(metadata)
+    return Table([(_spec(name, entry), *entry["data_offsets"]) for name, entry in table.items()], metadata)
 
 
 def _spec(name: str, entry: object) -> TensorSpec:

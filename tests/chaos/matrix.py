@@ -18,14 +18,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
 from federations import Federation, Program, in_process, strategy_of, wait_for
 from member import Gates, Member
 
-from umbel.params import gather, schema_of
+from umbel.params import Params, gather, schema_of
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.rounds.messages import Dispatch, Initialize, Replied, Settle, Step, Task, Verdict
 from umbel.runtime.contents import MemoryContents, write_content
@@ -389,7 +388,8 @@ def _judge(
         expected.append(reference())
     if setting.arrival and whole:
         expected.append(recomputed(Coordinator(rules, copy.deepcopy(begin)), entries, result, federation))
-    result.different += any(blake2b(model.read_bytes()).digest() != blake2b(bits).digest() for bits in expected)
+    found = Params.from_bytes(model.read_bytes()).to_bytes()
+    result.different += any(bits != found for bits in expected)
 
 
 def accepted(coordinator: Coordinator, entries: list[Kept]) -> Counter[tuple[str, int, str]]:

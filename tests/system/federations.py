@@ -170,11 +170,11 @@ class Federation:
         (self.gates / f"{who}.{point}.open").touch()
 
     def model(self) -> bytes:
-        """The final model of the newest run, as its server has named it."""
+        """The final model of the newest run, as its server has named it, without what the file says about itself."""
         server = [program for program in self.programs if program.name == "server"][-1]
         named = re.findall(r"Model: (.+\.safetensors)", server.text)
         assert named, f"the server names no model:\n{server.text}"
-        return (self.folder / named[-1]).read_bytes()
+        return Params.from_bytes((self.folder / named[-1]).read_bytes()).to_bytes()
 
     def history(self) -> dict:
         return json.loads((self.folder / "history.json").read_text())

@@ -18,6 +18,7 @@ reveal_type(fl.common.ndarrays_to_parameters([np.zeros(3)]))  # is Parameters
 reveal_type(fl.datasets.FederatedDataset(dataset="mnist", partitioners={"train": 3}))  # is FederatedDataset
 reveal_type(fl.errors.UmbelError())  # is UmbelError
 reveal_type(fl.__version__)  # is str
+reveal_type(fl.load("model.safetensors"))  # is NamedArrays
 
 
 class Right(fl.client.NumPyClient):

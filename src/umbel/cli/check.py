@@ -13,7 +13,7 @@ from umbel.errors import UmbelError
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.rounds.messages import Publish, Replied, Reported
 from umbel.runtime.fingerprints import rules_of
-from umbel.runtime.model import GlobalModel
+from umbel.runtime.model import path_of
 from umbel.runtime.observers.history import History
 from umbel.runtime.replay import Replayed, replay
 from umbel.runtime.runs import places
@@ -165,7 +165,7 @@ def _model(lines: list[Line], folder: Path) -> str:
     if not versions:
         return "No version of the model was made while the audit was kept"
     newest = versions[-1]
-    path = folder / f"{GlobalModel.name(int(newest.why))}.safetensors"
+    path = path_of(folder, int(newest.why))
     if not path.exists():
         return f"Version {newest.why} of the model is not in {folder}: its digest was not compared"
     if digest_of_file(path) != newest.content:

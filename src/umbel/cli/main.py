@@ -11,6 +11,7 @@ import click
 from umbel.cli.certs import certs
 from umbel.cli.check import audit, replay_command
 from umbel.cli.data import data
+from umbel.cli.model import model
 from umbel.cli.server import server
 from umbel.cli.store import opened, row_of, store_option
 from umbel.exchange import as_text
@@ -30,6 +31,7 @@ def main() -> None:
 main.add_command(audit)
 main.add_command(certs)
 main.add_command(data)
+main.add_command(model)
 main.add_command(replay_command)
 main.add_command(server)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from umbel.errors import StoreError
 from umbel.events import Event, Observer
 from umbel.fold.partial import PartialSum
 from umbel.rounds.coordinator import Coordinator, Phase, State
@@ -24,7 +25,7 @@ from umbel.runtime.failpoints import failpoint
 from umbel.runtime.fingerprints import ATTRIBUTES
 from umbel.runtime.interactive import CellStopped, is_script
 from umbel.runtime.log import logger
-from umbel.runtime.model import GlobalModel, describe_best
+from umbel.runtime.model import GlobalModel, describe_best, path_of
 from umbel.runtime.observers.audience import Audience
 from umbel.runtime.observers.history import History
 from umbel.runtime.observers.narrator import Fold, Narrator
@@ -35,6 +36,7 @@ from umbel.runtime.owner import Owner
 from umbel.runtime.resume import Restored
 from umbel.runtime.run import NAG_EVERY, run
 from umbel.runtime.runs import OpenedRun, how_to_go_on
+from umbel.runtime.saved import BestModel, SavedModel, describe, mark, read_whole
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Store, Unit
 from umbel.runtime.transports.base import Proxy, Transport
@@ -131,13 +133,13 @@ class Ended:
 
     def say(self) -> None:
         """Says what came of it, and where it is."""
-        state, opened, model = self.begun.state, self.begun.opened, self.begun.model
+        state, opened = self.begun.state, self.begun.opened
         for line in table(self.history):
             logger.info("%s", line)
         if opened is None:
             return
         if opened.folder is not None and state.version is not None:
-            logger.info("Model: %s", opened.folder / f"{model.name(state.version)}.safetensors")
+            logger.info("Model: %s", path_of(opened.folder, state.version))
             for text in describe_best(state, opened.folder):
                 logger.info("%s", text)
         if opened.store.head is not None:
@@ -181,7 +183,54 @@ def carry_out(
                     # Only now: a server that dies before every client has heard of the end goes on telling them.
                     begun.model.keep_only(state, state.versions)  # answers may have come that nobody took up any more
                     begun.opened.finish(outcome.status)
+                    _mark_files(experiment, begun, begun.opened)
+    _keep_models(experiment, begun)
     return Ended(begun, outcome)
+
+
+def _said_of(experiment: Experiment, begun: Begun, version: int) -> dict[str, str]:
+    """What the file of a version says about itself."""
+    return describe(
+        begun.model.at(version).schema.names,
+        run=begun.coordinator.rules.run,
+        number=version,
+        strategy=experiment.host.name,
+        loss=begun.restored.history.loss_of(version),
+    )
+
+
+def _mark_files(experiment: Experiment, begun: Begun, opened: OpenedRun) -> None:
+    """Has the model's files say what they are. Those of an audited run stay as the audit has them, to the last byte."""
+    if opened.folder is None or opened.store.head is not None:
+        return
+    for version in begun.state.versions:
+        try:
+            mark(opened.store.contents, GlobalModel.name(version), _said_of(experiment, begun, version))
+        except StoreError as error:  # a full disk, for example: the model is whole as it is
+            logger.warning("The file of version %d does not say of which run it is: %s", version, error)
+
+
+def _keep_models(experiment: Experiment, begun: Begun) -> None:
+    """Leaves the model to the History: where its files are, or a copy where the run has none that stay."""
+    history, standing = begun.restored.history, begun.state.standing
+    folder = None if begun.opened is None else begun.opened.folder
+
+    def saved(version: int) -> SavedModel:
+        said = _said_of(experiment, begun, version)
+        if folder is not None:
+            return SavedModel(said, path_of(folder, version))
+        return SavedModel(said, held=read_whole(begun.model.at(version)))
+
+    try:
+        last = None if begun.state.version is None else saved(begun.state.version)
+        history.keep(last)
+        if standing.best_version is None or standing.best is None:
+            return
+        best = last if last is not None and standing.best_version == begun.state.version else saved(standing.best_version)
+        which = standing.best_round, experiment.pace.keep_best or "", standing.best
+        history.keep(best=BestModel(best.metadata, best.path, best.held, None, *which))
+    except StoreError as error:
+        logger.warning("The History does not have the model: %s", error)
 
 
 def _run(

@@ -31,7 +31,7 @@ from umbel.transforms import Chain, Totals, identity, reader_of, source_of
 from umbel.update import MODEL, Layout
 from umbel.wire import Schema, Source, TensorSpec, encode_header, know
 
-__all__ = ["GlobalModel", "describe_best"]
+__all__ = ["GlobalModel", "describe_best", "path_of"]
 
 
 class GlobalModel:
@@ -304,10 +304,15 @@ def _blocks(source: Source, size: int) -> Iterator[memoryview]:
         yield view
 
 
+def path_of(folder: Path, version: int) -> Path:
+    """The file of a version in the folder of its run."""
+    return folder / f"{GlobalModel.name(version)}.safetensors"
+
+
 def describe_best(state: State, folder: Path) -> list[str]:
     """Where the best version is, in a line; nothing where none was kept."""
     standing = state.standing
     if standing.best_version is None:
         return []
-    path = folder / f"{GlobalModel.name(standing.best_version)}.safetensors"
+    path = path_of(folder, standing.best_version)
     return [f"Best:  {path}, after round {standing.best_round} ({standing.best:g})"]

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from umbel.errors import StoreError
+from umbel.named import NamedArrays
 from umbel.population import place_of
 from umbel.rounds import notices
 from umbel.rounds.notices import Notice
 from umbel.runtime.observers.as_json import history_fields, json_text
+from umbel.runtime.saved import BestModel, MakeModel, SavedModel
 from umbel.runtime.stores.codec import encode
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class History:
 
     `failures` come round by round, those of one exchange by their clients' place in the population: not by arrival, so that
     a History is the same wherever the clients run.
+
+    After a run it has the model: `parameters`, `model` and `best`. Two Histories with the same numbers are equal.
     """
 
     losses_distributed: Series = field(default_factory=list)
@@ -50,6 +54,55 @@ class History:
     metrics_distributed: dict[str, Series] = field(default_factory=dict)
     metrics_centralized: dict[str, Series] = field(default_factory=dict)
     failures: list[FailureNote] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._last: SavedModel | None = None  # no field: a journal and JSON have the numbers alone
+        self._best: BestModel | None = None
+
+    @property
+    def parameters(self) -> NamedArrays:
+        """The model's last version: a list of arrays that knows their names; `dict(history.parameters)` is by name.
+
+        Read from the run's file when it is asked for; without a store it has been in memory since the run ended. Its
+        `.metadata` has run, round, strategy and loss. Raises `StoreError` where there is no model.
+        """
+        return self._saved().parameters
+
+    @property
+    def model(self) -> object:
+        """The last version as a model of its framework, made by whoever knows how: `fl.federate`, or `keep(make_model=…)`.
+
+        Raises `StoreError` where nobody does.
+        """
+        return self._saved().model
+
+    @property
+    def best(self) -> BestModel | None:
+        """The best version by the metric that the strategy's `keep_best` names, with its `parameters`, `round`, `metric`
+        and `value`; None where none was kept.
+        """
+        return self._best
+
+    def keep(
+        self, last: SavedModel | None = None, best: BestModel | None = None, make_model: MakeModel | None = None
+    ) -> None:
+        """Takes in the models that the run leaves, or how a framework's model is made of their parameters."""
+        self._last, self._best = last or self._last, best or self._best
+        for saved in (self._last, self._best):
+            if saved is not None and make_model is not None:
+                saved.make_model = make_model
+
+    def loss_of(self, number: int) -> object:
+        """The loss after a round: the owner's own where there is one, else the clients'; None where there is none."""
+        return {**dict(self.losses_distributed), **dict(self.losses_centralized)}.get(number)
+
+    def _saved(self) -> SavedModel:
+        if self._last is None:
+            raise StoreError(
+                "this History has no model: its run has not ended, it ended before there was one, or it was read from JSON. "
+                "fl.load(path) reads a model's file, and `umbel model export` writes one of a run that was kept"
+            )
+        return self._last
 
     def add_loss_distributed(self, server_round: int, loss: object) -> None:
         self.losses_distributed.append((server_round, loss))
