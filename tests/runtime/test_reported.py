@@ -372,10 +372,10 @@ def test_a_loss_of_the_owner_s_may_be_any_number(loss):
 def test_a_remark_is_said_in_full_once_and_never_twice_for_one_answer():
     notes = Notes()
     said = Remark(("kind",), "in full", "in short")
-    assert notes.noted(Summarized(0.5), [said, said]) == Summarized(0.5, {}, "in full")
-    assert notes.noted(Summarized(0.5), [said]).note == "in short"
-    assert notes.noted(Summarized(0.5), []) == Summarized(0.5)
-    assert notes.noted(Evaluated(0.5), [said]) == Evaluated(0.5)
+    assert notes.add_to(Summarized(0.5), [said, said]) == Summarized(0.5, {}, "in full")
+    assert notes.add_to(Summarized(0.5), [said]).note == "in short"
+    assert notes.add_to(Summarized(0.5), []) == Summarized(0.5)
+    assert notes.add_to(Evaluated(0.5), [said]) == Evaluated(0.5)
 
 
 # ---- liars

@@ -57,7 +57,7 @@ def list_members(store: str) -> None:
     """List who has joined."""
     rows = [["client", "key", "joined", "revoked"]]
     with _members(store) as members:
-        for member in members.listed():
+        for member in members.list_all():
             rows.append([member.client, member.fingerprint, _day(member.joined), _day(member.revoked)])
     for line in align(rows):
         click.echo(line)

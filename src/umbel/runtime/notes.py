@@ -27,7 +27,7 @@ class Notes:
     def __init__(self) -> None:
         self._said: set[tuple[str, ...]] = set()
 
-    def noted(self, answered: Input, heard: Sequence[Remark]) -> Input:
+    def add_to(self, answered: Input, heard: Sequence[Remark]) -> Input:
         """The answer with what was remarked while it was made; a line in the log where an answer takes no note."""
         kinds = {said.kind or (said.text,): said for said in reversed(heard)}  # of each kind the first
         lines = [text for text in map(self._once, reversed(kinds.values())) if text]

@@ -105,7 +105,7 @@ class Owner:
             seed_generators(self._seed, "server", type(question).__name__, getattr(question, "round", 0))
             with listening() as heard:
                 answered = self._keep_facts(question, self._ask(question))
-            return self._notes.noted(answered, heard)
+            return self._notes.add_to(answered, heard)
         except StoreError:
             raise
         except BaseException as error:  # also sys.exit(), of which Python itself says nothing

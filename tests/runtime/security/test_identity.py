@@ -144,7 +144,7 @@ def test_who_is_not_let_in_is_told_why(members):
         joined(members, "a", B)
     with pytest.raises(NotAdmitted, match="belongs to a; give that name"):
         members.admit("b", A, b"")
-    assert [member.client for member in members.listed()] == ["a"]
+    assert [member.client for member in members.list_all()] == ["a"]
 
 
 def test_a_refused_client_does_not_spend_the_token(members):
@@ -158,7 +158,7 @@ def test_a_refused_client_does_not_spend_the_token(members):
 def test_a_revoked_key_never_comes_back_and_its_name_may(members):
     joined(members, "a", A)
     members.revoke("a")
-    assert members.revoked() == {A}
+    assert members.find_revoked() == {A}
     with pytest.raises(NotAdmitted, match="has been revoked"):
         members.admit("a", A, b"")
     with pytest.raises(NotAdmitted, match="has been revoked"):
@@ -182,7 +182,7 @@ def test_a_name_joins_twice_at_the_same_time_and_counts_once(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         let_in = list(pool.map(join, range(16)))
     assert sum(let_in) == 1
-    assert len(sides[0].listed()) == 1
+    assert len(sides[0].list_all()) == 1
     for side in sides:
         side.close()
 

@@ -135,13 +135,13 @@ class Members:
         if not done.rowcount:
             raise SecurityError(f"no member is called {client!r}; `umbel server members` lists them")
 
-    def revoked(self) -> set[bytes]:
+    def find_revoked(self) -> set[bytes]:
         """Every key that has been revoked."""
         with self._transaction() as connection:
             rows = connection.execute(sa.select(_members.c.key).where(_members.c.revoked.is_not(None))).all()
         return {bytes.fromhex(row.key) for row in rows}
 
-    def listed(self) -> list[Member]:
+    def list_all(self) -> list[Member]:
         """Every member, by the time of joining."""
         with self._transaction() as connection:
             rows = connection.execute(_members.select().order_by(_members.c.joined)).all()

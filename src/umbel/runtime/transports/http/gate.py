@@ -111,7 +111,7 @@ class Gate:
         """Tells, for ever, of every key that is revoked."""
         while True:
             try:
-                now = await asyncio.to_thread(self._members.revoked)
+                now = await asyncio.to_thread(self._members.find_revoked)
             except StoreError as error:  # the journal is in the same database: its loop has the word
                 logger.warning("The list of members cannot be read: %s", error)
             else:
