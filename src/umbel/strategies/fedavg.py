@@ -28,7 +28,7 @@ from umbel.params import NamedArrays
 from umbel.rounds.exchanges import EVALUATE, FIT
 from umbel.rounds.messages import Kind
 from umbel.selectors import Selector, sample, uniform
-from umbel.standing import Result, Round
+from umbel.standing import Result, Round, lent
 from umbel.strategies.algorithm import CLASSIC_PACE, Algorithm, Receives, check_exchanges
 from umbel.strategies.alone import Alone
 from umbel.strategies.averages import average_metrics
@@ -93,7 +93,7 @@ class Filled:
         return Filled, ()
 
     def of(self, strategy: FedAvg) -> Algorithm:
-        now = [strategy, *(value for name, value in vars(strategy).items() if name != "_answers")]
+        now = [strategy, *vars(strategy).values()]
         if self._made is None or len(now) != len(self._by) or not all(map(is_, now, self._by)):
             self._made, self._by = strategy.algorithm(), now
         return self._made
@@ -176,8 +176,7 @@ class FedAvg(Strategy):
         self.evaluate_every = evaluate_every
         self.max_update_norm = max_update_norm
         self._alone = Alone(self.initial_parameters)
-        self._filled = Filled()
-        self._answers: Answers = {}  # of this round's earlier exchanges, while one of them is configured
+        self.filled = Filled()
 
     def algorithm(self) -> Algorithm:
         """This strategy as a value, with the attributes that it has now. A relative replaces what it is about."""
@@ -202,7 +201,7 @@ class FedAvg(Strategy):
     @property
     def value(self) -> Algorithm:
         """What `algorithm` gives; the same one as long as no attribute changes."""
-        return self._filled.of(self)
+        return self.filled.of(self)
 
     @property
     def pace(self) -> Pace:
@@ -258,13 +257,13 @@ class FedAvg(Strategy):
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
-        asked = self._configure(FIT.name, server_round, client_manager, self._answers)
+        asked = self._configure(FIT.name, Kind.FIT, server_round, client_manager)
         return [(client, FitIns(own or parameters, config)) for client, config, own in asked]
 
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
-        asked = self._configure(EVALUATE.name, server_round, client_manager, {})
+        asked = self._configure(EVALUATE.name, Kind.EVALUATE, server_round, client_manager)
         return [(client, EvaluateIns(own or parameters, config)) for client, config, own in asked]
 
     def configure_exchange(
@@ -275,14 +274,11 @@ class FedAvg(Strategy):
         client_manager: ClientManager,
         answers: Answers,
     ) -> Sequence[tuple[ClientProxy, FitIns | EvaluateIns | GetPropertiesIns]]:
-        if exchange == FIT.name:
-            self._answers = answers
-            try:
+        with lent(replace(round_for(server_round), answers=answers_of(answers))):
+            if exchange == FIT.name:
                 return self.configure_fit(server_round, parameters, client_manager)
-            finally:
-                self._answers = {}
-        kind = next((each.kind for each in self.exchanges if each.name == exchange), Kind.FIT)
-        asked = self._configure(exchange, server_round, client_manager, answers, kind)
+            kind = next((each.kind for each in self.exchanges if each.name == exchange), Kind.FIT)
+            asked = self._configure(exchange, kind, server_round, client_manager)
         if kind is Kind.PROPERTIES:
             return [(client, GetPropertiesIns(config)) for client, config, _ in asked]
         make = EvaluateIns if kind is Kind.EVALUATE else FitIns
@@ -314,17 +310,11 @@ class FedAvg(Strategy):
     # ---- what the algorithm is made of
 
     def _configure(
-        self,
-        exchange: str,
-        server_round: int,
-        client_manager: ClientManager,
-        answers: Answers,
-        kind: Kind = Kind.FIT,
+        self, exchange: str, kind: Kind, server_round: int, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, Config, Parameters | None]]:
         """Whom the algorithm asks, of those that the client manager has."""
-        here = replace(round_for(server_round), answers=answers_of(answers))
         samples = self._select is None or exchange == EVALUATE.name
-        asking = ByManager(client_manager, exchange, kind, here, answers, samples=samples)
+        asking = ByManager(client_manager, exchange, kind, round_for(server_round), samples=samples)
         asked = self.value.ask(asking)
         return [(client, *each[1:]) for client, each in zip(asking.proxies(asked), asked, strict=True)]
 

@@ -18,16 +18,14 @@ from umbel.strategies.clients import ClientManager, ClientProxy, Proxies, Simple
 __all__ = ["ByManager", "answers_of", "results_of", "round_for"]
 
 class ByManager(Asking):
-    """Whom to ask of those that a client manager has; `clients` are those that came up, by name.
+    """Whom to ask of those that a client manager has; `clients` are those that it has drawn, by name.
 
     With `samples` the manager draws by itself, as it has always done for a strategy without a selector.
     """
 
-    def __init__(
-        self, manager: ClientManager, exchange: str, kind: Kind, round_: Round, answers: Answers, *, samples: bool
-    ) -> None:
+    def __init__(self, manager: ClientManager, exchange: str, kind: Kind, round_: Round, *, samples: bool) -> None:
         self.exchange, self.kind, self.round = exchange, kind, round_
-        self.clients = {client.cid: client for given in answers.values() for client, _ in given}
+        self.clients: dict[str, ClientProxy] = {}
         self._manager, self._samples = manager, samples
         self.busy, self.rng = 0, np.random.RandomState
         if isinstance(manager, SimpleClientManager):

@@ -74,8 +74,9 @@ class Member(fl.client.NumPyClient):
         self._step(f"fit.{number}")
         keys = parameters.pop() if "place" in config else None
         rng = np.random.RandomState(crc32(self.name.encode()) + number)
-        control = self.context.parts.get("control", [0] * len(parameters))
-        if self.context.parts:
+        parts = {} if self.context is None else self.context.parts  # None outside of a run
+        control = parts.get("control", [0] * len(parameters))
+        if parts:
             self.context.send("control", [each / 2 + crc32(self.name.encode()) % 8 for each in control])
         trained = []
         for array, moves in zip(parameters, control, strict=True):

@@ -9,6 +9,7 @@ parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from umbel.aggregators import Aggregator
 from umbel.errors import StrategyError
@@ -62,7 +63,7 @@ def host_of(given: Strategy | Algorithm, manager: ClientManager | None = None) -
             )
         return ValueHost(given, lambda: given)
     if plain and isinstance(given, FedAvg) and methods_are_ours(given):
-        return ValueHost(given, lambda: given.value)
+        return ValueHost(given, partial(given.filled.of, given))
     return ClassicHost(given, SimpleClientManager() if manager is None else manager)
 
 
