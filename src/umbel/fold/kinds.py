@@ -22,12 +22,14 @@ def stepped_schema(model: Schema | None, updates: Sequence[Schema]) -> Schema:
     """
     if model is None:
         return updates[0]
+    different = [update for update in updates if update.specs != model.specs]
+    if not different:  # nearly always
+        return model
     specs = list(model.specs)
-    for update in updates:
-        if update.specs != model.specs:
-            for i, (answer, spec) in enumerate(zip(update.specs, model.specs, strict=True)):
-                if is_wider(answer.dtype, spec.dtype):
-                    specs[i] = spec._replace(dtype=wider_kind(spec.dtype))
+    for update in different:
+        for i, (answer, spec) in enumerate(zip(update.specs, model.specs, strict=True)):
+            if is_wider(answer.dtype, spec.dtype):
+                specs[i] = spec._replace(dtype=wider_kind(spec.dtype))
     return Schema(tuple(specs))
 
 
