@@ -14,15 +14,18 @@ from umbel.exchange import ndarrays_to_parameters
 from umbel.params import Params
 from umbel.runtime.contents import BLOCK, FileContents, MemoryContents, as_parameters, write_content
 from umbel.runtime.interactive import one_line
+from umbel.runtime.transports.simulated.shared import SharedContents
 
 
-@pytest.fixture(params=["files", "durable files", "memory"])
+@pytest.fixture(params=["files", "durable files", "memory", "shared"])
 def contents(request, tmp_path):
     match request.param:
         case "files":
             return FileContents(tmp_path / "contents")
         case "durable files":
             return FileContents(tmp_path / "contents", power=True)
+        case "shared":
+            return SharedContents()
         case _:
             return MemoryContents()
 
@@ -41,6 +44,14 @@ def test_what_is_written_is_a_safetensors_file(contents):
     assert content.schema == MODEL.schema
     assert content.crc32 == zlib.crc32(MODEL.to_bytes())
     content.close()
+
+
+def test_a_writer_has_the_sum_of_what_is_written_so_far(contents):
+    writer = contents.create("model")
+    for number, part in enumerate((b"a", bytes(2**20), b"", b"bc")):
+        writer.write(part)
+        assert writer.crc32 == zlib.crc32(b"".join((b"a", bytes(2**20), b"", b"bc")[: number + 1]))
+    writer.abort()
 
 
 def test_it_is_read_at_random_and_in_blocks(contents):

@@ -39,8 +39,10 @@ PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}  #
 
 
 class Writer(Protocol):
-    """Bytes on their way into a content."""
+    """Bytes on their way into a content. `crc32` is that of what has been written so far."""
 
+    @property
+    def crc32(self) -> int: ...
     def write(self, data: bytes | memoryview) -> None: ...
     def commit(self) -> None: ...
     def abort(self) -> None: ...
@@ -260,7 +262,7 @@ class _FileWriter:
     def __init__(self, contents: FileContents, name: str) -> None:
         self._contents, self._name = contents, name
         self._digest = blake2b(digest_size=32) if contents.digests else None
-        self._size = self._crc32 = 0
+        self._size = self.crc32 = 0
         self._held = b""  # not written so far: the header goes with the data
         self._temporary = contents.temporary(name)
         self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -270,7 +272,7 @@ class _FileWriter:
         if self._digest is not None:
             self._digest.update(view)
         self._size += view.nbytes
-        self._crc32 = zlib.crc32(view, self._crc32)  # here, while the block is in the cache; 3 GB/s
+        self.crc32 = zlib.crc32(view, self.crc32)  # here, while the block is in the cache; 3 GB/s
         if len(self._held) + view.nbytes <= HELD:
             self._held += view
             return
@@ -296,7 +298,7 @@ class _FileWriter:
                 fd, self._fd = self._fd, -1
                 os.close(fd)
             digest = None if self._digest is None else self._digest.digest()
-            self._contents.publish(self._temporary, self._name, Sum(self._size, self._crc32), digest)
+            self._contents.publish(self._temporary, self._name, Sum(self._size, self.crc32), digest)
         except StoreError:
             self.abort()
             raise
@@ -388,6 +390,10 @@ class MemoryContents:
 class _MemoryWriter:
     def __init__(self, target: dict[str, bytes], name: str) -> None:
         self._target, self._name, self._buffer = target, name, bytearray()
+
+    @property
+    def crc32(self) -> int:
+        return zlib.crc32(self._buffer)
 
     def write(self, data: bytes | memoryview) -> None:
         self._buffer += data

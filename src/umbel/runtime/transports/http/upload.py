@@ -10,6 +10,7 @@ from umbel.door import ValueCheck
 from umbel.errors import Rejected
 from umbel.rounds.messages import Reply
 from umbel.runtime.contents import Contents
+from umbel.runtime.crc import join_crc32
 from umbel.wire import Schema, encode_header
 
 if TYPE_CHECKING:
@@ -41,20 +42,20 @@ class Upload:
         self.schema = schema
         self.reply = reply
         self.received = 0
-        self._crc = 0
         self._digest = digest
         self._check = check
         self._written = 0
         self._rest = bytearray()  # less than ITEM bytes
         self._writer = contents.create(name)
-        self._writer.write(encode_header(schema))
+        header = encode_header(schema)
+        self._header_crc32 = zlib.crc32(header)
+        self._writer.write(header)
 
     def feed(self, data: bytes) -> None:
         """Takes the next bytes. Raises `Rejected` for values that may not travel, and for more data than offered."""
         self.received += len(data)
         if self.received > self.schema.nbytes:
             raise Rejected(f"{self.received} bytes of data came, {self.schema.nbytes} were offered")
-        self._crc = zlib.crc32(data, self._crc)
         if self._digest is not None:
             self._digest.update(data)
         view = memoryview(data)
@@ -78,10 +79,11 @@ class Upload:
         """
         if self.received != self.schema.nbytes:
             raise Rejected(f"{self.received} bytes of data came, {self.schema.nbytes} were offered")
-        if self._crc != crc32 or (self._digest is not None and not hmac.compare_digest(self._digest.digest(), digest)):
+        self._write(memoryview(bytes(self._rest)))  # a last number may be shorter
+        changed = self._digest is not None and not hmac.compare_digest(self._digest.digest(), digest)
+        if changed or self._writer.crc32 != join_crc32(self._header_crc32, crc32, self.received):
             self.abort()
             return False
-        self._write(memoryview(bytes(self._rest)))  # a last number may be shorter
         if self._check is not None:
             self.reply = self._check.note(self.reply)
         self._writer.commit()

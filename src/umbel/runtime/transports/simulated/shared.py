@@ -11,10 +11,11 @@ import mmap
 import os
 import pickle
 import tempfile
+import zlib
 from collections.abc import Iterable, Sequence
 
 from umbel.errors import StoreError
-from umbel.runtime.contents import Content, Writer
+from umbel.runtime.contents import BLOCK, Content, Writer
 
 __all__ = ["SharedContents", "anonymous_file", "dump_shared", "load_shared", "map_file", "update_file", "write_all"]
 
@@ -201,6 +202,13 @@ class SharedContents:
 class _SharedWriter:
     def __init__(self, contents: SharedContents, name: str) -> None:
         self._contents, self._name, self._fd = contents, name, anonymous_file()
+
+    @property
+    def crc32(self) -> int:
+        crc, offset = 0, 0
+        while block := os.pread(self._fd, BLOCK, offset):
+            crc, offset = zlib.crc32(block, crc), offset + len(block)
+        return crc
 
     def write(self, data: bytes | memoryview) -> None:
         write_all(self._fd, [data])
