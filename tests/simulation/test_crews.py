@@ -88,7 +88,7 @@ def inline(work, make=InlineCrew, contents=MemoryContents):
 @contextlib.contextmanager
 def remote(work, yard_of=LocalYard, tries="0"):
     contents = SharedContents()
-    crew = RemoteCrew(yard_of(work, contents), contents, work.aggregator, ahead=2)
+    crew = RemoteCrew(yard_of(work, contents), contents, work.aggregator, ahead=2, beside=work.beside)
     try:
         crew.try_client(tries)
         yield crew, contents
@@ -114,7 +114,7 @@ def test_a_crew_that_moves_in_the_middle_is_one(monkeypatch):
     monkeypatch.setattr("umbel.runtime.transports.simulated.auto.WORTH", 0.0)
 
     def auto(work, contents):
-        then = RemoteCrew(LocalYard(work, contents), contents, work.aggregator, ahead=2)
+        then = RemoteCrew(LocalYard(work, contents), contents, work.aggregator, ahead=2, beside=work.beside)
         return AutoCrew(InlineCrew(work, contents), lambda: then)
 
     check_crew(lambda work: inline(work, auto, SharedContents))

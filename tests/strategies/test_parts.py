@@ -127,8 +127,8 @@ def test_parts_are_not_sent_where_no_strategy_asks_for_them():
 
 
 def test_a_slot_begins_with_what_it_is_given_and_steps_with_an_optimizer_that_remembers():
-    client = Sends("control", [np.array([3.0, 5.0], "float64")])
-    part = Part(mean(), momentum(0.5, beta=0.5), first=[np.array([1.0, 1.0], "float32")])
+    client = Sends("control", {"c": np.array([3.0, 5.0], "float64")})
+    part = Part(mean(), momentum(0.5, beta=0.5), first={"c": np.array([1.0, 1.0], "float32")})
     trained([client, client], strategy(control=part), rounds=3)
     seen = [got["control"][0].tolist() for got in client.got[::2]]
     # m ← m/2 + (a − c), c ← c + m/2 from c = 1, with a = 3 and 5

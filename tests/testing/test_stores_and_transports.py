@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from umbel.context import Context
 from umbel.rounds.messages import Failure, FailureKind, Kind, Populated, Replied
 from umbel.runtime.contents import FileContents, MemoryContents
 from umbel.runtime.stores.base import Unit
@@ -24,6 +25,7 @@ from umbel.runtime.transports.simulated.states import States
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.runtime.transports.simulated.virtual import VirtualTime
 from umbel.testing import check_store, check_transport
+from umbel.training import make_client
 
 # ---- stores
 
@@ -126,9 +128,10 @@ def in_virtual_time(clients, contents):
 def over_http(clients, contents):
     listener = Listener("127.0.0.1:0")
     transport = HttpTransport(listener, "run", MemoryStore(contents))
+    made = {name: make_client(client, Context(name)) for name, client in clients.items()}
     lives = [
-        threading.Thread(target=serve, args=(Link(listener.url, name), client.to_client(), Patience("here", None, None)))
-        for name, client in clients.items()
+        threading.Thread(target=serve, args=(Link(listener.url, name), client, Patience("here", None, None)))
+        for name, client in made.items()
     ]
     for life in lives:
         life.start()

@@ -270,7 +270,7 @@ class Adding:
         return PartialSum.read(self._aggregator, self._cut(model, beside), content, self._beside)
 
     def _cut(self, model: Schema, beside: Mapping[str, Schema]) -> Plan:
-        if self._plan is None or self._plan.model != model:
+        if self._plan is None or self._plan.model != model or self._beside.keys() != beside.keys():
             self._plan = plan(model)
             self._beside = {part: (self._aggregators[part], plan(schema)) for part, schema in beside.items()}
         return self._plan

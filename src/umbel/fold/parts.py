@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from umbel.aggregators import Aggregator, Rule, mean
-from umbel.errors import StrategyError
+from umbel.errors import StrategyError, WireError
 from umbel.fold.stepping import CENTRE, Memory
 from umbel.optimizers import Optimizer, sgd
-from umbel.params import NDArrays, Params
+from umbel.params import NDArray, NDArrays, Params, as_arrays
 from umbel.update import MODEL
 from umbel.wire import Schema, Source, TensorSpec
 
@@ -32,21 +32,24 @@ class Part:
     - `aggregator`: how the arrays of a round become one; they weigh what the updates weigh
     - `optimizer`: the step from the slot, its `old`, and what the aggregator has made, to the next slot. `sgd()` takes what
       was made; `Optimizer(lambda number, old, made, slots: (old() + made, ()))` adds it
-    - `first`: arrays of floats with which the slot begins; None for zeros, one array for each of the model's, of its shape,
-      float32, or float64 where the model's is that
+    - `first`: arrays of float32 or float64, or a mapping of names to them, with which the slot begins; None for zeros, one
+      array for each of the model's, of its name and shape, float32, or float64 where the model's is that
 
     An update from an older version of the model counts as it was sent.
     """
 
     aggregator: Aggregator | Rule = mean()  # noqa: RUF009  # a value
     optimizer: Optimizer = sgd()  # noqa: RUF009  # a value
-    first: NDArrays | None = None
+    first: NDArrays | Mapping[str, NDArray] | None = None
 
     def __post_init__(self) -> None:
-        for position, array in enumerate(self.first or ()):
-            if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
-                found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-                raise ValueError(f"a part's slot is of float32 or float64; first= has {found} as array {position}")
+        try:
+            arrays = [] if self.first is None else as_arrays(self.first)
+        except WireError as error:
+            raise ValueError(f"first= of a part has what cannot travel: {error}") from None
+        for position, array in enumerate(arrays):
+            if array.dtype not in (np.float32, np.float64):
+                raise ValueError(f"a part's slot is of float32 or float64; first= has {array.dtype} as array {position}")
 
 
 def first_of(part: Part, model: Schema) -> Params:

@@ -14,6 +14,7 @@ from umbel.aggregators import mean
 from umbel.context import Context
 from umbel.door import Door
 from umbel.exchange import Config, Metrics
+from umbel.fold import PartialSum
 from umbel.optimizers import sgd
 from umbel.params import NDArrays, Params, gather, schema_of
 from umbel.rounds.messages import Failure, Kind, Reply
@@ -23,6 +24,7 @@ from umbel.runtime.transports.simulated.pieces import Asked, Crew, Done, Lost, P
 from umbel.runtime.transports.simulated.workbench import Workbench
 from umbel.testing.demand import demand
 from umbel.training import NumPyClient
+from umbel.update import Layout
 from umbel.wire import Schema
 
 __all__ = ["check_crew"]
@@ -30,6 +32,8 @@ __all__ = ["check_crew"]
 _PATIENCE = 60.0  # seconds for an outcome
 _MODEL: NDArrays = [np.linspace(-1, 1, 700, dtype=np.float32), np.arange(5)]
 _SCHEMA = schema_of(_MODEL)
+_BESIDE: NDArrays = [np.full((2, 3), 0.25, np.float32)]
+_GIVEN = {"model": Params.of(_MODEL), "control": Params.of(_BESIDE)}
 
 Make = Callable[[Work], AbstractContextManager[tuple[Crew, Contents]]]
 
@@ -49,6 +53,8 @@ class _Member(NumPyClient):
         state["times"] = state.get("times", 0) + 1  # type: ignore[operator]  # an int: nobody else writes here
         floats, integers = parameters
         floats += np.random.standard_normal(floats.shape).astype(np.float32)
+        for part, arrays in self._context.parts.items():
+            self._context.send(part, [array + np.random.standard_normal(array.shape) for array in arrays])
         return [floats, integers + 1], 1 + int(self._context.node_id), {"m": float(np.random.random())}
 
 
@@ -58,16 +64,19 @@ def check_crew(make: Make, *, dies: bool = False) -> None:
     `make(work)` is a context manager that yields a crew for this work, with the contents that it works with, and closes it.
 
     Each piece has one outcome: what a `Workbench` in this process makes of it, bit for bit, with a sum for each chunk, or
-    with each update as a content of the name that was asked for. A client that raises fails alone. A piece that is dropped
+    with each update as a content of the name that was asked for, and with what goes to clients, and comes back, beside the
+    model. A client that raises fails alone. A piece that is dropped
     has no outcome, and the next one has. `wait` gives up in time, and ends when another thread calls `wake`. With `dies`, a
     client ends the process that it is in: its piece is `Lost`, where it is done with care at the guilty task, and the crew
     goes on. Closing it twice is closing it.
     """
-    work = Work(_Member, 3, 8, mean())
+    work = Work(_Member, 3, 8, mean(), beside={"control": mean()})
     with make(work) as (crew, contents):
-        write_content(contents, "model", _SCHEMA, gather(_SCHEMA, _MODEL, 0, _SCHEMA.nbytes))
+        for name, params in _GIVEN.items():
+            write_content(contents, name, params.schema, gather(params.schema, params.arrays(), 0, params.schema.nbytes))
         check = _Check(crew, contents, work)
         check.sums()
+        check.beside()
         check.updates()
         check.order()
         check.drops()
@@ -91,6 +100,15 @@ class _Check:
         self._compare(piece, done)
         demand(sorted(done.totals) == [0, 1, 2], f"there are sums of the chunks {sorted(done.totals)}; they are 0, 1 and 2")
         demand(isinstance(done.answers[4], Failure), "a client that raised has not failed")
+
+    def beside(self) -> None:
+        for folds in (True, False):
+            piece = self._piece(range(4), folds=folds, beside=("control",))
+            self._crew.start(piece)
+            done = self._done()
+            self._compare(piece, done)
+            self._crew.start(following := self._piece([0], folds=folds))
+            self._compare(following, self._done())
 
     def updates(self) -> None:
         piece = self._piece(range(2), folds=False)
@@ -149,14 +167,16 @@ class _Check:
         folds: bool,
         configs: Mapping[int, dict[str, object]] | None = None,
         careful: bool = False,
+        beside: Sequence[str] = (),
     ) -> Piece:
         self._number += 1
         names = [None if folds else f"update-{self._number}-{i}" for i in clients]
         configs = configs or {}
         asked = tuple(Asked(i, str(i), i, 1, configs.get(i, {}), name) for i, name in zip(clients, names, strict=True))
-        door = Door(Kind.FIT, _SCHEMA, 10**9, 2**40)
-        partial = "sum" if folds else None
-        return Piece(self._number, Kind.FIT, asked, {"model": "model"}, door, partial, 2, careful=careful)
+        parts = {part: _GIVEN[part].schema for part in beside}
+        door = Door(Kind.FIT, _SCHEMA, 10**9, 2**40, beside=parts, wire=Layout.of(_SCHEMA, parts))
+        partial, given = "sum" if folds else None, {part: part for part in ("model", *beside)}
+        return Piece(self._number, Kind.FIT, asked, given, door, partial, 2, careful=careful)
 
     def _wait(self) -> Done | Lost:
         until = time.monotonic() + _PATIENCE
@@ -180,15 +200,20 @@ class _Check:
             kept[name] = _bytes(arrays)
 
         with keep_generators():
-            here = Workbench(self._work, keep).do(piece, {"model": Params.of(_MODEL)})
+            here = Workbench(self._work, keep).do(piece, {part: _GIVEN[name] for part, name in piece.given.items()})
         demand(done.number == piece.number, f"the outcome is of piece {done.number}, {piece.number} was asked for")
         demand(_plain(done.answers) == _plain(here.answers), "answers are others than here")
         demand(done.states == here.states, "clients have kept something else than here")
         demand(done.totals.keys() == here.totals.keys(), "updates are folded where nobody asked for it, or are not")
         for chunk, total in done.totals.items():
-            there, own = (b"".join(map(bytes, each.blocks(None, sgd()))) for each in (total, here.totals[chunk]))
+            there, own = (_bits(each) for each in (total, here.totals[chunk]))
             demand(there == own, f"the sum of chunk {chunk} has other bits than here")
         return kept
+
+
+def _bits(total: PartialSum) -> list[bytes]:
+    """What comes of a sum, and of what was added up beside it."""
+    return [b"".join(map(bytes, each.blocks(None, sgd()))) for each in (total, *total.beside.values())]
 
 
 def _plain(answers: Mapping[int, Reply | Failure]) -> Mapping[int, object]:

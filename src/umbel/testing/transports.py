@@ -32,12 +32,14 @@ from umbel.runtime.contents import Contents, MemoryContents, write_content
 from umbel.runtime.transports.base import Transport
 from umbel.testing.demand import demand
 from umbel.training import NumPyClient
+from umbel.update import Layout
 
 __all__ = ["check_transport"]
 
 _PATIENCE = 30.0  # seconds for an answer
 _MODEL = [np.arange(4, dtype=np.float32), np.ones((2, 2), np.float32)]
 _SCHEMA = schema_of(_MODEL)
+_BESIDE = Params.of([np.arange(3, dtype=np.float32)])
 
 Reach = Callable[[Mapping[str, NumPyClient], Contents], AbstractContextManager[Transport]]
 
@@ -53,6 +55,10 @@ class _Member(NumPyClient):
             raise RuntimeError("as it was asked to")
         if config.get("short"):
             return parameters[:1], 3, {}
+        context = self.context
+        assert context is not None
+        for part, arrays in context.parts.items():
+            context.send(part, [2 * array for array in arrays])
         return [array + 1 for array in parameters], 3, {"m": 0.5}
 
     def evaluate(self, parameters: NDArrays, config: Config) -> tuple[float, int, dict[str, Scalar]]:
@@ -66,12 +72,14 @@ def check_transport(reach: Reach) -> None:
     it; it and the loop share the contents.
 
     Both clients are told of. A task's answer comes once, with its metrics, and its update is a content that holds what `fit`
-    returned. A client that raises, or whose answer does not come through the door, has failed, and takes the next task; one
-    of which a task is taken back takes the next one, too. `put` is heard from any thread, `receive` gives up in time, and a
-    question between the rounds is answered.
+    returned, and what the client sent beside it, where a task gives it something beside the model. A client that raises, or
+    whose answer does not come through the door, has failed, and takes the next task; one of which a task is taken back takes
+    the next one, too. `put` is heard from any thread, `receive` gives up in time, and a question between the rounds is
+    answered.
     """
     contents = MemoryContents()
     write_content(contents, "model", _SCHEMA, gather(_SCHEMA, _MODEL, 0, _SCHEMA.nbytes))
+    write_content(contents, "control", _BESIDE.schema, [_BESIDE.buffer.data])
     with reach({"a": _Member(), "b": _Member()}, contents) as transport:
         _Check(transport, contents).all()
 
@@ -85,6 +93,7 @@ class _Check:
     def all(self) -> None:
         self._come()
         self._train()
+        self._train_beside()
         self._fail()
         self._take_back()
         self._evaluate()
@@ -110,6 +119,23 @@ class _Check:
             content.close()
             same = all(np.array_equal(got, sent + 1) for got, sent in zip(arrays, _MODEL, strict=True))
             demand(same, "the content of an update does not hold what fit() returned")
+
+    def _train_beside(self) -> None:
+        layout = Layout.of(_SCHEMA, {"control": _BESIDE.schema})
+        door = Door(Kind.FIT, _SCHEMA, 10**7, 2**30, beside={"control": _BESIDE.schema}, wire=layout)
+        self._number += 1
+        task = self._task(Kind.FIT, {}, "a", 0, 1)
+        self._transport.dispatch(task, {"model": "model", "control": "control"}, door)
+        (reply,) = self._replies([task.id]).values()
+        assert reply.content is not None
+        content = self._contents.open(reply.content)
+        params = Params.from_bytes(bytearray(content.read(0, content.size)))
+        content.close()
+        demand(params.schema == layout.schema, f"an update of two parts has the arrays {params.schema.names}")
+        wanted = [*(array + 1 for array in _MODEL), *(2 * array for array in _BESIDE.arrays())]
+        same = all(np.array_equal(got, array) for got, array in zip(params.arrays(), wanted, strict=True))
+        demand(same, "an update does not hold what fit() returned and what the client sent beside it")
+        self._replies(self._send(Kind.EVALUATE, {}))  # of the model alone
 
     def _fail(self) -> None:
         for wish, kind in (("raise", FailureKind.RAISED), ("short", FailureKind.REJECTED)):

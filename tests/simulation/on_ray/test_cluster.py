@@ -225,7 +225,7 @@ def test_a_crew_of_ray_actors_is_one(cluster):
         contents = SharedContents()
         init = {"address": cluster[0], "log_to_driver": False}
         yard = RayYard(work, contents, cpus=1, gpus=0, workers=2, useful=8, threads=1, init=init)
-        crew = RemoteCrew(yard, contents, work.aggregator, ahead=2)
+        crew = RemoteCrew(yard, contents, work.aggregator, ahead=2, beside=work.beside)
         try:
             crew.try_client("0")
             yield crew, contents
