@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from umbel.exchange import Scalar
-from umbel.params import NDArrays
+from umbel.params import NamedArrays
 from umbel.private import PrivateGenerator
 from umbel.rng import stream
 from umbel.secret import Secret
@@ -20,7 +20,8 @@ __all__ = ["Context"]
 class Context:
     """Where a client runs. `node_id` is its name; `state` is its own to keep between rounds: arrays, numbers, text, bytes.
 
-    `parts` is what has come beside the model with the fit task that is done just now, by name; `send` answers it.
+    `parts` is what has come beside the model with the fit task that is done just now, by name: lists of arrays of one's own,
+    which know their names. `send` answers it.
 
     `seed` and `round` are the place in the run that its draws belong to; None where the client has no lasting name.
 
@@ -37,16 +38,18 @@ class Context:
     seed: int | None = field(default=None, compare=False)
     round: int = field(default=0, compare=False)
     make_secret: Callable[[], Secret] | None = field(default=None, repr=False, compare=False)
-    parts: Mapping[str, NDArrays] = field(default_factory=dict, repr=False, compare=False)
-    sent: dict[str, NDArrays] = field(default_factory=dict, repr=False, compare=False)
+    parts: Mapping[str, NamedArrays] = field(default_factory=dict, repr=False, compare=False)
+    sent: dict[str, Sequence[object] | Mapping[str, object]] = field(default_factory=dict, repr=False, compare=False)
 
-    def send(self, part: str, arrays: NDArrays) -> None:
-        """Sends arrays beside the model that `fit` returns, as the part of this name: what the server has to do with it, its
-        strategy says. `context.parts[part]` are the arrays that came from the server under that name, one's own and
-        writable; those that are sent have their number, order and shapes, and are rounded to their dtypes.
+    def send(self, part: str, arrays: Sequence[object] | Mapping[str, object]) -> None:
+        """Sends arrays beside the model that `fit` returns, as the part of this name; the server's strategy says what
+        becomes of them. Call it in `fit`, once for each of `context.parts`.
 
-        >>> context = Context("hospital-a", parts={"control": [np.zeros(2, "float32")]})
-        >>> context.send("control", [array + 1 for array in context.parts["control"]])
+        `arrays` are a list, or a mapping of names to them, like `context.parts[part]`: as many, of the same shapes. They are
+        rounded to the dtypes there, float32 or float64. What is not like that fails the task, with the reason.
+
+        >>> context = Context("hospital-a", parts={"control": NamedArrays([np.zeros(2, "float32")], ["w"])})
+        >>> context.send("control", {"w": context.parts["control"]["w"] + 1})
         """
         self.sent[part] = arrays
 

@@ -2,7 +2,8 @@
 
 Integers and booleans take the combined value as it is; an optimizer sees floating tensors only. Some optimizers remember:
 their *slots* are vectors as long as the model's floating tensors, zero before the first step, float32 (float64 for a model
-that has float64 tensors). They are kept on the server with the version that they belong to, and never sent to a client.
+that has float64 tensors). They are kept on the server with the version that they belong to; a client is sent those of parts
+beside the model (`umbel.fold.Part`), and no other.
 
 All arithmetic is float64, rounded once to the model's dtype and once to the slot's.
 """

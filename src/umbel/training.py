@@ -98,6 +98,9 @@ class NumPyClient:
     `parameters["fc.weight"]`, `parameters.names`, `dict(parameters)`. Arrays that go out are numpy's, or of torch (with
     gradients, on any device), JAX, MLX, TensorFlow or MXNet. Metrics are dicts of name to bool, bytes, float, int or
     str (numpy scalars are taken too); the number of examples is any integer ≥ 0.
+
+    What a strategy has beside the model, such as a control variate, comes in `self.context.parts`, and what answers it goes
+    by `self.context.send`.
     """
 
     context: Context | None = None

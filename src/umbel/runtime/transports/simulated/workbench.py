@@ -199,7 +199,7 @@ class Workbench:
         return Context(asked.client, place, {}, state, self._work.seed, asked.round, secret)
 
 
-def _own(params: Params) -> NDArrays:
+def _own(params: Params) -> NamedArrays:
     """The same arrays, in memory of their own."""
     return Params(params.schema, params.buffer.copy()).arrays()
 
