@@ -271,7 +271,9 @@ def test_model_checkpoints_are_model_files(tmp_path):
     names = sorted(path.name for path in (tmp_path / "of").iterdir())
     assert names == [f"simulation-{number:02}-{LOSSES[number]:.1f}.safetensors" for number in range(1, 6)]
     assert sorted(path.name for path in tmp_path.glob("best*")) == [f"best-{number}.safetensors" for number in (1, 4, 5)]
-    assert Params.from_bytes((tmp_path / "most.safetensors").read_bytes()).arrays()[0].tolist() == [3.0] * 4
+    most = fl.load(tmp_path / "most.safetensors")
+    assert most[0].tolist() == [3.0] * 4
+    assert (most.metadata["round"], most.metadata["loss"]) == ("3", str(LOSSES[3]))
 
 
 def test_functions_are_a_callback():

@@ -149,6 +149,19 @@ def test_a_model_that_cannot_be_exported_is_explained(tmp_path, arguments, text)
     assert text in said
 
 
+def test_a_run_in_postgresql_is_exported_from_anywhere(tmp_path, monkeypatch, postgres):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home, elsewhere):
+        folder.mkdir()
+    url = postgres.database()
+    monkeypatch.chdir(home)
+    history = run(layers(), store=url)
+    monkeypatch.chdir(elsewhere)
+    code, said = export(history.parameters.metadata["run"], "--best", "--store", url, "-o", "best.safetensors")
+    assert code == 0, said
+    assert fl.load("best.safetensors").metadata["round"] == "2"
+
+
 def test_an_unfinished_run_is_exported_from_its_journal(tmp_path):
     def dies(number, arrays, _):
         if number == 2:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import numpy as np
 import pytest
 
@@ -64,6 +67,57 @@ def test_names_go_all_the_way(make):
     assert [count for _, count, _ in seen] == [0, 3, 6]
     assert np.allclose(seen[-1][2], 4, atol=0.05)
     assert history.metrics_distributed["count"][-1] == (2, 6.0)
+
+
+@pytest.mark.parametrize("names", [[str(i) for i in range(12)], [f"{i:02}" for i in range(12)]], ids=["older", "now"])
+def test_arrays_without_names_go_on_with_those_that_their_run_has(tmp_path, names):
+    """An older Umbel called the tensors of twelve "0", …, "11"; a run of it that goes on does, too."""
+
+    class Plain(fl.client.NumPyClient):
+        def fit(self, parameters, config):
+            return [array + 1 for array in parameters], 10, {}
+
+    class Averages(FedAvg):
+        def aggregate_fit(self, server_round, results, failures):
+            arrays = [fl.common.parameters_to_ndarrays(result.parameters) for _, result in results]
+            return fl.common.ndarrays_to_parameters([sum(each) / len(each) for each in zip(*arrays, strict=True)]), {}
+
+    initial = {name: np.full(3, i, "float32") for i, name in enumerate(names)}
+    for strategy in (FedAvg, Averages):
+        history = run(
+            strategy(initial_parameters=initial, fraction_evaluate=0.0), lambda cid: Plain(), store=tmp_path, fresh=True
+        )
+        assert history.failures == []
+        assert [*history.parameters.names] == names
+        assert [array[0] for array in history.parameters] == [i + 2 for i in range(12)]
+
+
+def test_over_the_network_too():
+    """The names, the orders of answers, and a model that outlives a server without a store."""
+    histories = []
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{listener.getsockname()[1]}"
+    listener.close()
+
+    def serve():
+        histories.append(
+            fl.server.start_server(
+                server_address=address, config=fl.server.ServerConfig(num_rounds=2), store=None,
+                strategy=FedAvg(initial_parameters=MODEL, min_fit_clients=4, min_available_clients=4, fraction_evaluate=0.0),
+            )
+        )  # fmt: skip
+
+    clients = [lambda cid=cid: fl.client.start_client(server_address=address, client=Learner(cid)) for cid in "0123"]
+    threads = [threading.Thread(target=each, daemon=True) for each in [serve, *clients]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    (history,) = histories
+    assert history.failures == []
+    assert history.parameters.names == tuple(MODEL)
+    assert history.parameters["bn.count"] == 6
+    assert history.parameters["bn.running_mean"].tolist() == [4, 4, 4]
 
 
 def test_a_strategy_of_ones_own_may_forget_the_names():

@@ -9,6 +9,7 @@ from pathlib import Path
 from umbel.callbacks.base import Callback, Logs
 from umbel.callbacks.rows import rows_after
 from umbel.keywords import checked
+from umbel.runtime.saved import describe, write_model
 from umbel.until import Mode, Until, improves
 
 __all__ = ["ModelCheckpoint"]
@@ -19,7 +20,7 @@ class ModelCheckpoint(Callback):
 
     - `path`: the file; "{round}", "{run}" and the names of metrics in it are filled in, as in
       "model-{round:03}-{loss:.2f}.safetensors". Without any the file always has the newest one. A file appears complete or
-      not at all.
+      not at all, and says in its metadata of which run and round it is, its loss and the order of its names.
     - `save_best_only`: only where `monitor` is better than in all rounds before, also in those before a resume
     - `monitor`, `mode`: as in `EarlyStopping`
 
@@ -43,7 +44,8 @@ class ModelCheckpoint(Callback):
 
     def on_round_end(self, round: int, logs: Logs) -> None:
         if self._improves(logs) or not self._best_only:
-            self._write(Path(self._pattern.format(**{**logs, "round": round, "run": self._run})))
+            path = Path(self._pattern.format(**{**logs, "round": round, "run": self._run}))
+            self._write(path, round, logs.get("central loss", logs.get("loss")))
 
     def _improves(self, row: Logs) -> bool:
         value = row.get(f"central {self._monitor}", row.get(self._monitor))
@@ -53,11 +55,11 @@ class ModelCheckpoint(Callback):
         self._best = value if better else self._best
         return better
 
-    def _write(self, path: Path) -> None:
+    def _write(self, path: Path, number: int, loss: object) -> None:
         content = self._followed().content()
+        said = describe(content.schema.names, run=self._run, number=number, loss=loss)
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = path.with_name(f".{path.name}.part")
         with whole.open("wb") as file:
-            for block in content.blocks(0):
-                file.write(block)
+            write_model(content, said, file.write)
         os.replace(whole, path)

@@ -63,9 +63,11 @@ def load(path: str | os.PathLike[str]) -> NamedArrays:
     return NamedArrays([arrays[name] for name in names], names, metadata)
 
 
-def describe(names: tuple[str, ...], *, run: str, number: int, strategy: str, loss: object) -> dict[str, str]:
+def describe(names: tuple[str, ...], *, run: str, number: int, strategy: str = "", loss: object) -> dict[str, str]:
     """What a model's file says about itself: the version that round `number` of `run` has made, and its loss."""
-    said = {"format": "pt", "run": run, "round": str(number), "strategy": strategy}  # transformers asks for a format
+    said = {"format": "pt", "run": run, "round": str(number)}  # transformers asks for a format
+    if strategy:
+        said["strategy"] = strategy
     if isinstance(loss, (int, float)):
         said["loss"] = repr(float(loss))
     order = json.dumps(names, separators=(",", ":"), ensure_ascii=False)
