@@ -26,7 +26,7 @@ def in_place(parameters):
 
 
 def swapped(parameters):
-    return in_place(parameters)[::-1]
+    return list(in_place(parameters))[::-1]  # a list that knows its names would be put in the model's order
 
 
 def replaced(parameters):
