@@ -25,7 +25,7 @@ from typing import Protocol
 from umbel.errors import ContentDamaged, StoreError, StoreUnavailable
 from umbel.exchange import Parameters
 from umbel.runtime.failpoints import failpoint
-from umbel.runtime.insist import PATIENCE
+from umbel.runtime.retry import PATIENCE
 from umbel.runtime.sums import Sum, Sums
 from umbel.wire import Schema, Source, encode_header, parse_header
 

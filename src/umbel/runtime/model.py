@@ -24,8 +24,8 @@ from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Lost, Task
 from umbel.runtime.contents import BLOCK, Content, Contents, as_parameters, write_content
 from umbel.runtime.failpoints import failpoint
-from umbel.runtime.insist import insist
 from umbel.runtime.largest import largest_update
+from umbel.runtime.retry import retry
 from umbel.strategies.algorithm import Receives
 from umbel.transforms import Chain, Totals, identity, reader_of, source_of
 from umbel.update import MODEL, Layout
@@ -235,7 +235,7 @@ class GlobalModel:
         Tries again for a while where the disk refuses.
         """
         failpoint("model.before-write")
-        insist(
+        retry(
             lambda: write_content(self.contents, self.name(version), *parameters.stream()), patience=self.contents.patience
         )
         parameters.read_from(self.parameters(version))

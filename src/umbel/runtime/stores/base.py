@@ -11,7 +11,7 @@ from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Command, Input, Replied, Settle, Verdict
 from umbel.rounds.notices import Notice
 from umbel.runtime.contents import Contents
-from umbel.runtime.insist import PATIENCE
+from umbel.runtime.retry import PATIENCE
 
 __all__ = ["Durability", "Entry", "Keeping", "Snapshot", "Store", "Unit"]
 

@@ -20,8 +20,8 @@ from umbel.errors import StoreError
 from umbel.exchange import as_text
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Input
-from umbel.runtime.insist import insist
 from umbel.runtime.observers.history import History
+from umbel.runtime.retry import retry
 from umbel.runtime.stores import tables
 from umbel.runtime.stores.audit import Line
 from umbel.runtime.stores.base import Durability
@@ -75,7 +75,7 @@ class Database:
         self.name = _name_of(self.engine.url)
         self.file = _file_of(self.engine)
         try:
-            insist(self._prepare, patience=patience)
+            retry(self._prepare, patience=patience)
         except BaseException:
             self.close()
             raise

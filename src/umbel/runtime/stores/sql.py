@@ -24,9 +24,9 @@ import sqlalchemy as sa
 from umbel.errors import RunLocked, StoreError
 from umbel.runtime.contents import Contents, FileContents
 from umbel.runtime.failpoints import failpoint
-from umbel.runtime.insist import insist
 from umbel.runtime.log import logger
 from umbel.runtime.observers.history import History
+from umbel.runtime.retry import retry
 from umbel.runtime.stores import tables
 from umbel.runtime.stores.audit import Auditor, Line
 from umbel.runtime.stores.base import Entry, Keeping, Snapshot, Unit
@@ -67,7 +67,7 @@ class SqlStore:
         self._marks: list[tuple[int, int]] = [(0, 0)]  # entries and rounds of the snapshots that bound what is trimmed
         self._auditor: Auditor | None = None
         try:
-            insist(self._begin, patience=self._keeping.patience)
+            retry(self._begin, patience=self._keeping.patience)
             self._compare_mark()
             sums = database.sums(run)
             contents.sums.expect(sums, database.audited(run, sums) if self._keeping.audit else {})
@@ -341,7 +341,7 @@ class SqlStore:
                 self._drop()
                 raise refusal(f"cannot write the journal of run {self._run}", error) from error
 
-        insist(attempt, patience=self._keeping.patience)
+        retry(attempt, patience=self._keeping.patience)
 
 
 def _execute(connection: sa.Connection, compiled: sa.Compiled, rows: Sequence[Mapping[str, object]]) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from umbel.errors import StoreError, StoreUnavailable
 from umbel.runtime.log import logger
 
-__all__ = ["PATIENCE", "insist"]
+__all__ = ["PATIENCE", "retry"]
 
 PATIENCE = 60.0  # seconds that a store may refuse before the run stops
 LONGEST_PAUSE = 2.0  # seconds between two tries
@@ -19,7 +19,7 @@ SAY_EVERY = 10.0  # seconds between two lines about it
 T = TypeVar("T")
 
 
-def insist(action: Callable[[], T], *, patience: float = PATIENCE) -> T:
+def retry(action: Callable[[], T], *, patience: float = PATIENCE) -> T:
     """What `action` returns; tried again while it raises `StoreUnavailable`, for `patience` seconds.
 
     Raises `StoreError` when patience ends, and whatever else `action` raises at once.
