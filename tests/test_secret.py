@@ -21,7 +21,7 @@ from umbel.common import Context, ndarrays_to_parameters
 from umbel.errors import SecurityError, StoreError
 from umbel.runtime import fingerprints
 from umbel.runtime.fingerprints import SECRET, fingerprint
-from umbel.runtime.runs import open_run
+from umbel.runtime.run_registry import open_run
 from umbel.runtime.security.kept_secret import FILE, load_secret
 from umbel.runtime.security.private_files import make_private
 from umbel.secret import AES, CIPHERS, SHAKE, Secret, aes_ctr, shake_ctr, usual_cipher

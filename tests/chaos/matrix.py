@@ -32,7 +32,7 @@ from umbel.runtime.fingerprints import rules_of
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.owner import Owner
 from umbel.runtime.replay import Replayed, replay
-from umbel.runtime.runs import places
+from umbel.runtime.run_registry import places
 from umbel.runtime.stores.audit import verify
 from umbel.runtime.stores.database import Database, Kept
 from umbel.runtime.transports.base import Proxy

@@ -9,7 +9,7 @@ import sys
 PROGRAM = """
 import os, sys
 from umbel.runtime.fingerprints import fingerprint
-from umbel.runtime.runs import open_run
+from umbel.runtime.run_registry import open_run
 from umbel.server.strategy import FedAvg
 from umbel.strategies.classic import host_of
 from .settings import ROUNDS

@@ -18,9 +18,9 @@ from umbel.errors import RunLocked, RunMismatch, StoreError, StrategyError
 from umbel.rounds.coordinator import Rules
 from umbel.rounds.exchanges import FIT
 from umbel.rounds.messages import Joined, Replied, Reply, Started
-from umbel.runtime import runs
+from umbel.runtime import run_registry
 from umbel.runtime.fingerprints import ATTRIBUTES, differences, fingerprint, rules_of
-from umbel.runtime.runs import open_run
+from umbel.runtime.run_registry import open_run
 from umbel.runtime.stores.base import Entry, Keeping
 from umbel.server.strategy import FedAvg, FedBuff, PowerOfChoice
 from umbel.strategies.classic import host_of
@@ -271,7 +271,7 @@ def test_a_lock_that_cannot_be_opened_is_named(folder, script):
 
 def test_resuming_by_name_a_run_that_another_process_holds_is_refused(folder, script, monkeypatch):
     first = open_run(folder, mine(), fresh=False)
-    monkeypatch.setenv(runs.RESUME, first.run)
+    monkeypatch.setenv(run_registry.RESUME, first.run)
     with pytest.raises(RunLocked, match=f"another process coordinates run {first.run}"):
         open_run(folder, mine(), fresh=False)
     first.close()
@@ -286,10 +286,10 @@ def test_a_run_that_is_resumed_by_name_may_have_another_script_other_keywords_an
     name = started(folder)
     again()
     script.write_text("print('mended')")
-    monkeypatch.setenv(runs.RESUME, name)
+    monkeypatch.setenv(run_registry.RESUME, name)
     resumed = open_run(folder, mine(FedAvg(fraction_fit=0.5), port=8081, num_rounds=2), fresh=False)
     assert resumed.run == name
-    assert runs.RESUME not in os.environ  # it was this start's
+    assert run_registry.RESUME not in os.environ  # it was this start's
     resumed.close()
 
 
@@ -307,7 +307,7 @@ OTHERS = {
 
 @pytest.mark.parametrize(("other", "words"), OTHERS.values(), ids=OTHERS.keys())
 def test_resuming_a_run_as_another_one_is_refused(folder, script, monkeypatch, again, other, words):
-    monkeypatch.setenv(runs.RESUME, started(folder))
+    monkeypatch.setenv(run_registry.RESUME, started(folder))
     again()
     with pytest.raises(RunMismatch, match=words):
         open_run(folder, other(), fresh=False)
@@ -325,7 +325,7 @@ def test_a_script_with_several_starts_resumes_the_run_with_the_one_that_began_it
     for opened in (first, second, third):
         opened.close()
 
-    monkeypatch.setenv(runs.RESUME, second.run)
+    monkeypatch.setenv(run_registry.RESUME, second.run)
     again()
     with caplog.at_level(logging.INFO):
         once_more = [open_run(folder, settings(number), fresh=False) for number in (1, 2, 3)]
@@ -341,7 +341,7 @@ def test_a_script_that_leaves_out_what_is_finished_resumes_the_same_run(folder, 
     finished, second = open_run(folder, mine(seed=1), fresh=False), open_run(folder, mine(seed=2), fresh=False)
     finished.close()
     second.close()
-    monkeypatch.setenv(runs.RESUME, second.run)
+    monkeypatch.setenv(run_registry.RESUME, second.run)
     again()
     resumed = open_run(folder, mine(seed=2), fresh=False)
     assert resumed.run == second.run
@@ -352,10 +352,10 @@ def test_a_run_that_no_start_of_the_script_has_taken_is_named_in_the_end(folder,
     open_run(folder, mine(seed=1), fresh=False).close()
     second = open_run(folder, mine(seed=2), fresh=False)
     second.close()
-    monkeypatch.setenv(runs.RESUME, second.run)
+    monkeypatch.setenv(run_registry.RESUME, second.run)
     again()
     open_run(folder, mine(seed=3), fresh=False).close()
-    runs._say_left()  # as when the process ends
+    run_registry._say_left()  # as when the process ends
     assert caplog.messages[-1] == f"Run {second.run} has not gone on: no start of this script was the one that began it"
 
 
@@ -364,20 +364,20 @@ def test_resuming_a_run_that_has_ended_is_refused(folder, script, monkeypatch, a
     opened.store.finish("finished")
     opened.close()
     again()
-    monkeypatch.setenv(runs.RESUME, opened.run)
+    monkeypatch.setenv(run_registry.RESUME, opened.run)
     with pytest.raises(RunMismatch, match=f"run {opened.run} has finished; only an unfinished run can go on"):
         open_run(folder, mine(), fresh=False)
 
 
 def test_resuming_a_run_that_does_not_exist_is_refused(folder, script, monkeypatch):
-    monkeypatch.setenv(runs.RESUME, "yesterday")
+    monkeypatch.setenv(run_registry.RESUME, "yesterday")
     with pytest.raises(RunMismatch, match="there is no run 'yesterday'"):
         open_run(folder, mine(), fresh=False)
 
 
 def test_a_notebook_never_resumes_by_itself(folder, script, monkeypatch):
     name = started(folder)
-    monkeypatch.setattr(runs, "in_notebook", lambda: True)
+    monkeypatch.setattr(run_registry, "in_notebook", lambda: True)
     again = open_run(folder, mine(), fresh=False)
     assert again.run != name
     again.close()

@@ -16,7 +16,7 @@ from umbel.runtime.fingerprints import rules_of
 from umbel.runtime.model import path_of
 from umbel.runtime.observers.history import History
 from umbel.runtime.replay import Replayed, replay
-from umbel.runtime.runs import places
+from umbel.runtime.run_registry import places
 from umbel.runtime.stores.audit import Line, digest_of_file, verify
 from umbel.runtime.stores.codec import encode
 

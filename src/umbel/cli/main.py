@@ -17,7 +17,7 @@ from umbel.cli.store import opened, row_of, store_option
 from umbel.exchange import as_text
 from umbel.runtime.fingerprints import as_path
 from umbel.runtime.observers.table import align
-from umbel.runtime.runs import RESUME
+from umbel.runtime.run_registry import RESUME
 
 __all__ = ["main"]
 

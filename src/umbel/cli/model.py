@@ -17,7 +17,7 @@ from umbel.runtime.fingerprints import as_path, rules_of
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History
 from umbel.runtime.resume import restore
-from umbel.runtime.runs import DEFAULT_STORE, places
+from umbel.runtime.run_registry import DEFAULT_STORE, places
 from umbel.runtime.saved import describe, write_model
 
 if TYPE_CHECKING:

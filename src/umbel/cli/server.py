@@ -11,7 +11,7 @@ import click
 
 from umbel.errors import UmbelError
 from umbel.runtime.observers.table import align
-from umbel.runtime.runs import DEFAULT_STORE, make_folder, places
+from umbel.runtime.run_registry import DEFAULT_STORE, make_folder, places
 from umbel.runtime.transports.http.protocol import check_name
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from umbel.errors import UmbelError
-from umbel.runtime.runs import DEFAULT_STORE, places
+from umbel.runtime.run_registry import DEFAULT_STORE, places
 
 if TYPE_CHECKING:
     from umbel.runtime.stores.database import Database, RunRow

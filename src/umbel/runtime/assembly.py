@@ -35,7 +35,7 @@ from umbel.runtime.observers.versions import Versions
 from umbel.runtime.owner import Owner
 from umbel.runtime.resume import Restored
 from umbel.runtime.run import NAG_EVERY, run
-from umbel.runtime.runs import OpenedRun, how_to_go_on
+from umbel.runtime.run_registry import OpenedRun, how_to_go_on
 from umbel.runtime.saved import BestModel, SavedModel, describe, mark, read_whole
 from umbel.runtime.signals import Terminated, signals
 from umbel.runtime.stores.base import Store, Unit

@@ -32,7 +32,7 @@ from umbel.runtime.observers.history import History
 from umbel.runtime.process import need_files, prepare, spare_files
 from umbel.runtime.resume import restore
 from umbel.runtime.run import Clock
-from umbel.runtime.runs import DEFAULT_STORE, open_run, places
+from umbel.runtime.run_registry import DEFAULT_STORE, open_run, places
 from umbel.runtime.security.kept_secret import FILE, load_secret
 from umbel.runtime.security.tls import Pem, server_context
 from umbel.runtime.stores.base import Durability, Keeping

@@ -36,7 +36,7 @@ from umbel.runtime.observers.progress import Progress, somebody_watches
 from umbel.runtime.process import prepare
 from umbel.runtime.resume import restore
 from umbel.runtime.run import NAG_EVERY, Clock
-from umbel.runtime.runs import OpenedRun, open_run
+from umbel.runtime.run_registry import OpenedRun, open_run
 from umbel.runtime.seeding import keep_generators
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.runtime.stores.rounds import RoundStore
