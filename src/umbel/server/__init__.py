@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from umbel.config import ServerConfig
-from umbel.lazily import lazily
+from umbel.lazy_import import lazy_import
 from umbel.pace import Pace
 from umbel.server import strategy
 from umbel.server.algorithm import Algorithm
@@ -16,7 +16,7 @@ from umbel.until import Until
 if TYPE_CHECKING:
     from umbel.server.app import Server, ServerApp, start_server
 else:  # a type checker would take any name for one that `__getattr__` knows
-    __getattr__ = lazily(__name__, "umbel.server.app", "Server", "ServerApp", "start_server")
+    __getattr__ = lazy_import(__name__, "umbel.server.app", "Server", "ServerApp", "start_server")
 
 __all__ = [
     "Algorithm",

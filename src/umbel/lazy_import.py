@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-__all__ = ["lazily"]
+__all__ = ["lazy_import"]
 
 
-def lazily(module: str, source: str, *names: str) -> Callable[[str], object]:
+def lazy_import(module: str, source: str, *names: str) -> Callable[[str], object]:
     """A `__getattr__` for `module`, by which `names` come from the module `source`."""
 
     def attribute(name: str) -> object:
