@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from umbel.runtime.transports.http.body import Body
-from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Limits
 from umbel.runtime.transports.http.forwarded import TrustedProxies
 from umbel.runtime.transports.http.reception import Reception
+from umbel.runtime.transports.http.refusals import Refusals
 from umbel.runtime.transports.http.requests import Request
 from umbel.runtime.transports.http.sessions import Sessions
 
@@ -38,7 +38,7 @@ def reception():
     return Reception(
         Sessions(joined=lambda _: None, left=lambda *_: None, most=100, lease=180.0),
         limits=limits,
-        conduct=Conduct(limits),
+        refusals=Refusals(limits),
         certificate_needed=False,
         trusted=TrustedProxies(),
         gate=None,

@@ -14,12 +14,12 @@ from umbel.rounds.messages import Failed, Replied, Verdict
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.transports.http.asking import Questions
 from umbel.runtime.transports.http.bell import Bell
-from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.headers import Headers
 from umbel.runtime.transports.http.owed import Debts, Owed
 from umbel.runtime.transports.http.polling import Ending, Polls
 from umbel.runtime.transports.http.protocol import GO, PART, WORKING, Commit, Offer, Outcome, Refused, decode
 from umbel.runtime.transports.http.reception import Reception
+from umbel.runtime.transports.http.refusals import Refusals
 from umbel.runtime.transports.http.replies import NO_OFFER, Replies, reject
 from umbel.runtime.transports.http.requests import MAX_SMALL, Request, Response, message
 from umbel.runtime.transports.http.sessions import Present
@@ -43,14 +43,14 @@ class Answers:
         questions: Questions,
         polls: Polls,
         reception: Reception,
-        conduct: Conduct,
+        refusals: Refusals,
         ending: Ending,
         *,
         put: Callable[[Replied | Failed], None],
         accepted: Callable[[str], bool],
     ) -> None:
         self._run, self._debts, self._replies, self._questions = run, debts, replies, questions
-        self._polls, self._reception, self._conduct, self._ending = polls, reception, conduct, ending
+        self._polls, self._reception, self._refusals, self._ending = polls, reception, refusals, ending
         self._put, self._accepted = put, accepted
         self._headers = Headers()
         self._waiting: dict[str, _Decision] = {}
@@ -172,7 +172,7 @@ class Answers:
     def _respond(self, client: Present, task: str, outcome: Outcome) -> Response:
         """The response to one message of an answer. Where the server did not take it as it came, the log has a line."""
         if outcome.why and outcome.verdict not in (Verdict.REJECTED, Verdict.NOTED):  # those are the run's to say
-            self._conduct.say(client.name, f"{outcome.verdict} for {short(task)}: {outcome.why}")
+            self._refusals.say(client.name, f"{outcome.verdict} for {short(task)}: {outcome.why}")
         return message(outcome)
 
     async def _submit_taken(
@@ -202,7 +202,7 @@ class Answers:
         if name in self._questions:
             self._questions.answer(event)
             return Outcome(Verdict.ACCEPTED if isinstance(event, Replied) else Verdict.NOTED)
-        self._conduct.serves(owed.task.client)
+        self._refusals.serves(owed.task.client)
         self._waiting[name] = _Decision()
         self._put(event)
         return await self._decision(name)

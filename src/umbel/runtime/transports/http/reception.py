@@ -1,6 +1,6 @@
 """What happens to every request before and after its handler: is it welcome, whose is it, and how is it refused.
 
-Knows HTTP, sessions and conduct; knows no tasks. A refusal is a status with a reason for its sender, and a line in the log.
+Knows HTTP, sessions and refusals; knows no tasks. A refusal is a status with a reason for its sender, and a line in the log.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from umbel.runtime.log import logger
 from umbel.runtime.security.signatures import hasher
 from umbel.runtime.transports.http.body import Disconnected
 from umbel.runtime.transports.http.buffer import Buffer, Held
-from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Connection, Connections, Limits
 from umbel.runtime.transports.http.forwarded import TrustedProxies, plain
 from umbel.runtime.transports.http.protocol import OURS, PART, SESSION, Problem, Refused, Register, check_name, encode
+from umbel.runtime.transports.http.refusals import Refusals
 from umbel.runtime.transports.http.requests import Application, Request, Response, Route, Routes
 from umbel.runtime.transports.http.sessions import Present, Sessions
 from umbel.runtime.transports.http.turns import Turns
@@ -43,7 +43,7 @@ class Reception:
         sessions: Sessions,
         *,
         limits: Limits,
-        conduct: Conduct,
+        refusals: Refusals,
         certificate_needed: bool,
         trusted: TrustedProxies,
         gate: Gate | None,
@@ -52,7 +52,7 @@ class Reception:
     ) -> None:
         self._sessions = sessions
         self._limits = limits
-        self._conduct = conduct
+        self._refusals = refusals
         self._certificate_needed = certificate_needed
         self._trusted = trusted
         self._gate = gate
@@ -61,7 +61,7 @@ class Reception:
         self._turns = Turns()
         self._buffer = Buffer(limits.buffered, slow=8 * limits.rate)
         self._held: dict[Held, Connection] = {}  # messages in the buffer that are not yet whole
-        self.connections = Connections(limits, conduct.complain, self._offended)
+        self.connections = Connections(limits, refusals.complain, self._offended)
 
     # ---- around the handlers
 
@@ -140,9 +140,9 @@ class Reception:
         client = request.client
         source = client.name if client is not None else self.address(request) or "somebody"
         line = f"refused {request.method} {short(request.path)} with {status}: {why}"
-        self._conduct.say(source, line, again=client is not None and status != 401)
+        self._refusals.say(source, line, again=client is not None and status != 401)
         if offence and client is not None and status in OFFENCES:
-            quarantine = self._conduct.offends(client.name, why)
+            quarantine = self._refusals.offends(client.name, why)
             if quarantine:
                 why = f"{why}. {client.name} is {quarantine}"
                 self._leave(client, quarantine)
@@ -159,7 +159,7 @@ class Reception:
         """A request that has come to nothing: its answer takes a while where there were many."""
         client = request.client
         source = client.name if client is not None else self.address(request)
-        seconds = self._conduct.in_vain(source, stranger=client is None)
+        seconds = self._refusals.in_vain(source, stranger=client is None)
         if seconds:
             with contextlib.suppress(Disconnected):
                 await self.drain(request)  # a thousand bodies that nobody wants would lie in memory meanwhile
@@ -168,7 +168,7 @@ class Reception:
     def _offended(self, name: str, why: str) -> None:
         """A client's connection was refused; its session is over where that was once too often."""
         client = self._sessions.get(name)
-        quarantine = "" if client is None else self._conduct.offends(name, why)
+        quarantine = "" if client is None else self._refusals.offends(name, why)
         if client is not None and quarantine:
             self._leave(client, quarantine)
 
@@ -184,7 +184,7 @@ class Reception:
         if self._gate is not None and client.holder is not None:
             request.digest = self._gate.check(request, client.holder)
         request.client = client
-        self._conduct.asks(client.name)
+        self._refusals.asks(client.name)
         self._sessions.seen(client, request.peer, relayed=_is_relayed(request))
         self.connections.trust(request.peer, client.name)
         return client
@@ -192,13 +192,13 @@ class Reception:
     async def register(self, request: Request, message: Register, body: bytes | bytearray) -> Present:
         """A new session for the name in the message. Raises `Refused`."""
         peer, name = request.peer, message.client_id
-        self._conduct.registers(self.address(request))
+        self._refusals.registers(self.address(request))
         try:
             check_name(name)
         except ValueError as error:
             raise Refused(400, str(error)) from None
         holder = None if self._gate is None else await self._gate.admit(request, message, body)
-        self._conduct.admit(name)  # nobody else hears of it where names belong to somebody
+        self._refusals.admit(name)  # nobody else hears of it where names belong to somebody
         client = self._sessions.register(name, peer, self.address(request), relayed=_is_relayed(request))
         client.holder = holder
         self.connections.release(name)  # those of the process that is fenced by this one

@@ -23,13 +23,13 @@ from umbel.runtime.stores.base import Store
 from umbel.runtime.transports.http.answering import Answers
 from umbel.runtime.transports.http.asking import Questions
 from umbel.runtime.transports.http.bounds import MAX_VALUES
-from umbel.runtime.transports.http.conduct import Conduct
 from umbel.runtime.transports.http.connections import Limits
 from umbel.runtime.transports.http.listener import Listener
 from umbel.runtime.transports.http.owed import Debts
 from umbel.runtime.transports.http.polling import MAX_POLL, Ending, Polls
 from umbel.runtime.transports.http.protocol import INLINE, VERSION, Outcome, Refused, Register, Registered, decode
 from umbel.runtime.transports.http.reception import Reception
+from umbel.runtime.transports.http.refusals import Refusals
 from umbel.runtime.transports.http.replies import Replies
 from umbel.runtime.transports.http.requests import MAX_SMALL, Request, Response, Route, message
 from umbel.runtime.transports.http.sessions import SWEEP, Present, Sessions
@@ -71,20 +71,20 @@ class HttpTransport:
         self._ending = Ending()
         self._debts = Debts(pending)
         self._questions = Questions(run, store.contents, room=room, max_bytes=max_bytes)
-        self._conduct = Conduct(limits)
+        self._refusals = Refusals(limits)
         self._sessions = Sessions(
             joined=lambda name: self.put(Joined(name)),
             left=self._left,
             known=known,
             most=limits.clients,
             lease=limits.lease,
-            enters=self._conduct.enters,
+            enters=self._refusals.enters,
             gone=self._gone,
         )
         self._reception = Reception(
             self._sessions,
             limits=limits,
-            conduct=self._conduct,
+            refusals=self._refusals,
             certificate_needed=listener.certificate_needed,
             trusted=listener.trusted,
             gate=gate,
@@ -105,7 +105,7 @@ class HttpTransport:
             self._questions,
             self._polls,
             self._reception,
-            self._conduct,
+            self._refusals,
             self._ending,
             put=self.put,
             accepted=store.accepted,
@@ -178,7 +178,7 @@ class HttpTransport:
                 await asyncio.sleep(SWEEP)
                 self._sessions.sweep()
                 self._reception.connections.sweep()
-                self._conduct.sweep()
+                self._refusals.sweep()
         finally:
             if watching is not None:
                 watching.cancel()
@@ -213,7 +213,7 @@ class HttpTransport:
     def _gone(self, client: Present) -> None:
         self._reception.connections.release(client.name)
         if client.entered and not self._ending:
-            self._conduct.leaves(client.name, client.address)
+            self._refusals.leaves(client.name, client.address)
 
     def _left(self, name: str, why: str) -> None:
         for task in self._debts.to(name):

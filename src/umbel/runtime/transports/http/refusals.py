@@ -17,7 +17,7 @@ from umbel.runtime.transports.http.bucket import Bucket
 from umbel.runtime.transports.http.connections import Limits
 from umbel.runtime.transports.http.protocol import Refused
 
-__all__ = ["Conduct"]
+__all__ = ["Refusals"]
 
 MOST = 10_000  # names and addresses remembered; the one unheard of for longest is forgotten
 LINES = 0.1, 20  # about one client or address: a second, and at once
@@ -58,7 +58,7 @@ class _Lines:
     said: dict[str, float] = field(default_factory=dict)  # lately, and when
 
 
-class Conduct:
+class Refusals:
     """Keeps account of every client by name, and of every address."""
 
     def __init__(self, limits: Limits) -> None:
