@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 from umbel.context import Context
 from umbel.keywords import check_fields, checked
+from umbel.runtime.ignored_keywords import name_ignored
 from umbel.runtime.interactive import exit_code
 from umbel.runtime.log import configure, logger
-from umbel.runtime.named_once import named_once
 from umbel.runtime.process import keep_standard_files
 from umbel.runtime.security.identity import FOLDER, TOKEN, Identity
 from umbel.runtime.security.kept_secret import FILE, load_secret
@@ -85,7 +85,7 @@ def start_client(
     """
     configure()
     keep_standard_files()
-    named_once("start_client", grpc_max_message_length=grpc_max_message_length, transport=transport)
+    name_ignored("start_client", grpc_max_message_length=grpc_max_message_length, transport=transport)
     source = client if client is not None else client_fn
     if source is None or (client is not None and client_fn is not None):
         raise ValueError("give start_client either client= or client_fn=, one of them")

@@ -24,9 +24,9 @@ from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.runtime.assembly import Federation, begin, carry_out
 from umbel.runtime.experiment import design_experiment
 from umbel.runtime.fingerprints import SECRET
+from umbel.runtime.ignored_keywords import name_ignored
 from umbel.runtime.interactive import exit_code, is_script, one_line
 from umbel.runtime.log import configure, logger
-from umbel.runtime.named_once import named_once
 from umbel.runtime.observers.console import Console
 from umbel.runtime.observers.history import History
 from umbel.runtime.process import need_files, prepare, spare_files
@@ -134,7 +134,7 @@ def start_server(
     three void rounds in a row, and whatever the strategy raises.
     """
     configure()
-    named_once("start_server", grpc_max_message_length=grpc_max_message_length)
+    name_ignored("start_server", grpc_max_message_length=grpc_max_message_length)
     experiment = design_experiment(
         strategy,
         client_manager,

@@ -27,9 +27,9 @@ from umbel.runtime.assembly import Begun, Federation, carry_out
 from umbel.runtime.contents import Contents
 from umbel.runtime.damage import find_damage
 from umbel.runtime.experiment import Experiment, design_experiment
+from umbel.runtime.ignored_keywords import name_ignored
 from umbel.runtime.interactive import one_line
 from umbel.runtime.log import configure, logger
-from umbel.runtime.named_once import named_once
 from umbel.runtime.observers.console import Console
 from umbel.runtime.observers.history import History
 from umbel.runtime.observers.progress import Progress, somebody_watches
@@ -120,7 +120,7 @@ def start_simulation(
     after three void rounds in a row, and whatever the strategy raises.
     """
     configure()
-    named_once(
+    name_ignored(
         "start_simulation",
         keep_initialised=keep_initialised,
         actor_type=actor_type,

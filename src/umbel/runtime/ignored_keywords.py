@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from umbel.runtime.log import logger
 
-__all__ = ["named_once"]
+__all__ = ["name_ignored"]
 
 _named: set[str] = set()
 
 
-def named_once(function: str, **keywords: object) -> None:
+def name_ignored(function: str, **keywords: object) -> None:
     """Says, once per process, which of these keywords were given without need (not None)."""
     for name, value in keywords.items():
         key = f"{function}({name}=)"
