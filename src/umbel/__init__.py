@@ -34,7 +34,7 @@ else:
             return getattr(importlib.import_module(_FUNCTIONS[name]), name)
         if name in __all__:
             return importlib.import_module(f"umbel.{name}")
-        from umbel.spelling import unknown_name
+        from umbel.suggest import unknown_name
 
         raise AttributeError(unknown_name("umbel", name))
 

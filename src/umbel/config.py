@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from umbel.keywords import check_fields
-from umbel.spelling import Spelled
+from umbel.suggest import SuggestsKeywords
 
 __all__ = ["ServerConfig"]
 
 
 @dataclass(frozen=True)
-class ServerConfig(metaclass=Spelled):
+class ServerConfig(metaclass=SuggestsKeywords):
     """`num_rounds` of training; `round_timeout` is the time in seconds after which a cohort is waited for no longer."""
 
     num_rounds: int = 1

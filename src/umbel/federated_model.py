@@ -20,9 +20,9 @@ from umbel.frameworks.data import makes_data, number_of
 from umbel.keywords import checked
 from umbel.runtime.observers.history import History
 from umbel.runtime.seeding import keep_generators
-from umbel.spelling import unknown_keyword
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
+from umbel.suggest import unknown_keyword
 
 __all__ = ["FederatedModel", "federate"]
 

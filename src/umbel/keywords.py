@@ -36,7 +36,7 @@ from umbel.forms import (
     text,
     whole,
 )
-from umbel.spelling import unknown_keyword
+from umbel.suggest import unknown_keyword
 
 __all__ = ["ANOTHER_STRATEGY", "TAKES", "check_fields", "checked", "checked_raising", "form_of"]
 
@@ -282,7 +282,7 @@ def checked_raising(error: type[Exception] | None) -> Callable[[Callable[P, R]],
         parameters = inspect.signature(function).parameters
         ordered = [n for n, one in parameters.items() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
         forms = {name: form for name in parameters if (form := form_of(owner, name)) is not None}
-        # of a class, `Spelled` names the unknown keyword: it knows the parents' keywords, too
+        # of a class, `SuggestsKeywords` names the unknown keyword: it knows the parents' keywords, too
         closed = function.__name__ != "__init__" and not any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
         def plain(name: str, value: object) -> object:

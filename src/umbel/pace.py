@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from umbel.keywords import check_fields
-from umbel.spelling import Spelled
+from umbel.suggest import SuggestsKeywords
 from umbel.until import Until, improves
 
 __all__ = ["Pace"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace(metaclass=Spelled):
+class Pace(metaclass=SuggestsKeywords):
     """When an exchange with a cohort closes, and what happens when too few have answered.
 
     - `goal`: close as soon as this many updates are in; None waits for the whole cohort. A cohort larger than the goal is

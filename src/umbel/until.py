@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from umbel.keywords import check_fields
-from umbel.spelling import Spelled
+from umbel.suggest import SuggestsKeywords
 
 __all__ = ["Mode", "Until", "improves"]
 
@@ -14,7 +14,7 @@ Mode: TypeAlias = Literal["auto", "min", "max"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Until(metaclass=Spelled):
+class Until(metaclass=SuggestsKeywords):
     """A run ends with the round after which one of these is so; `num_rounds` is its end in any case.
 
     - `metric`: the number that is watched, "loss" or the name of a metric: of the owner's central evaluation where that has

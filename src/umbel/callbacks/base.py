@@ -8,14 +8,14 @@ from typing import TypeAlias
 from umbel.callbacks.course import Course
 from umbel.params import NDArray, Params
 from umbel.runtime.observers.history import History
-from umbel.spelling import Spelled
+from umbel.suggest import SuggestsKeywords
 
 __all__ = ["Callback", "Logs"]
 
 Logs: TypeAlias = Mapping[str, object]
 
 
-class Callback(metaclass=Spelled):
+class Callback(metaclass=SuggestsKeywords):
     """Base of callbacks: override what you need, and give `callbacks=[MyCallback()]`.
 
     >>> class Prints(Callback):

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 
 from umbel.server import strategy as strategies
-from umbel.spelling import keywords_of
 from umbel.strategies.base import Strategy
+from umbel.suggest import keywords_of
 
 __all__ = ["strategy_keywords", "strategy_named", "strategy_names"]
 

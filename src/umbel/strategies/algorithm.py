@@ -20,11 +20,11 @@ from umbel.population import Clients
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange, check_round
 from umbel.rounds.messages import Kind
 from umbel.selectors import Selector, uniform
-from umbel.spelling import Spelled
 from umbel.standing import Result, Round
 from umbel.strategies.averages import Number, average
 from umbel.strategies.clients import NotEnoughClients
 from umbel.strategies.sound import check_sound
+from umbel.suggest import SuggestsKeywords
 from umbel.transforms import Chain, Transform, chain, identity
 from umbel.wire import Schema, short
 
@@ -109,7 +109,7 @@ def _nothing(_: Round) -> Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Algorithm(metaclass=Spelled):
+class Algorithm(metaclass=SuggestsKeywords):
     """A federated algorithm as a value. `start_server(strategy=Algorithm(...))` runs it, and so do `start_simulation` and
     `run_locally`; as it stands it is federated averaging (McMahan et al. 2017, Algorithm 1). Every strategy of
     `umbel.server.strategy` fills one: `FedAdam(...).algorithm()`.

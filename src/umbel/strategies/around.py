@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Self
 
 from umbel.keywords import ANOTHER_STRATEGY
-from umbel.spelling import Spelled
 from umbel.strategies.fedavg import FedAvg
+from umbel.suggest import SuggestsKeywords
 
 __all__ = ["Around"]
 
@@ -26,7 +26,7 @@ class Around(FedAvg):
         if issubclass(inner, cls):
             raise TypeError(f"{inner.__name__} is a {cls.__name__} already")
         names = {"__module__": inner.__module__, "__qualname__": f"{cls.__qualname__}({inner.__qualname__})"}
-        both: type[Self] = Spelled(cls.__name__, (cls, inner), names)  # type: ignore[assignment]  # mypy: a metaclass makes Spelled, and no class
+        both: type[Self] = SuggestsKeywords(cls.__name__, (cls, inner), names)  # type: ignore[assignment]  # mypy: a metaclass makes SuggestsKeywords, and no class
         made = super().__new__(both)
         vars(made).update(vars(strategy))
         return made

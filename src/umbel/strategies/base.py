@@ -16,9 +16,9 @@ from umbel.exchange import (
 )
 from umbel.pace import Pace
 from umbel.rounds.exchanges import FIT, Exchange
-from umbel.spelling import Spelled
 from umbel.strategies.algorithm import CLASSIC_PACE, Number, Receives
 from umbel.strategies.clients import ClientManager, ClientProxy
+from umbel.suggest import SuggestsKeywords
 
 __all__ = ["Answers", "FailedResult", "Strategy"]
 
@@ -27,7 +27,7 @@ FailedResult = tuple[ClientProxy, FitRes] | tuple[ClientProxy, EvaluateRes] | Ba
 Answers = Mapping[str, Sequence[tuple[ClientProxy, FitRes | EvaluateRes | GetPropertiesRes]]]
 
 
-class Strategy(metaclass=Spelled):
+class Strategy(metaclass=SuggestsKeywords):
     """The classic interface: six questions that a run asks its owner.
 
     An answer is journaled. A run that is resumed does not ask again, and attributes are lost with its server. What a

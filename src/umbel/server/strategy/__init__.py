@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from umbel.spelling import unknown_name
 from umbel.strategies.adaptive import FedAdagrad, FedAdam, FedAvgM, FedOpt, FedYogi
 from umbel.strategies.base import Strategy
 from umbel.strategies.boosting import FedXgbBagging, FedXgbCyclic, FedXgbNnAvg
@@ -24,6 +23,7 @@ from umbel.strategies.robust import (
     NearestNeighbourMixing,
 )
 from umbel.strategies.tolerant import FaultTolerantFedAvg
+from umbel.suggest import unknown_name
 
 if not TYPE_CHECKING:  # to a type checker every name would be one
 

@@ -7,15 +7,15 @@ from abc import ABCMeta
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, Signature, signature
 
-__all__ = ["Spelled", "keywords_of", "unknown_keyword", "unknown_name"]
+__all__ = ["SuggestsKeywords", "keywords_of", "unknown_keyword", "unknown_name"]
 
 _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
-class Spelled(ABCMeta):
+class SuggestsKeywords(ABCMeta):
     """The metaclass of classes that people make with keywords. What is made is asked to `check_made()`, where it can.
 
-    >>> class Pot(metaclass=Spelled):
+    >>> class Pot(metaclass=SuggestsKeywords):
     ...     def __init__(self, *, colour="red"): ...
     >>> Pot(color="blue")
     Traceback (most recent call last):
