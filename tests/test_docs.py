@@ -49,7 +49,7 @@ def test_the_strategy_of_one_s_own_works():
     for program in re.findall(r"```python\n(.*?)```", page, re.S):
         exec(program, names)
     assert names["of_each_site"].pick(["a-1", "a-2", "b-1"], 2, np.random.RandomState)[1] == "b-1"
-    assert [exchange.name for exchange in host_of(names["Largest"]()).exchanges] == ["sizes", "fit", "evaluate"]
+    assert [exchange.name for exchange in host_of(names["Largest"]()).declared.exchanges] == ["sizes", "fit", "evaluate"]
     assert fold(names["votes"], np.dtype("float32"), [(0, np.array([2.0, -3.0]), 1)], chunk=1).tolist() == [1, -1]
 
 

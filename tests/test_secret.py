@@ -210,7 +210,7 @@ def test_a_run_that_goes_on_has_the_secret_that_it_began_with_or_does_not_go_on(
     def begin(**more):
         script()
         strategy = FedAvg()
-        mine = fingerprint(host_of(strategy), strategy.pace, seed=0, port=1, num_rounds=3)
+        mine = fingerprint(host_of(strategy).declared, strategy.pace, seed=0, port=1, num_rounds=3)
         return open_run(tmp_path / "runs", mine | more, fresh=False)
 
     with_one = {SECRET: AES}
@@ -230,7 +230,7 @@ def test_a_run_that_goes_on_has_the_secret_that_it_began_with_or_does_not_go_on(
 def test_a_run_of_an_umbel_without_secrets_goes_on(tmp_path, script):
     script()
     strategy = FedAvg()
-    mine = fingerprint(host_of(strategy), strategy.pace, seed=0, port=1, num_rounds=3)
+    mine = fingerprint(host_of(strategy).declared, strategy.pace, seed=0, port=1, num_rounds=3)
     opened = open_run(tmp_path, mine, fresh=False)
     opened.close()
     script()

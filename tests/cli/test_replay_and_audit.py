@@ -60,7 +60,7 @@ def made(folder, monkeypatch):
             initial_parameters=ndarrays_to_parameters([np.zeros(3, "float32")]),
             on_fit_config_fn=lambda number: {"round": number},
         )
-        database.add("run", fingerprint(host_of(strategy), strategy.pace, seed=0, num_rounds=number, port=1))
+        database.add("run", fingerprint(host_of(strategy).declared, strategy.pace, seed=0, num_rounds=number, port=1))
         store = SqlStore(database, "run", FileContents(folder / "run", digests=True), keeping)
         rules = Rules(run="run", min_available=2, pace=strategy.pace)
         coordinator = Coordinator(rules, State(num_rounds=number))

@@ -15,7 +15,8 @@ from umbel.strategies.classic import host_of
 from .settings import ROUNDS
 
 strategy = FedAvg()
-opened = open_run("umbel-runs", fingerprint(host_of(strategy), strategy.pace, seed=0, num_rounds=ROUNDS, port=1), fresh=True)
+mine = fingerprint(host_of(strategy).declared, strategy.pace, seed=0, num_rounds=ROUNDS, port=1)
+opened = open_run("umbel-runs", mine, fresh=True)
 what = "began" if opened.stored is None else "goes on"
 print(opened.run, what, os.getcwd(), *sys.argv[1:], os.environ.get("UMBEL_RESUME"))
 """

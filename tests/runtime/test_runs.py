@@ -29,7 +29,8 @@ from umbel.transforms import clip
 
 def mine(strategy=None, *, seed=0, port=8080, num_rounds=3, timeout=None):
     strategy = strategy or FedAvg()
-    return fingerprint(host_of(strategy), strategy.pace.within(timeout), seed=seed, port=port, num_rounds=num_rounds)
+    declared, pace = host_of(strategy).declared, strategy.pace.within(timeout)
+    return fingerprint(declared, pace, seed=seed, port=port, num_rounds=num_rounds)
 
 
 @pytest.fixture
@@ -427,7 +428,7 @@ def test_names_of_runs_do_not_collide(folder, script):
 def test_the_rules_that_are_written_are_those_of_the_run(strategy):
     written = json.loads(json.dumps(mine(strategy)))
     least = strategy.min_available_clients
-    rules = Rules(run="run", min_available=least, pace=strategy.pace, exchanges=host_of(strategy).exchanges)
+    rules = Rules(run="run", min_available=least, pace=strategy.pace, exchanges=host_of(strategy).declared.exchanges)
     assert rules_of("run", written) == rules
     assert ("exchanges" in written["rules"]) is (type(strategy).__name__ == "PowerOfChoice")
 

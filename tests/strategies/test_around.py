@@ -137,11 +137,11 @@ def test_an_asynchronous_strategy_draws_by_its_selector():
 
 def test_what_the_other_strategy_is_decides_how_its_updates_are_taken():
     around = PowerOfChoice(FedXgbBagging(), candidates=3)
-    assert host_of(around).receives == "anything"
-    assert host_of(PowerOfChoice(FedAvgM(server_momentum=0.5), candidates=3)).slots == ("momentum",)
+    assert host_of(around).declared.receives == "anything"
+    assert host_of(PowerOfChoice(FedAvgM(server_momentum=0.5), candidates=3)).declared.slots == ("momentum",)
     plain = PowerOfChoice(FedAvg(), candidates=3)
-    assert host_of(plain).adds_up(plain.pace) is not None  # workers may add up
-    assert host_of(around).adds_up(around.pace) is None
+    assert host_of(plain).declared.adds_up(plain.pace) is not None  # workers may add up
+    assert host_of(around).declared.adds_up(around.pace) is None
 
 
 def test_several_may_be_around_each_other_but_each_once():

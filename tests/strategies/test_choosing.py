@@ -146,7 +146,8 @@ def rounds_of(strategy, members, folder, after=10**9):
         if not database.runs():
             database.add("run", {})
         store = Dies(database, "run", FileContents(folder / "run"), after=after)
-        rules = Rules(run="run", min_available=len(members), pace=strategy.pace, exchanges=host_of(strategy).exchanges)
+        declared = host_of(strategy).declared
+        rules = Rules(run="run", min_available=len(members), pace=strategy.pace, exchanges=declared.exchanges)
         coordinator = restore(store.load(), rules, 3).coordinator
         try:
             return run_locally(strategy, members, num_rounds=3, store=store, coordinator=coordinator)

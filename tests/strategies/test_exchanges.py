@@ -174,7 +174,7 @@ def carry_on(folder, asked, after=0):
         if not database.runs():
             database.add("run", {})
         strategy, store = masked(), Dies(database, "run", FileContents(folder / "run"), after=after)
-        rules = Rules(run="run", min_available=3, pace=strategy.pace, exchanges=host_of(strategy).exchanges)
+        rules = Rules(run="run", min_available=3, pace=strategy.pace, exchanges=host_of(strategy).declared.exchanges)
         found = restore(store.load(), rules, 2)
         try:
             return run_locally(strategy, asked, num_rounds=2, store=store, coordinator=found.coordinator)
@@ -227,7 +227,7 @@ def test_exchanges_that_are_no_list_of_exchanges_are_named(given):
         exchanges = given
 
     with pytest.raises(StrategyError, match=r"Odd.exchanges is .*; it is a list of exchanges, such as \[keys, FIT\]"):
-        host_of(Odd()).exchanges  # noqa: B018
+        host_of(Odd())
 
 
 def test_an_aggregate_exchanges_that_returns_nonsense_is_called_by_its_name():

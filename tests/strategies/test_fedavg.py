@@ -418,13 +418,13 @@ def saying():
 )
 def test_what_a_class_says_it_receives_holds_for_the_method_that_it_has(strategy, receives, adds_up):
     made = strategy()
-    assert host_of(made).receives == receives
-    assert (host_of(made).adds_up(Pace(quorum=0)) is not None) is adds_up
+    assert host_of(made).declared.receives == receives
+    assert (host_of(made).declared.adds_up(Pace(quorum=0)) is not None) is adds_up
 
 
 def test_a_strategy_that_says_what_nobody_knows_is_told_what_there_is():
     with pytest.raises(StrategyError, match=r"Own\.receives is 'sums'; it is one of 'sum', 'updates', 'anything'"):
-        host_of(type("Own", (FedAvg,), {"receives": "sums", "aggregate_fit": None})()).receives  # noqa: B018
+        host_of(type("Own", (FedAvg,), {"receives": "sums", "aggregate_fit": None})())
 
 
 def test_what_a_strategy_within_another_remembers_survives_and_leaves_no_file_behind(tmp_path):
@@ -432,7 +432,7 @@ def test_what_a_strategy_within_another_remembers_survives_and_leaves_no_file_be
         return Holding(FedAvgM(server_momentum=0.5, server_learning_rate=0.5))
 
     check_strategy(make, rounds=9)
-    assert host_of(Holding(make())).slots == ("momentum",)
+    assert host_of(Holding(make())).declared.slots == ("momentum",)
     learners = {name: Adding() for name in "ab"}
     run_locally(make(), learners, num_rounds=4, store=MemoryStore(FileContents(tmp_path)))
     assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["model-000004", "model-000004+momentum"]

@@ -280,5 +280,5 @@ class Holding(Strategy):
 
 
 def test_a_strategy_that_holds_another_has_its_transforms():
-    assert repr(host_of(Holding(FedAvg(transform=clip(1.0)))).transforms) == "chain(differences(), clip(norm=1.0))"
-    assert host_of(Holding(FedAvg())).transforms is identity()
+    assert repr(host_of(Holding(FedAvg(transform=clip(1.0)))).declared.transforms) == "chain(differences(), clip(norm=1.0))"
+    assert host_of(Holding(FedAvg())).declared.transforms is identity()

@@ -194,7 +194,7 @@ def _said_of(experiment: Experiment, begun: Begun, version: int) -> dict[str, st
         begun.model.at(version).schema.names,
         run=begun.coordinator.rules.run,
         number=version,
-        strategy=experiment.host.name,
+        strategy=experiment.host.declared.name,
         loss=begun.restored.history.loss_of(version),
     )
 
@@ -256,7 +256,7 @@ def _run(
         room=experiment.room,
         secret=federation.secret,
     )
-    attributes = Attributes(experiment.host.strategy, partial(store.note, ATTRIBUTES))
+    attributes = Attributes(experiment.host.declared.strategy, partial(store.note, ATTRIBUTES))
     begins: Input = Started() if begun.state.phase is Phase.NEW else Resumed(experiment.num_rounds)
     with display as shown, _interruptible(federation, owner):
         narrator = Narrator(

@@ -41,13 +41,13 @@ class Chooser:
         except NotEnoughClients as wish:
             if self._population is not None and wish.needed > self._population:
                 raise StrategyError(
-                    f"{self._host.name}: {self._method(question)}() asks for {wish.needed} clients, there "
+                    f"{self._host.declared.name}: {self._method(question)}() asks for {wish.needed} clients, there "
                     f"are {self._population}; have more of them, or a strategy that needs fewer"
                 ) from None
             return Chosen(needs=wish.needed)
 
     def _method(self, question: Choose) -> str:
-        return self._host.names.configured(question.name)
+        return self._host.declared.names.configured(question.name)
 
     def _members(self, question: Choose, asked: Sequence[Ask]) -> tuple[Member, ...]:
         own: dict[int, str] = {}  # what travels besides the model, each written once

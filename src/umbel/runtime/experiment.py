@@ -51,12 +51,12 @@ class Experiment:
     @property
     def aggregator(self) -> Aggregator | None:
         """By which workers may fold updates before anyone has seen them; None where each is needed by itself."""
-        return self.host.adds_up(self.pace)
+        return self.host.declared.adds_up(self.pace)
 
     @property
     def aggregators_beside(self) -> dict[str, Aggregator]:
         """By which they may fold what updates have beside the model, by part."""
-        return self.host.aggregators_beside
+        return self.host.declared.aggregators_beside
 
     @property
     def closes_early(self) -> bool:
@@ -66,7 +66,7 @@ class Experiment:
 
     def rules(self, run: str, min_available: int | None = None) -> Rules:
         """The rules of the run of this name; None takes the strategy's word for how many clients must be there."""
-        least = self.host.min_available if min_available is None else min_available
+        least = self.host.declared.min_available if min_available is None else min_available
         return Rules(run=run, min_available=least, pace=self.pace, exchanges=self.exchanges)
 
     def model(self, contents: Contents) -> GlobalModel:
@@ -84,7 +84,7 @@ class Experiment:
 
     def fingerprint(self, port: int | None = None) -> Fingerprint:
         """What makes another start the same run."""
-        return fingerprint(self.host, self.pace, seed=self.seed, num_rounds=self.num_rounds, port=port)
+        return fingerprint(self.host.declared, self.pace, seed=self.seed, num_rounds=self.num_rounds, port=port)
 
 
 def design_experiment(
@@ -118,10 +118,10 @@ def design_experiment(
         max_examples=max_examples,
         max_bytes=max_bytes,
         room=room,
-        pace=host.pace.within(settings.round_timeout),
-        exchanges=host.exchanges,
-        receives=host.receives,
-        slots=host.slots,
-        transforms=host.transforms,
-        parts=host.parts,
+        pace=host.declared.pace.within(settings.round_timeout),
+        exchanges=host.declared.exchanges,
+        receives=host.declared.receives,
+        slots=host.declared.slots,
+        transforms=host.declared.transforms,
+        parts=host.declared.parts,
     )

@@ -22,7 +22,7 @@ from umbel.exchange import as_text
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Rules
 from umbel.rounds.exchanges import ROUND, Exchange
-from umbel.strategies.host import Host
+from umbel.strategies.host import Declared
 
 __all__ = ["ATTRIBUTES", "MAY_CHANGE", "SECRET", "Fingerprint", "as_path", "differences", "fingerprint", "rules_of"]
 
@@ -36,20 +36,20 @@ _starts = itertools.count(1)  # of this process, so far
 Fingerprint = dict[str, object]
 
 
-def fingerprint(host: Host, pace: Pace, *, seed: int, num_rounds: int, port: int | None = None) -> Fingerprint:
+def fingerprint(declared: Declared, pace: Pace, *, seed: int, num_rounds: int, port: int | None = None) -> Fingerprint:
     """What makes two starts the same run, and how to start it again. Of the initial parameters, their schema counts."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
-    kind, initial = type(host.strategy), host.initial_parameters
-    plain = {name: value for name, value in host.settings.items() if isinstance(value, (bool, int, float, str))}
-    if host.transforms.links:
-        plain["transform"] = repr(host.transforms)
+    kind, initial = type(declared.strategy), declared.initial_parameters
+    plain = {name: value for name, value in declared.settings.items() if isinstance(value, (bool, int, float, str))}
+    if declared.transforms.links:
+        plain["transform"] = repr(declared.transforms)
     made = {
         "script": os.path.abspath(script) if script else "",
         "script hash": _hash(script) if script and os.path.isfile(script) else "",
         "strategy": f"{kind.__module__}.{kind.__qualname__}",
         "strategy keywords": plain,
         "model schema": None if initial is None else [[spec.dtype, list(spec.shape)] for spec in initial.stream()[0].specs],
-        "rules": _as_values(host.min_available, pace, host.exchanges),
+        "rules": _as_values(declared.min_available, pace, declared.exchanges),
         "seed": seed,
         "port": port,
         "num_rounds": num_rounds,

@@ -90,7 +90,7 @@ class Owner:
         self._seed = seed
         self._chooser = Chooser(host, model, seed=seed, population=population)
         self._take_sum = take_sum
-        self._receives = host.receives
+        self._receives = host.declared.receives
         self._remedy = remedy
         self._history = History() if history is None else history
         self._room = room
@@ -127,7 +127,7 @@ class Owner:
         return answered if changed is None else replace(answered, facts=changed)
 
     def _ask(self, question: Question) -> Input:
-        facts, names = self._lend_facts(question), self._host.names
+        facts, names = self._lend_facts(question), self._host.declared.names
         match question:
             case Initialize():
                 return self._initialize()
@@ -153,7 +153,7 @@ class Owner:
 
     def _name_of(self, question: Question) -> str:
         """What a question is called in the strategy."""
-        names = self._host.names
+        names = self._host.declared.names
         match question:
             case Initialize():
                 return f"{names.initialize}()"
@@ -180,7 +180,7 @@ class Owner:
                 raise
             self._lend_facts(question)
             sent = [(task.client, reply.num_examples, reply.metrics) for task, reply in question.results]
-            remark(blame(f"{self._host.names.summarize}()", error, sent))
+            remark(blame(f"{self._host.declared.names.summarize}()", error, sent))
             return None, {}
 
     def _limit(
@@ -188,11 +188,11 @@ class Owner:
     ) -> dict[str, object]:
         """The metrics of an exchange, as far as the History has room for their names."""
         sent = {name for _, reply in results for name in reply.metrics}
-        watched = self._host.pace.watched
+        watched = self._host.declared.pace.watched
         return keep_names(self._history, kind, metrics, sent=sent, room=self._room, always=watched)
 
     def _initialize(self) -> Initialized:
-        parameters, method = self._host.initialize(), self._host.names.initialize
+        parameters, method = self._host.initialize(), self._host.declared.names.initialize
         if parameters is None:
             return Initialized(False)
         given = check_parameters(method, parameters)
@@ -219,14 +219,14 @@ class Owner:
                 return self._combine(question, self._round(question, question.version, facts, memory))
         except NotFinite as error:
             self._lend_facts(question)
-            void = why_void(error, self._host.name, self._norms(question))
+            void = why_void(error, self._host.declared.name, self._norms(question))
             self._model.spend(*_contents_used(question))
             self._model.forget(question.round)
             return Stepped(question.version, void=void)
 
     def _combine(self, question: Step, here: Round) -> Stepped:
         """What the strategy makes of the updates. Raises `NotFinite` where the round is void."""
-        version, method = question.version, self._host.names.step
+        version, method = question.version, self._host.declared.names.step
         assert version is not None
         before = self._model.at(version).schema
         try:
@@ -271,7 +271,7 @@ class Owner:
         """The failures, without the tasks that the round did not wait for because it had reached its goal."""
         if not question.failures:
             return []
-        goal = self._host.pace.goal
+        goal = self._host.declared.pace.goal
         reached = goal is not None and len(question.results) >= goal
         return [(task, why) for task, why in question.failures if not (reached and why.kind is FailureKind.LATE)]
 

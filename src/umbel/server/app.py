@@ -203,8 +203,8 @@ def _warn(listener: Listener, host: Host) -> None:
             "certificates=(ca, cert, key) makes it TLS.",
             listener.port,
         )
-    if host.reads_updates:
-        logger.info("%s has an aggregate_fit of its own: updates that it reads are held in memory", host.name)
+    if host.declared.reads_updates:
+        logger.info("%s has an aggregate_fit of its own: updates that it reads are held in memory", host.declared.name)
 
 
 def _listen(

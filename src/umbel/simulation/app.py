@@ -142,7 +142,7 @@ def start_simulation(
     watch = [*observers, *observers_of(told, course)]
     experiment = replace(experiment, pace=with_stopping(experiment.pace, told))
     clients = population_of(num_clients, clients_ids)
-    check_cohort(experiment.host.needs, clients.size)
+    check_cohort(experiment.host.declared.needs, clients.size)
     check_maker(client_fn)
     cpus, gpus = client_needs(client_resources)
     prepare()

@@ -220,24 +220,14 @@ class Algorithm(metaclass=SuggestsKeywords):
         return self.parts or {}
 
     @property
-    def aggregators_beside(self) -> dict[str, Aggregator]:
-        """The aggregators by which workers may fold what updates have beside the model, by part."""
-        found = {name: part.aggregator for name, part in self.beside.items()}
-        return {name: each for name, each in found.items() if isinstance(each, Aggregator) and each.travels}
-
-    @property
     def goes_on(self) -> bool:
         """Whether a step needs the version before it: most optimizers do, and rules that plan."""
         return not self.optimizer.replaces or (isinstance(self.aggregator, Rule) and self.aggregator.plan is not None)
 
-    def adds_up(self, pace: Pace) -> Aggregator | None:
-        """The aggregator by which workers may fold updates before anyone has seen them; None where each is needed by itself.
-
-        Each is needed by a rule that is no sum, and by a pace that may close a round before all have answered.
-        """
-        whole_cohort = pace.goal is None and pace.deadline is None
-        folds = whole_cohort and len(self.aggregators_beside) == len(self.beside)
-        return self.aggregator if folds and isinstance(self.aggregator, Aggregator) else None
+    @property
+    def folds(self) -> Aggregator | None:
+        """The aggregator by which workers may fold updates before anyone has seen them; None for a rule, which is no sum."""
+        return self.aggregator if isinstance(self.aggregator, Aggregator) else None
 
     def wanted(self, available: int, busy: int = 0) -> tuple[int, int]:
         """How many clients are to train of so many, and how many must be there for it: as many as a rule needs, at least."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
 from umbel.aggregators import Aggregator
@@ -20,7 +20,7 @@ from umbel.strategies.numbers import check_numbers
 from umbel.transforms import Chain
 from umbel.wire import Schema, short
 
-__all__ = ["CLASSIC_NAMES", "Host", "Names", "ValueHost"]
+__all__ = ["CLASSIC_NAMES", "Declared", "Host", "Names", "ValueHost"]
 
 
 class Names(NamedTuple):
@@ -44,53 +44,58 @@ CLASSIC_NAMES = Names(
 VALUE_NAMES = Names("initial_parameters", "configure", "choose", "the step", "evaluate", "measure")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What a run asks once, before its first round.
+
+    - `strategy`: what the owner has given; `name`, `names`: what it and its methods are called; `settings`: its keywords;
+      `needs`: how many clients it waits for, by keyword
+    - `exchanges`: of a whole round; `slots`: the names of the tensors that it remembers
+    - `aggregator`: by which workers may fold updates before anyone has seen them; None where each is needed by itself
+    - `receives`: None where nothing is said
+    - `reads_updates`: whether a step of the owner's own may read each update
+    - the others as `Algorithm` has them
+    """
+
+    strategy: object
+    name: str
+    names: Names
+    settings: Mapping[str, object]
+    needs: Mapping[str, int]
+    min_available: int
+    pace: Pace
+    exchanges: tuple[Exchange, ...]
+    receives: Receives | None
+    slots: tuple[str, ...]
+    transforms: Chain
+    parts: Mapping[str, Part]
+    aggregator: Aggregator | None
+    initial_parameters: Parameters | None
+    reads_updates: bool = False
+
+    @property
+    def aggregators_beside(self) -> dict[str, Aggregator]:
+        """The aggregators by which workers may fold what updates have beside the model, by part."""
+        found = {name: part.aggregator for name, part in self.parts.items()}
+        return {name: each for name, each in found.items() if isinstance(each, Aggregator) and each.travels}
+
+    def adds_up(self, pace: Pace) -> Aggregator | None:
+        """The aggregator by which workers fold in a run of this pace: not where a round may close before all have answered,
+        nor where one of the parts needs each update.
+        """
+        early = pace.goal is not None or pace.deadline is not None
+        return None if early or len(self.aggregators_beside) < len(self.parts) else self.aggregator
+
+
 class Host(Protocol):
     """A strategy, asked on behalf of one run.
-
-    What is asked once:
-
-    - `strategy`: what the owner has given; `name`, `names`: what it and its methods are called; `settings`: its plain
-      keywords; `needs`: how many clients it waits for, by keyword
-    - `min_available`, `pace`, `exchanges` (a whole round), `receives`, `slots`, `transforms`, `parts`,
-      `aggregators_beside`, `initial_parameters`: as `Algorithm` has them
-    - `reads_updates`: whether a step of the owner's own may read each update
 
     `begin` comes before the first question. `lend` has it remember these facts, and gives them with those of its own that
     are not there yet; `take_back` gives the facts after the last question, None where they are the same.
     """
 
     @property
-    def strategy(self) -> object: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def names(self) -> Names: ...
-    @property
-    def settings(self) -> Mapping[str, object]: ...
-    @property
-    def needs(self) -> Mapping[str, int]: ...
-    @property
-    def min_available(self) -> int: ...
-    @property
-    def pace(self) -> Pace: ...
-    @property
-    def exchanges(self) -> tuple[Exchange, ...]: ...
-    @property
-    def receives(self) -> Receives | None: ...
-    @property
-    def slots(self) -> tuple[str, ...]: ...
-    @property
-    def transforms(self) -> Chain: ...
-    @property
-    def parts(self) -> Mapping[str, Part]: ...
-    @property
-    def aggregators_beside(self) -> dict[str, Aggregator]: ...
-    @property
-    def initial_parameters(self) -> Parameters | None: ...
-    @property
-    def reads_updates(self) -> bool: ...
-
-    def adds_up(self, pace: Pace) -> Aggregator | None: ...
+    def declared(self) -> Declared: ...
     def check_model(self, model: Schema) -> None: ...
     def begin(self, proxy: Callable[[str], ClientProxy]) -> None: ...
     def lend(self, facts: Mapping[str, Number], *, writable: bool) -> Mapping[str, Number]: ...
@@ -112,75 +117,30 @@ class ValueHost:
     """
 
     def __init__(self, strategy: object, fill: Callable[[], Algorithm]) -> None:
-        self.strategy = strategy
-        self.names = VALUE_NAMES if isinstance(strategy, Algorithm) else CLASSIC_NAMES
         self._fill = fill
         self._facts: dict[str, Number] = {}
+        algorithm, own = fill(), isinstance(strategy, Algorithm)
+        algorithm.chain.makers  # noqa: B018  # raises for one that the clients could not make
+        self.declared = Declared(
+            strategy=strategy,
+            name=algorithm.name,
+            names=VALUE_NAMES if own else CLASSIC_NAMES,
+            settings={each.name: getattr(strategy, each.name) for each in fields(algorithm)} if own else vars(strategy),
+            needs={"min_available": algorithm.min_available} if own else classic_needs(strategy, algorithm),
+            min_available=algorithm.min_available,
+            pace=algorithm.pace,
+            exchanges=check_exchanges(algorithm.name, algorithm.exchanges),
+            receives=algorithm.receives,
+            slots=algorithm.slots,
+            transforms=algorithm.chain,
+            parts=algorithm.beside,
+            aggregator=algorithm.folds if algorithm.receives == "sum" else None,
+            initial_parameters=getattr(strategy, "initial_parameters", None),
+        )
 
     @property
     def algorithm(self) -> Algorithm:
         return self._fill()
-
-    @property
-    def name(self) -> str:
-        return self.algorithm.name
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        if isinstance(self.strategy, Algorithm):
-            return {each.name: getattr(self.strategy, each.name) for each in fields(self.strategy)}
-        return vars(self.strategy)
-
-    @property
-    def needs(self) -> Mapping[str, int]:
-        if isinstance(self.strategy, Algorithm):
-            return {"min_available": self.min_available}
-        return classic_needs(self.strategy, self.algorithm)
-
-    @property
-    def min_available(self) -> int:
-        return self.algorithm.min_available
-
-    @property
-    def pace(self) -> Pace:
-        return self.algorithm.pace
-
-    @property
-    def exchanges(self) -> tuple[Exchange, ...]:
-        return check_exchanges(self.name, self.algorithm.exchanges)
-
-    @property
-    def receives(self) -> Receives:
-        return self.algorithm.receives
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return self.algorithm.slots
-
-    @property
-    def transforms(self) -> Chain:
-        found = self.algorithm.chain
-        found.makers  # noqa: B018  # raises for one that the clients could not make
-        return found
-
-    @property
-    def parts(self) -> Mapping[str, Part]:
-        return self.algorithm.beside
-
-    @property
-    def aggregators_beside(self) -> dict[str, Aggregator]:
-        return self.algorithm.aggregators_beside
-
-    @property
-    def initial_parameters(self) -> Parameters | None:
-        return getattr(self.strategy, "initial_parameters", None)
-
-    @property
-    def reads_updates(self) -> bool:
-        return False
-
-    def adds_up(self, pace: Pace) -> Aggregator | None:
-        return self.algorithm.adds_up(pace) if self.receives == "sum" else None
 
     def check_model(self, model: Schema) -> None:
         self.algorithm.check_model(model)

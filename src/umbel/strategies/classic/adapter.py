@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from umbel.aggregators import Aggregator
 from umbel.errors import StrategyError
 from umbel.exchange import (
     Code,
@@ -25,21 +24,19 @@ from umbel.exchange import (
     Status,
     scalars,
 )
-from umbel.fold import Part
-from umbel.pace import Pace
 from umbel.population import Clients
-from umbel.rounds.exchanges import EVALUATE, Exchange
+from umbel.rounds.exchanges import EVALUATE
 from umbel.rounds.messages import Kind
 from umbel.standing import Result, Round, lent
-from umbel.strategies.algorithm import Algorithm, Ask, Asking, Number, Receives, check_exchanges
+from umbel.strategies.algorithm import Algorithm, Ask, Asking, Number, check_exchanges
 from umbel.strategies.base import Answers, Strategy
 from umbel.strategies.classic.declared import held_by, methods_are_ours, receives_of
 from umbel.strategies.classic.facts import Facts
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
-from umbel.strategies.host import CLASSIC_NAMES, Host, Names, ValueHost, classic_needs
+from umbel.strategies.host import CLASSIC_NAMES, Declared, Host, ValueHost, classic_needs
 from umbel.strategies.sound import check_sound
-from umbel.transforms import Chain, identity
+from umbel.transforms import identity
 from umbel.wire import Schema, short
 
 __all__ = ["ClassicHost", "host_of"]
@@ -71,104 +68,48 @@ class ClassicHost:
     """A strategy and its client manager, asked on behalf of one run."""
 
     def __init__(self, strategy: Strategy, manager: ClientManager) -> None:
+        held = held_by(strategy)
         self.strategy = strategy
         self._manager = manager
-        self._held = held_by(strategy)
-        self._facts = Facts(self._held)
+        self._holders = [each for each in held if isinstance(each, FedAvg)]  # that have an algorithm
+        self._facts = Facts(held)
         self._proxy: Callable[[str], ClientProxy] = _no_proxy
         self._proxies: dict[str, ClientProxy] = {}
         self._available: Clients | None = None
+        self.declared = self._declare()
 
-    # ---- what it is
+    def _declare(self) -> Declared:
+        strategy, kind, name = self.strategy, type(self.strategy), type(self.strategy).__name__
+        receives, algorithms = receives_of(strategy), self._algorithms
+        own = strategy.value if isinstance(strategy, FedAvg) else None
+        several = kind.aggregate_exchanges is not Strategy.aggregate_exchanges
+        for algorithm in algorithms:  # of those that it holds, as well
+            check_sound(name, algorithm, receives=receives)
+        transforms = next((each.chain for each in algorithms if each.chain.links), identity())
+        transforms.makers  # noqa: B018  # raises for one that the clients could not make
+        # Who holds another one and says nothing is given what that one takes.
+        folds = algorithms and not {receives, receives_of(self._holders[0])} & {"updates", "anything"}
+        return Declared(
+            strategy=strategy,
+            name=name,
+            names=CLASSIC_NAMES._replace(step="aggregate_exchanges") if several else CLASSIC_NAMES,
+            settings=vars(strategy),
+            needs=classic_needs(strategy, own),
+            min_available=strategy.min_available_clients,
+            pace=strategy.pace if own is None else own.pace,
+            exchanges=check_exchanges(name, strategy.exchanges if own is None else own.exchanges),
+            receives=receives,
+            slots=tuple(dict.fromkeys(slot for algorithm in algorithms for slot in algorithm.slots)),
+            transforms=transforms,
+            parts=next((each.beside for each in algorithms if each.beside), {}),
+            aggregator=algorithms[0].folds if folds else None,
+            initial_parameters=getattr(strategy, "initial_parameters", None),
+            reads_updates=not kind.__module__.startswith("umbel.") and kind.aggregate_fit is not FedAvg.aggregate_fit,
+        )
 
     @property
     def _algorithms(self) -> list[Algorithm]:
-        """Those of the strategy and of those that it holds, because its methods may ask theirs."""
-        return [each.value for each in self._held if isinstance(each, FedAvg)]
-
-    @property
-    def _own(self) -> Algorithm | None:
-        return self.strategy.value if isinstance(self.strategy, FedAvg) else None
-
-    @property
-    def name(self) -> str:
-        return type(self.strategy).__name__
-
-    @property
-    def names(self) -> Names:
-        several = type(self.strategy).aggregate_exchanges is not Strategy.aggregate_exchanges
-        return CLASSIC_NAMES._replace(step="aggregate_exchanges") if several else CLASSIC_NAMES
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        return vars(self.strategy)
-
-    @property
-    def needs(self) -> Mapping[str, int]:
-        return classic_needs(self.strategy, self._own)
-
-    @property
-    def min_available(self) -> int:
-        return self.strategy.min_available_clients
-
-    @property
-    def pace(self) -> Pace:
-        return self.strategy.pace if self._own is None else self._own.pace
-
-    @property
-    def exchanges(self) -> tuple[Exchange, ...]:
-        return check_exchanges(self.name, self.strategy.exchanges if self._own is None else self._own.exchanges)
-
-    @property
-    def receives(self) -> Receives | None:
-        return receives_of(self.strategy)
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(slot for algorithm in self._algorithms for slot in algorithm.slots))
-
-    @property
-    def parts(self) -> Mapping[str, Part]:
-        """Those of the strategy, or of the first that it holds. Raises `ValueError` where they do not go with it."""
-        found = self._with_parts
-        if found is None:
-            return {}
-        check_sound(self.name, found, receives=self.receives)
-        return found.beside
-
-    @property
-    def aggregators_beside(self) -> dict[str, Aggregator]:
-        return {} if self._with_parts is None else self._with_parts.aggregators_beside
-
-    @property
-    def _with_parts(self) -> Algorithm | None:
-        return next((algorithm for algorithm in self._algorithms if algorithm.beside), None)
-
-    @property
-    def transforms(self) -> Chain:
-        """Those of the strategy, or of the first that it holds. Raises `ValueError` where they do not go with it."""
-        for algorithm in self._algorithms:
-            if algorithm.chain.links:
-                check_sound(self.name, algorithm, receives=self.receives)
-                algorithm.chain.makers  # noqa: B018  # raises for one that the clients could not make
-                return algorithm.chain
-        return identity()
-
-    @property
-    def initial_parameters(self) -> Parameters | None:
-        return getattr(self.strategy, "initial_parameters", None)
-
-    @property
-    def reads_updates(self) -> bool:
-        ours = type(self.strategy).__module__.startswith("umbel.")
-        return not ours and type(self.strategy).aggregate_fit is not FedAvg.aggregate_fit
-
-    def adds_up(self, pace: Pace) -> Aggregator | None:
-        """As `Algorithm.adds_up`; a strategy that holds another one and says nothing is given what that one takes."""
-        holders = [each for each in self._held if isinstance(each, FedAvg)]
-        if not holders or {self.receives, receives_of(holders[0])} & {"updates", "anything"}:
-            return None
-        return holders[0].value.adds_up(pace)
+        return [each.value for each in self._holders]
 
     def check_model(self, model: Schema) -> None:
         for algorithm in self._algorithms:
@@ -206,7 +147,7 @@ class ClassicHost:
             else:
                 answers = self._answers(asking.round)
                 asked = self.strategy.configure_exchange(asking.exchange, number, parameters, manager, answers)
-        method = self.names.configured(asking.exchange)
+        method = self.declared.names.configured(asking.exchange)
         return [self._ask(method, asking, proxy, ins, parameters) for proxy, ins in (asked or ())]  # type: ignore[attr-defined]  # None skips; an odd answer says so itself
 
     def _ask(self, method: str, asking: Asking, proxy: ClientProxy, ins: object, parameters: Parameters) -> Ask:
@@ -234,7 +175,7 @@ class ClassicHost:
                 return parameters, metrics
             case _:
                 raise StrategyError(
-                    f"{self.names.step}() returned {short(returned)}; return (parameters or None, metrics)"
+                    f"{self.declared.names.step}() returned {short(returned)}; return (parameters or None, metrics)"
                 )
 
     def evaluate(self, here: Round, parameters: Parameters) -> object:
@@ -249,7 +190,7 @@ class ClassicHost:
     # ---- clients, as the strategy knows them
 
     def _answers(self, here: Round) -> Answers:
-        kinds = {exchange.name: exchange.kind for exchange in self.exchanges} if here.answers else {}
+        kinds = {exchange.name: exchange.kind for exchange in self.declared.exchanges} if here.answers else {}
         return {
             name: [(self._client(each.client), _response(kinds[name], each)) for each in results]
             for name, results in here.answers.items()

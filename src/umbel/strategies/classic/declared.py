@@ -30,10 +30,11 @@ _OURS = {
 
 def methods_are_ours(strategy: FedAvg) -> bool:
     """Whether a run may go by the value that a strategy fills: nobody but Umbel answers for it, and what it remembers is
-    not in `facts`, which a strategy reads from itself.
+    not in `facts`, which a strategy reads from itself. Raises `StrategyError` where its `receives` is none.
     """
     ours = all(getattr(type(strategy), name) is method for name, method in _OURS.items())
-    return ours and not _OURS.keys() & vars(strategy).keys() and not strategy.facts and strategy.receives is not None
+    said = receives_of(strategy) is not None
+    return ours and said and not _OURS.keys() & vars(strategy).keys() and not strategy.facts
 
 
 def receives_of(strategy: Strategy) -> Receives | None:
