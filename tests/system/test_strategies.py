@@ -92,7 +92,8 @@ KEYWORDS = {
     "FLTrust": {"root_fit": root_fit},
 }
 BOOSTING = ["FedXgbBagging", "FedXgbCyclic", "FedXgbNnAvg"]
-NAMES = sorted(set(strategies.__all__) - {"Strategy"})
+# Those of LightGBM are these with another format of boosters (tests/strategies/test_boosting.py).
+NAMES = sorted(set(strategies.__all__) - {"Strategy", "FedLgbBagging", "FedLgbCyclic"})
 
 
 def made(name):

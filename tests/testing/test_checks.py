@@ -84,7 +84,7 @@ STRATEGIES = {
 
 
 def test_every_strategy_of_the_street_is_checked():
-    boosting = {"FedXgbBagging", "FedXgbCyclic", "FedXgbNnAvg"}
+    boosting = {"FedLgbBagging", "FedLgbCyclic", "FedXgbBagging", "FedXgbCyclic", "FedXgbNnAvg"}
     assert set(STRATEGIES) == set(strategies.__all__) - {"Strategy"} - boosting
 
 

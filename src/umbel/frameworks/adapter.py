@@ -135,7 +135,9 @@ def adapter_for(model: object) -> Adapter[object]:
 
 
 def _adapter(name: str) -> Adapter[object]:
-    found: Adapter[object] = import_module(f"umbel.frameworks.{name}").adapter
+    found: Adapter[object] | None = getattr(import_module(f"umbel.frameworks.{name}"), "adapter", None)
+    if found is None:  # boosters: trees are added, and nothing is averaged
+        raise TypeError(f"a booster is grown, and not averaged: umbel.frameworks.{name}.client(...) makes its clients")
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -249,7 +249,7 @@ class Algorithm(metaclass=SuggestsKeywords):
             raise StrategyError(f"{self.name} has the exchange {asking.exchange!r}, and choose= says nothing of it")
         names = self.cohort(asking) if self.cohort is not None else self._drawn(asking)
         names = self._in_turn(names, asking.round.number - 1)
-        config = self.configure(asking.round)  # once there are enough clients
+        config = self.configure(replace(asking.round, cohort=len(names)))  # once there are enough clients
         return [Ask(name, {**config}) for name in names]
 
     def _drawn(self, asking: Asking) -> Sequence[str]:

@@ -1,16 +1,15 @@
-"""Federated gradient boosting: the model is a booster, as the JSON bytes of `Booster.save_raw("json")`.
+"""Federated gradient boosting: the model is a booster, as bytes in its framework's own format.
 
-Boosters travel as bytes among a model's tensors, and the server reads their JSON; it needs no xgboost. What a round starts
-from is the version of the model, not an attribute, so that a run goes on after a restart.
+Boosters travel as bytes among a model's tensors, and the server reads what it must of them (`boosters.py`); it needs no
+framework. What a round starts from is the version of the model, not an attribute, so that a run goes on after a restart.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, Unpack
+from typing import TypeVar, Unpack
 
 import numpy as np
 
@@ -23,10 +22,12 @@ from umbel.optimizers import sgd
 from umbel.params import Blob, Params
 from umbel.standing import Result, Round
 from umbel.strategies.algorithm import Algorithm, Combined
+from umbel.strategies.boosters import LIGHTGBM, XGBOOST, BoosterFormat
 from umbel.strategies.fedavg import Classic, FedAvg
 
-__all__ = ["FedXgbBagging", "FedXgbCyclic", "FedXgbNnAvg"]
+__all__ = ["FedLgbBagging", "FedLgbCyclic", "FedXgbBagging", "FedXgbCyclic", "FedXgbNnAvg"]
 
+BOOSTERS = "boosters"  # in a client's config: how many clients grow trees beside each other
 _T = TypeVar("_T")
 _LeftOut = dict[int, str]  # by place in the results: why one does not count
 
@@ -39,6 +40,7 @@ class _Boosting(FedAvg):
     """
 
     receives = "anything"
+    format: BoosterFormat = XGBOOST
 
     def algorithm(self) -> Algorithm:
         return replace(super().algorithm(), combine=self._combine)
@@ -54,6 +56,12 @@ class _Boosting(FedAvg):
     def _combined(self, here: Round, results: Sequence[Result]) -> tuple[Parameters | None, _LeftOut]:
         raise NotImplementedError
 
+    def _boosters(self, result: Result) -> list[Blob]:
+        found = _blobs(result.arrays())
+        if not found:
+            raise StrategyError(f"no booster; return [{self.format.sent_by}], or Parameters of it with tensor_type=''")
+        return found
+
 
 class _Growing(_Boosting):
     """The model is one booster, and starts without any tree where no other start is given."""
@@ -67,7 +75,8 @@ class FedXgbBagging(_Growing):
     """Each client grows trees on the present booster and sends the new ones; the next booster has all of them.
 
     As flwr's FedXgbBagging, which takes the first iteration's trees of each client and calls all of them class 0; here all
-    trees count, with their classes. A sum of K clients' trees goes K times as far: divide the learning rate by K.
+    trees count, with their classes. A sum of K clients' trees goes K times as far: divide the learning rate by K, which is
+    in the config as `boosters`; the clients of `umbel.frameworks.xgboost` do.
 
     - `evaluate_function(round, parameters, {})` → (loss, metrics): `parameters.tensors` are the booster's bytes. It
       takes the place of `evaluate_fn`, which is given them as an array. Neither is asked before there is a booster.
@@ -89,21 +98,29 @@ class FedXgbBagging(_Growing):
         def evaluate(here: Round, parameters: Parameters) -> tuple[float, Metrics] | None:
             return asked(here, parameters) if asked is not None and len(parameters) else None
 
-        return replace(plain, evaluate=evaluate)
+        return replace(plain, evaluate=evaluate, configure=lambda here: {BOOSTERS: here.cohort, **plain.configure(here)})
 
     def _ask_evaluate_function(self, here: Round, parameters: Parameters) -> tuple[float, Metrics] | None:
         assert self.evaluate_function is not None  # algorithm() has looked
         return self.evaluate_function(here.number, parameters, {})
 
     def _combined(self, here: Round, results: Sequence[Result]) -> tuple[Parameters | None, _LeftOut]:
-        grown, left_out = _sifted(results, lambda result: [_parsed(blob) for blob in _boosters(result)])
+        grown, left_out = _sifted(results, lambda result: [self.format.read(blob) for blob in self._boosters(result)])
         if not grown:
             return None, left_out
         try:
-            boosters = [_parsed(blob) for blob in _blobs(here.arrays())]
+            boosters = [self.format.read(blob) for blob in _blobs(here.arrays())]
         except StrategyError as error:
             raise StrategyError(f"the present model is {error}") from None
-        made = _bagged([*boosters, *(one for several in grown.values() for one in several)])
+        forms = {place: {self.format.form(one) for one in several} for place, several in grown.items()}
+        usual = Counter(form for found in forms.values() for form in found).most_common(1)[0][0]
+        usual = self.format.form(boosters[0]) if boosters else usual
+        for place in [place for place, found in forms.items() if found != {usual}]:
+            left_out[place] = "a booster of other columns or classes than most"
+            del grown[place]
+        if not grown:
+            return None, left_out
+        made = self.format.write([*boosters, *(one for several in grown.values() for one in several)])
         return Parameters([made], tensor_type=""), left_out
 
 
@@ -118,12 +135,28 @@ class FedXgbCyclic(_Growing):
 
     def _combined(self, here: Round, results: Sequence[Result]) -> tuple[Parameters | None, _LeftOut]:
         def read(result: Result) -> bytes:
-            booster = bytes(_boosters(result)[-1])
-            _parsed(booster)
+            booster = bytes(self._boosters(result)[-1])
+            self.format.read(booster)
             return booster
 
         boosted, left_out = _sifted(results, read)
         return Parameters([boosted[max(boosted)]], tensor_type="") if boosted else None, left_out
+
+
+class FedLgbBagging(FedXgbBagging):
+    """As `FedXgbBagging`, with boosters of LightGBM, as the bytes of `Booster.model_to_string()`.
+
+    Its clients are `umbel.frameworks.lightgbm.client(...)`. Others grow trees without `boost_from_average`, which would
+    count each client's average once more.
+    """
+
+    format = LIGHTGBM
+
+
+class FedLgbCyclic(FedXgbCyclic):
+    """As `FedXgbCyclic`, with boosters of LightGBM, as the bytes of `Booster.model_to_string()`."""
+
+    format = LIGHTGBM
 
 
 class FedXgbNnAvg(_Boosting):
@@ -177,57 +210,9 @@ def _blobs(arrays: Sequence[object] | None) -> list[Blob]:
     return [array for array in arrays or () if isinstance(array, Blob)]
 
 
-def _boosters(result: Result) -> list[Blob]:
-    found = _blobs(result.arrays())
-    if not found:
-        raise StrategyError(
-            "no booster; return [bytes(booster.save_raw('json'))], or Parameters of it with tensor_type=''"
-        )
-    return found
-
-
 def _network(result: Result) -> Params:
     network = Params.of([array for array in result.arrays() if not isinstance(array, Blob)])
     for spec, array in zip(network.schema.specs, network.arrays(), strict=True):
         if spec.is_float and not np.isfinite(array).all():
             raise StrategyError("a network that is not finite")
     return network
-
-
-def _parsed(raw: Blob | bytes) -> dict[str, Any]:
-    """A booster's JSON, with whatever is read of it in its place."""
-    try:
-        booster: dict[str, Any] = json.loads(bytes(raw))
-        model = _model(booster)
-        trees, classes, ends = model["trees"], model["tree_info"], model.get("iteration_indptr", [0, len(model["trees"])])
-        lists = all(isinstance(each, list) for each in (trees, classes, ends))
-        numbers = lists and all(isinstance(number, int) for number in (*classes, *ends))
-        sound = numbers and all(isinstance(tree, dict) for tree in trees) and len(classes) == len(trees)
-        sound = sound and ends == sorted(ends) and ends[:1] == [0] and ends[-1:] == [len(trees)]
-        sound = sound and isinstance(model["gbtree_model_param"], dict)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # of Unicode and JSON, too
-        sound = False
-    if not sound:
-        raise StrategyError("no tree booster in JSON; send booster.save_raw('json')")
-    return booster
-
-
-def _bagged(boosters: Sequence[dict[str, Any]]) -> bytes:
-    """One booster with all trees of several, which is their sum. Changes the first."""
-    first, *others = boosters
-    whole = _model(first)
-    for more in map(_model, others):
-        begin = len(whole["trees"])
-        whole["trees"] += [{**tree, "id": begin + i} for i, tree in enumerate(more["trees"])]
-        whole["tree_info"] += more["tree_info"]
-        if "iteration_indptr" in whole:
-            last = whole["iteration_indptr"][-1]
-            ends = more.get("iteration_indptr", [0, len(more["trees"])])
-            whole["iteration_indptr"] += [last + end for end in ends[1:]]
-    whole["gbtree_model_param"]["num_trees"] = str(len(whole["trees"]))
-    return json.dumps(first).encode()
-
-
-def _model(booster: dict[str, Any]) -> dict[str, Any]:
-    model: dict[str, Any] = booster["learner"]["gradient_booster"]["model"]
-    return model

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from umbel.strategies.adaptive import FedAdagrad, FedAdam, FedAvgM, FedOpt, FedYogi
 from umbel.strategies.base import Strategy
-from umbel.strategies.boosting import FedXgbBagging, FedXgbCyclic, FedXgbNnAvg
+from umbel.strategies.boosting import FedLgbBagging, FedLgbCyclic, FedXgbBagging, FedXgbCyclic, FedXgbNnAvg
 from umbel.strategies.buffered import FedAsync, FedBuff
 from umbel.strategies.choosing import PowerOfChoice
 from umbel.strategies.fair import QFedAvg
@@ -43,6 +43,8 @@ __all__ = [
     "FedAvg",
     "FedAvgM",
     "FedBuff",
+    "FedLgbBagging",
+    "FedLgbCyclic",
     "FedMedian",
     "FedOpt",
     "FedProx",
