@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from umbel.common import ndarrays_to_parameters, parameters_to_ndarrays
-from umbel.exchange import Parameters
+from umbel.dialogue import Parameters
 from umbel.named import NamedArrays, are_numbers, numbers
 from umbel.params import Params, as_arrays, named_as
 

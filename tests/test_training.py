@@ -16,7 +16,7 @@ import pytest
 
 from umbel.accidents import Interruption
 from umbel.context import Context
-from umbel.exchange import Code, EvaluateRes, FitRes, Parameters, Status, as_text
+from umbel.dialogue import Code, EvaluateRes, FitRes, Parameters, Status, as_text
 from umbel.rounds.messages import Failure, FailureKind, Kind
 from umbel.runtime.stores.codec import encode
 from umbel.training import Answer, Client, NumPyClient, make_client, run_task

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from umbel.exchange import as_text
+from umbel.dialogue import as_text
 
 __all__ = ["Interruption", "describe", "ends_the_run", "format_traceback", "is_an_end", "line_of", "message_of"]
 

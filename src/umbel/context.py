@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from umbel.exchange import Scalar
+from umbel.dialogue import Scalar
 from umbel.params import NamedArrays
 from umbel.private import PrivateGenerator
 from umbel.rng import stream

@@ -13,8 +13,8 @@ import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from umbel.dialogue import Scalar, scalars
 from umbel.errors import Rejected, WireError
-from umbel.exchange import Scalar, scalars
 from umbel.fold import Distance, differs
 from umbel.params import NDArray
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from umbel.client.app import start_client
 from umbel.config import ServerConfig
 from umbel.context import Context
-from umbel.exchange import Parameters, ndarrays_to_parameters
+from umbel.dialogue import Parameters, ndarrays_to_parameters
 from umbel.frameworks.base import Adapter, ModelClient
 from umbel.frameworks.data import makes_data, number_of
 from umbel.keywords import checked

@@ -333,7 +333,7 @@ def parameters(such_as: str) -> Form:
 
     def read(value: object) -> object:
         try:
-            made: object = import_module("umbel.exchange").as_parameters(value)
+            made: object = import_module("umbel.dialogue").as_parameters(value)
             return made
         except ValueError as error:  # what cannot travel, with the remedy
             raise Wrong(TypeError, str(error)) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from umbel.exchange import Scalar
+from umbel.dialogue import Scalar
 
 __all__ = ["MAX_METRICS", "MAX_METRICS_SIZE", "NAME", "Room", "size_of"]
 

@@ -19,7 +19,7 @@ from umbel.secret import Secret
 from umbel.wire import Schema, Source
 
 if TYPE_CHECKING:
-    from umbel.exchange import Metrics, Parameters
+    from umbel.dialogue import Metrics, Parameters
 
 __all__ = ["Result", "Round", "Standing", "current_round", "lent"]
 

@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 from umbel.accidents import describe, format_traceback, is_an_end
 from umbel.context import Context
-from umbel.errors import ClientFailed, Rejected, WireError
-from umbel.exchange import (
+from umbel.dialogue import (
     Code,
     Config,
     EvaluateIns,
@@ -37,6 +36,7 @@ from umbel.exchange import (
     plain_scalar,
     scalars,
 )
+from umbel.errors import ClientFailed, Rejected, WireError
 from umbel.params import NamedArrays, NDArrays, Params, as_arrays, named_as, schema_of
 from umbel.rounds.messages import Failure, FailureKind, Kind
 from umbel.secret import Secret

@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 import pytest
 
+from umbel.dialogue import ndarrays_to_parameters
 from umbel.errors import ContentDamaged, StoreError, StoreUnavailable
-from umbel.exchange import ndarrays_to_parameters
 from umbel.params import Params
 from umbel.runtime.contents import BLOCK, FileContents, MemoryContents, as_parameters, write_content
 from umbel.runtime.interactive import one_line

@@ -16,8 +16,8 @@ from members import Member, client_fn, fedavg, initial
 
 import umbel as fl
 from umbel.common import ndarrays_to_parameters, parameters_to_ndarrays
+from umbel.dialogue import FitRes, Parameters, Status
 from umbel.errors import StrategyError
-from umbel.exchange import FitRes, Parameters, Status
 from umbel.fold import PartialSum, in_memory, plan
 from umbel.params import Params, schema_of
 from umbel.runtime.transports.simulated.shared import SharedContents, update_file

@@ -14,7 +14,7 @@ from umbel.cli.data import data
 from umbel.cli.model import model
 from umbel.cli.server import server
 from umbel.cli.store import opened, row_of, store_option
-from umbel.exchange import as_text
+from umbel.dialogue import as_text
 from umbel.runtime.fingerprints import as_path
 from umbel.runtime.observers.table import align
 from umbel.runtime.run_registry import RESUME

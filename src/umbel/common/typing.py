@@ -1,7 +1,7 @@
 """Requests, responses and their parts."""
 
 from umbel.context import Context
-from umbel.exchange import (
+from umbel.dialogue import (
     Code,
     Config,
     EvaluateIns,

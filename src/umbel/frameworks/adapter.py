@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Protocol, TypeVar
 
 from umbel.context import Context
-from umbel.exchange import Parameters
+from umbel.dialogue import Parameters
 from umbel.frameworks.data import count_examples
 from umbel.frameworks.errors import FrameworkMissing
 from umbel.frameworks.matching import Shapes, match

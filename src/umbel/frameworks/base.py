@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from umbel.context import Context
-from umbel.exchange import Config, Metrics
+from umbel.dialogue import Config, Metrics
 from umbel.frameworks.adapter import Adapter, Given, adapter_for, load_into, needs
 from umbel.frameworks.calling import NOTHING, Call, Tested, Trained, read_test, read_train
 from umbel.frameworks.data import make_data, makes_data, number_of, share_of

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from umbel.context import Context
-from umbel.exchange import Config, Metrics, Parameters
+from umbel.dialogue import Config, Metrics, Parameters
 from umbel.frameworks.data import make_data, makes_data
 from umbel.frameworks.errors import ParametersMismatch, ParametersNotReady
 from umbel.params import Blob, NDArray, NDArrays, as_arrays

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any, NamedTuple
 
-from umbel.exchange import Metrics, plain_scalar
+from umbel.dialogue import Metrics, plain_scalar
 
 __all__ = ["Call", "Tested", "Trained", "read_test", "read_train"]
 

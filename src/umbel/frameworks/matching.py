@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from umbel.exchange import Parameters
+from umbel.dialogue import Parameters
 from umbel.frameworks.errors import ParametersMismatch
 from umbel.named import NamedArrays, NDArray, are_numbers
 from umbel.params import as_arrays

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from umbel.exchange import Parameters
+from umbel.dialogue import Parameters
 from umbel.foreign import to_numpy
 from umbel.frameworks.base import Adapter, ModelClient, load_into, needs
 from umbel.frameworks.errors import ParametersNotReady

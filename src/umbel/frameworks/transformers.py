@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from umbel.context import Context
-from umbel.exchange import Config, Metrics, Parameters
+from umbel.dialogue import Config, Metrics, Parameters
 from umbel.frameworks.base import ModelClient, load_into, needs
 from umbel.frameworks.calling import as_metrics
 from umbel.frameworks.torch import TorchAdapter

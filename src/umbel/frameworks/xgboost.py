@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from umbel.exchange import Metrics
+from umbel.dialogue import Metrics
 from umbel.frameworks.base import Given, needs
 from umbel.frameworks.boosters import BoosterClient, bytes_of, check_rows, params_given
 from umbel.params import Blob, NDArray, as_arrays

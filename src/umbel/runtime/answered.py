@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import UNSET, UnsetType
 
-from umbel.exchange import Parameters, scalars
+from umbel.dialogue import Parameters, scalars
 from umbel.rounds.messages import Closed, Kind, Reply, Task
 from umbel.runtime.contents import Contents, as_parameters
 from umbel.standing import Result, Standing

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from umbel.dialogue import Parameters, scalars
 from umbel.errors import StrategyError, WireError
-from umbel.exchange import Parameters, scalars
 from umbel.rng import frozen_stream
 from umbel.rounds.exchanges import EVALUATE, FIT
 from umbel.rounds.messages import Choose, Chosen, Member

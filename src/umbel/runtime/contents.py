@@ -22,8 +22,8 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol
 
+from umbel.dialogue import Parameters
 from umbel.errors import ContentDamaged, StoreError, StoreUnavailable
-from umbel.exchange import Parameters
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.retry import PATIENCE
 from umbel.runtime.sums import Sum, Sums

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from umbel.dialogue import as_text
 from umbel.errors import RunMismatch
-from umbel.exchange import as_text
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Rules
 from umbel.rounds.exchanges import ROUND, Exchange

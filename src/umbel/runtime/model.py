@@ -14,9 +14,9 @@ from types import MappingProxyType
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from umbel.dialogue import Parameters
 from umbel.door import Door
 from umbel.errors import ContentDamaged, StoreError, StrategyError
-from umbel.exchange import Parameters
 from umbel.fold import FACTS, Memory, Part, Sink, first_of
 from umbel.params import NDArrays, Params
 from umbel.reports import Room

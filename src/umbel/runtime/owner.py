@@ -15,8 +15,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from umbel.accidents import ends_the_run, is_an_end
+from umbel.dialogue import Parameters, as_text, plain_scalar, scalars
 from umbel.errors import ClientFailed, NotFinite, StoreError, StrategyError, TooFewUpdates
-from umbel.exchange import Parameters, as_text, plain_scalar, scalars
 from umbel.fold import Memory, PartialSum, distance
 from umbel.remarks import listening, remark
 from umbel.reports import Room

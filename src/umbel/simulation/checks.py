@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from umbel import events
+from umbel.dialogue import as_text
 from umbel.errors import SimulationError
 from umbel.events import Event
-from umbel.exchange import as_text
 from umbel.rounds.messages import Populated
 from umbel.training import Client, NumPyClient, client_maker
 

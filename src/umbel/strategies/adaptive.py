@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Unpack
 
-from umbel.exchange import GivenParameters
+from umbel.dialogue import GivenParameters
 from umbel.fold import Averaged, check_averaged
 from umbel.keywords import checked
 from umbel.optimizers import Rate, adagrad, adam, momentum, sgd, yogi

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from umbel.aggregators import Aggregator, Rule, mean
+from umbel.dialogue import Config, GivenParameters, Metrics, Parameters, as_parameters
 from umbel.errors import StrategyError
-from umbel.exchange import Config, GivenParameters, Metrics, Parameters, as_parameters
 from umbel.fold import CENTRE, FACTS, Averaged, Part, check_names, slots_of_part, statistics_of
 from umbel.keywords import check_fields
 from umbel.optimizers import Optimizer, sgd

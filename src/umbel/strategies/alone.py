@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from umbel.exchange import Parameters
+from umbel.dialogue import Parameters
 from umbel.fold import Memory, in_memory
 from umbel.params import Params
 from umbel.standing import Round

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from umbel.exchange import Metrics
+from umbel.dialogue import Metrics
 from umbel.rounds.messages import Kind
 from umbel.standing import Result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from umbel.exchange import (
+from umbel.dialogue import (
     EvaluateIns,
     EvaluateRes,
     FitIns,

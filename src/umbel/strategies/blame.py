@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from umbel.accidents import ends_the_run, line_of, message_of
-from umbel.exchange import Metrics, MetricsAggregationFn, as_text
+from umbel.dialogue import Metrics, MetricsAggregationFn, as_text
 from umbel.remarks import Remark, remark
 from umbel.wire import short, shorten
 

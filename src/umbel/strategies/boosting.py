@@ -14,8 +14,8 @@ from typing import TypeVar, Unpack
 import numpy as np
 
 from umbel.aggregators import chunk_size, mean
+from umbel.dialogue import Metrics, Parameters, Scalar
 from umbel.errors import StrategyError
-from umbel.exchange import Metrics, Parameters, Scalar
 from umbel.fold import Contribution, combine, in_memory
 from umbel.keywords import checked
 from umbel.optimizers import sgd

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from umbel.exchange import (
+from umbel.dialogue import (
     EvaluateIns,
     EvaluateRes,
     FitIns,

@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 
 from umbel.aggregators import Rule, chunk_size
+from umbel.dialogue import Parameters
 from umbel.errors import StrategyError, WireError
-from umbel.exchange import Parameters
 from umbel.fold import (
     Contribution,
     Memory,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from umbel.exchange import Metrics
+from umbel.dialogue import Metrics
 from umbel.remarks import Remark, remark
 from umbel.strategies.averages import median_metrics
 from umbel.strategies.fedavg import FedAvg

@@ -8,8 +8,8 @@ from math import nan
 from typing import Unpack
 
 from umbel.aggregators import fair
+from umbel.dialogue import GivenParameters, Parameters
 from umbel.errors import StrategyError
-from umbel.exchange import GivenParameters, Parameters
 from umbel.keywords import checked
 from umbel.standing import Result, Round
 from umbel.strategies.algorithm import Algorithm

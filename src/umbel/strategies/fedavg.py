@@ -7,8 +7,7 @@ from dataclasses import replace
 from operator import is_
 from typing import TypedDict
 
-from umbel.errors import StrategyError
-from umbel.exchange import (
+from umbel.dialogue import (
     Config,
     EvaluateIns,
     EvaluateRes,
@@ -22,6 +21,7 @@ from umbel.exchange import (
     Scalar,
     as_parameters,
 )
+from umbel.errors import StrategyError
 from umbel.keywords import checked
 from umbel.pace import Pace
 from umbel.params import NamedArrays

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
 from umbel.aggregators import Aggregator
+from umbel.dialogue import Parameters, plain_scalar
 from umbel.errors import StrategyError
-from umbel.exchange import Parameters, plain_scalar
 from umbel.fold import Part
 from umbel.pace import Pace
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from umbel.dialogue import plain_scalar
 from umbel.errors import StrategyError
-from umbel.exchange import plain_scalar
 from umbel.strategies.averages import Number
 from umbel.wire import short
 

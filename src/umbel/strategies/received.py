@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from umbel.exchange import EvaluateRes, FitRes, GetPropertiesRes
+from umbel.dialogue import EvaluateRes, FitRes, GetPropertiesRes
 from umbel.population import Clients
 from umbel.rounds.messages import Kind
 from umbel.standing import Result, Round, Standing, current_round

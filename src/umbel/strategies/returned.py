@@ -12,8 +12,8 @@ from functools import partial
 
 import numpy as np
 
+from umbel.dialogue import Parameters
 from umbel.errors import StrategyError, WireError
-from umbel.exchange import Parameters
 from umbel.fold import all_finite
 from umbel.named import are_numbers
 from umbel.params import NDArray

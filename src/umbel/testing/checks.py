@@ -13,8 +13,8 @@ import numpy as np
 
 from umbel.aggregators import Aggregator, Rule, fold
 from umbel.aggregators.accumulators import pack, unpack
+from umbel.dialogue import Config, Metrics
 from umbel.errors import NotFinite, WireError
-from umbel.exchange import Config, Metrics
 from umbel.fold import Contribution, combine, in_memory
 from umbel.optimizers import sgd
 from umbel.params import NDArray, NDArrays, Params

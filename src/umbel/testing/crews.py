@@ -12,8 +12,8 @@ import numpy as np
 
 from umbel.aggregators import mean
 from umbel.context import Context
+from umbel.dialogue import Config, Metrics
 from umbel.door import Door
-from umbel.exchange import Config, Metrics
 from umbel.fold import PartialSum
 from umbel.optimizers import sgd
 from umbel.params import NDArrays, Params, gather, schema_of

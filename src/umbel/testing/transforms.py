@@ -7,8 +7,8 @@ import copy
 import numpy as np
 
 from umbel.common import ndarrays_to_parameters
+from umbel.dialogue import Config, Metrics
 from umbel.errors import WireError
-from umbel.exchange import Config, Metrics
 from umbel.params import NDArray, NDArrays, Params
 from umbel.rng import frozen_stream
 from umbel.runtime.transports.simulated.states import decode_state, encode_state

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from umbel.exchange import Config, Metrics, Scalar
+from umbel.dialogue import Config, Metrics, Scalar
 from umbel.frameworks.base import Given, ModelClient, load_into, needs
 from umbel.frameworks.data import share_of
 from umbel.frameworks.sklearn.adapter import EstimatorAdapter, facts_of, rows_of, test_on_rows, train_on_rows

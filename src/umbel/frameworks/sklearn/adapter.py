@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from umbel.exchange import Metrics, Parameters
+from umbel.dialogue import Metrics, Parameters
 from umbel.frameworks.base import Adapter, Given
 from umbel.frameworks.calling import NOTHING
 from umbel.frameworks.errors import ParametersMismatch, ParametersNotReady

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from umbel.dialogue import EvaluateIns, FitIns, FitRes, GetPropertiesIns, GetPropertiesRes, Parameters
 from umbel.errors import ClientFailed, StrategyError
-from umbel.exchange import EvaluateIns, FitIns, FitRes, GetPropertiesIns, GetPropertiesRes, Parameters
 from umbel.fold.contribution import in_memory
 from umbel.fold.finite import all_finite
 from umbel.frameworks.errors import ParametersMismatch

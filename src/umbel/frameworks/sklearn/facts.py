@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from umbel.exchange import Scalar
+from umbel.dialogue import Scalar
 from umbel.frameworks.errors import ParametersMismatch
 from umbel.params import DType, NDArray
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from umbel.exchange import plain_scalar
+from umbel.dialogue import plain_scalar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

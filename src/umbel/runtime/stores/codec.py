@@ -10,8 +10,8 @@ from typing import get_args
 import msgspec
 import numpy as np
 
+from umbel.dialogue import as_text, plain_scalar
 from umbel.errors import StoreError
-from umbel.exchange import as_text, plain_scalar
 from umbel.population import Clients
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Command, Input, Publish

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from umbel.dialogue import as_text
 from umbel.errors import StoreError
-from umbel.exchange import as_text
 from umbel.rounds.coordinator import State
 from umbel.rounds.messages import Input
 from umbel.runtime.observers.history import History

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NoReturn, Protocol
 
-from umbel.door import Door
-from umbel.errors import ClientFailed
-from umbel.exchange import (
+from umbel.dialogue import (
     Code,
     EvaluateIns,
     EvaluateRes,
@@ -21,6 +19,8 @@ from umbel.exchange import (
     Status,
     scalars,
 )
+from umbel.door import Door
+from umbel.errors import ClientFailed
 from umbel.rounds.messages import Failure, Input, Kind, Task, Verdict
 from umbel.strategies.clients import ClientProxy
 from umbel.training import Answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import nan
 
 from umbel.aggregators import chunk_size, mean
-from umbel.exchange import Parameters
+from umbel.dialogue import Parameters
 from umbel.fold import Contribution, combine, in_memory
 from umbel.optimizers import sgd
 from umbel.params import NDArrays, Params

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from umbel.errors import StrategyError
-from umbel.exchange import (
+from umbel.dialogue import (
     Code,
     EvaluateIns,
     EvaluateRes,
@@ -24,6 +23,7 @@ from umbel.exchange import (
     Status,
     scalars,
 )
+from umbel.errors import StrategyError
 from umbel.population import Clients
 from umbel.rounds.exchanges import EVALUATE
 from umbel.rounds.messages import Kind

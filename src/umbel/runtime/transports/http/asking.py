@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from umbel.dialogue import Parameters, scalars
 from umbel.door import Door
-from umbel.exchange import Parameters, scalars
 from umbel.params import NamedArrays, Params
 from umbel.reports import Room
 from umbel.rounds.messages import Failed, Failure, FailureKind, Kind, Replied, Reply, Task

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from umbel.dialogue import Parameters
 from umbel.door import Door
-from umbel.exchange import Parameters
 from umbel.reports import Room
 from umbel.rounds.messages import Failure, Input, Joined, Kind, Left, Task, Verdict
 from umbel.runtime.failpoints import failpoint

@@ -16,8 +16,8 @@ from itertools import count
 from msgspec.structs import replace
 
 from umbel.aggregators import chunk_size
+from umbel.dialogue import Parameters
 from umbel.door import Door
-from umbel.exchange import Parameters
 from umbel.fold import PartialSum
 from umbel.params import NamedArrays
 from umbel.reports import Room

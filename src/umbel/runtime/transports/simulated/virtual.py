@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from umbel.dialogue import Parameters
 from umbel.door import Door
 from umbel.errors import SimulationError
-from umbel.exchange import Parameters
 from umbel.rounds.messages import Failed, Failure, Input, Kind, Reported, Task, Verdict
 from umbel.runtime.transports.simulated.transport import SimulatedTransport
 from umbel.training import Answer

@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from umbel.accidents import is_an_end
 from umbel.context import Context
+from umbel.dialogue import Scalar
 from umbel.door import Door
 from umbel.errors import Rejected, WireError
-from umbel.exchange import Scalar
 from umbel.fold import Adding, Distance, PartialSum, in_memory
 from umbel.params import NamedArrays, NDArray, NDArrays, Params, gather
 from umbel.rounds.messages import Failure, FailureKind, Kind, Reply
