@@ -14,7 +14,8 @@ import umbel as fl
 from umbel.callbacks import Callback, CSVLogger, EarlyStopping, LambdaCallback, ModelCheckpoint
 from umbel.callbacks.trackers import Tracker
 from umbel.params import Params
-from umbel.runtime.contents import MemoryContents, write_content
+from umbel.runtime.contents import write_content
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.observers.versions import Versions
 from umbel.server import Until
 from umbel.server.strategy import FedAvg

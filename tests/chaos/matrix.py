@@ -27,8 +27,9 @@ from member import Gates, Member
 from umbel.params import Params, gather, schema_of
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.rounds.messages import Dispatch, Initialize, Replied, Settle, Step, Task, Verdict
-from umbel.runtime.contents import MemoryContents, write_content
+from umbel.runtime.contents import write_content
 from umbel.runtime.fingerprints import rules_of
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.owner import Owner
 from umbel.runtime.replay import Replayed, replay

@@ -33,7 +33,7 @@ from umbel.rounds.messages import (
     Stepped,
     Ticked,
 )
-from umbel.runtime.contents import MemoryContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.observers.history import History
 from umbel.runtime.replay import replay
 from umbel.runtime.security.signatures import parse_digest, signed_with

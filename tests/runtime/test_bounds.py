@@ -14,8 +14,9 @@ from umbel.reports import Room
 from umbel.rounds.messages import Kind, Task
 from umbel.runtime import bounds
 from umbel.runtime.bounds import ALWAYS, OWN_NAMES, PER_CLIENT, keep_names
-from umbel.runtime.contents import FileContents, MemoryContents
+from umbel.runtime.contents import FileContents
 from umbel.runtime.largest import MOST, largest_update
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.observers.history import History
 from umbel.server import ServerConfig, Until

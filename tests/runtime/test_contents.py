@@ -12,8 +12,9 @@ import pytest
 from umbel.dialogue import ndarrays_to_parameters
 from umbel.errors import ContentDamaged, StoreError, StoreUnavailable
 from umbel.params import Params
-from umbel.runtime.contents import BLOCK, FileContents, MemoryContents, as_parameters, write_content
+from umbel.runtime.contents import BLOCK, FileContents, as_parameters, write_content
 from umbel.runtime.interactive import one_line
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.transports.simulated.shared import SharedContents
 
 

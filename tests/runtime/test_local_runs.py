@@ -14,7 +14,8 @@ from umbel.errors import StrategyError
 from umbel.events import ModelInitialized, TaskFailed
 from umbel.pace import Pace
 from umbel.runtime import run as loop
-from umbel.runtime.contents import FileContents, MemoryContents
+from umbel.runtime.contents import FileContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.stores.base import Unit
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import Criterion

@@ -11,7 +11,8 @@ from umbel.common import ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.events import CohortChosen
 from umbel.pace import Pace
 from umbel.rounds.coordinator import Coordinator, Phase, Rules
-from umbel.runtime.contents import FileContents, MemoryContents
+from umbel.runtime.contents import FileContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server.strategy import (
     Bucketing,

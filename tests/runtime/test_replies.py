@@ -12,7 +12,7 @@ from umbel.door import Door
 from umbel.errors import Rejected, WireError
 from umbel.params import Params, gather, schema_of
 from umbel.rounds.messages import Failed, FailureKind, Kind, Replied, Task
-from umbel.runtime.contents import MemoryContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.transports.http.owed import Owed
 from umbel.runtime.transports.http.protocol import GO, Commit, FailureHead, Offer, Outcome, Refused, encode
 from umbel.runtime.transports.http.replies import Replies, reject

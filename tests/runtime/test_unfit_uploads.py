@@ -11,7 +11,7 @@ from umbel.door import Door
 from umbel.errors import Rejected
 from umbel.params import Params
 from umbel.rounds.messages import Kind, Reply
-from umbel.runtime.contents import MemoryContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.transports.http.upload import Upload
 
 MODEL = Params.of([np.zeros((2, 3), "float32"), np.zeros(4)])

@@ -19,7 +19,7 @@ from umbel.fold import distance, in_memory
 from umbel.pace import Pace
 from umbel.params import Params
 from umbel.rounds.messages import Kind, Reply
-from umbel.runtime.contents import MemoryContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.stores.codec import decode_state, encode
 from umbel.runtime.transports.http.upload import Upload
 from umbel.server import ServerConfig

@@ -7,7 +7,7 @@ import queue
 
 import pytest
 
-from umbel.runtime.contents import MemoryContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.transports.simulated.auto import AutoCrew
 from umbel.runtime.transports.simulated.crew import Began, Died, Finished, RemoteCrew, Tried, Woken
 from umbel.runtime.transports.simulated.inline import InlineCrew

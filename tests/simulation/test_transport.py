@@ -18,7 +18,7 @@ from umbel.fold import PartialSum, plan
 from umbel.optimizers import sgd
 from umbel.params import schema_of
 from umbel.rounds.messages import Failed, Failure, FailureKind, Kind, Populated, Reply, Reported, Stopped, Task
-from umbel.runtime.contents import MemoryContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.transports.simulated.channel import Channel, Closed
 from umbel.runtime.transports.simulated.pieces import Done, Lost
 from umbel.runtime.transports.simulated.shared import SharedContents, anonymous_file, load_shared, write_all

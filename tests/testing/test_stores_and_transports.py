@@ -9,7 +9,8 @@ import pytest
 
 from umbel.context import Context
 from umbel.rounds.messages import Failure, FailureKind, Kind, Populated, Replied
-from umbel.runtime.contents import FileContents, MemoryContents
+from umbel.runtime.contents import FileContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.stores.base import Unit
 from umbel.runtime.stores.database import Database
 from umbel.runtime.stores.memory import MemoryStore

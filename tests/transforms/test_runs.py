@@ -15,7 +15,8 @@ from umbel.events import TaskFailed
 from umbel.params import Params
 from umbel.rounds.coordinator import Coordinator, Phase
 from umbel.rounds.messages import Failure, FailureKind, Kind
-from umbel.runtime.contents import FileContents, MemoryContents
+from umbel.runtime.contents import FileContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.server import Pace
 from umbel.server.strategy import FedAdam, FedAvg, FedAvgM, FedBuff, Krum, QFedAvg

@@ -29,7 +29,7 @@ from umbel.runtime.retry import PATIENCE
 from umbel.runtime.sums import Sum, Sums
 from umbel.wire import Schema, Source, encode_header, parse_header
 
-__all__ = ["Content", "Contents", "FileContents", "MemoryContents", "Writer", "as_parameters", "write_content"]
+__all__ = ["Content", "Contents", "FileContents", "Writer", "as_parameters", "write_content"]
 
 BLOCK = 1 << 20
 HELD = 1 << 14  # bytes that are written together with what follows
@@ -353,65 +353,3 @@ class _FileContent(Content):
             self.fd = -1
 
     __del__ = close
-
-
-class MemoryContents:
-    """Contents in memory: for tests and small runs in one process."""
-
-    patience = 0.0
-
-    def __init__(self) -> None:
-        self._bytes: dict[str, bytes] = {}
-
-    def create(self, name: str) -> Writer:
-        return _MemoryWriter(self._bytes, name)
-
-    def open(self, name: str) -> Content:
-        try:
-            return _MemoryContent(self._bytes[name])
-        except KeyError:
-            raise StoreError(f"the content {name!r} is missing") from None
-
-    def remove(self, name: str) -> None:
-        self._bytes.pop(name, None)
-
-    def link(self, old: str, new: str) -> None:
-        self._bytes[new] = self._bytes[old]
-
-    def keep_only(self, names: Iterable[str]) -> None:
-        kept = set(names)
-        for name in [name for name in self._bytes if name not in kept]:
-            del self._bytes[name]
-
-    def digest(self, name: str) -> bytes | None:
-        return None
-
-
-class _MemoryWriter:
-    def __init__(self, target: dict[str, bytes], name: str) -> None:
-        self._target, self._name, self._buffer = target, name, bytearray()
-
-    @property
-    def crc32(self) -> int:
-        return zlib.crc32(self._buffer)
-
-    def write(self, data: bytes | memoryview) -> None:
-        self._buffer += data
-
-    def commit(self) -> None:
-        self._target[self._name] = bytes(self._buffer)
-
-    def abort(self) -> None:
-        self._buffer.clear()
-
-
-class _MemoryContent(Content):
-    def __init__(self, data: bytes) -> None:
-        self._data = memoryview(data)
-        self.size = len(data)
-
-    def read_into(self, offset: int, out: memoryview) -> None:
-        out[:] = self._data[offset : offset + len(out)]
-
-    def close(self) -> None:
-        pass

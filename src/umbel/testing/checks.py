@@ -20,7 +20,7 @@ from umbel.optimizers import sgd
 from umbel.params import NDArray, NDArrays, Params
 from umbel.rng import frozen_stream
 from umbel.rounds.coordinator import Coordinator, Phase
-from umbel.runtime.contents import MemoryContents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy

@@ -28,7 +28,8 @@ from umbel.rounds.messages import (
     Ticked,
     Verdict,
 )
-from umbel.runtime.contents import Contents, MemoryContents, write_content
+from umbel.runtime.contents import Contents, write_content
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.transports.base import Transport
 from umbel.testing.demand import demand
 from umbel.training import NumPyClient

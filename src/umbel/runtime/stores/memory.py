@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from umbel.runtime.contents import Contents, MemoryContents
+from umbel.runtime.contents import Contents
+from umbel.runtime.memory_contents import MemoryContents
 from umbel.runtime.stores.base import Entry, Snapshot, Unit
 
 __all__ = ["MemoryStore"]
