@@ -3,7 +3,12 @@
 MXNet's last release reads names that numpy has since removed, and `distutils`, which Python 3.12 has removed. Import this
 module before `mxnet`, or take `mx` from it, and MXNet runs on Python 3.11 and 3.12 with numpy 1.23 to 1.26:
 
-    from umbel.frameworks.mxnet import get_parameters, mx, set_parameters
+    from umbel.frameworks.mxnet import client, mx
+
+    clients = client(make_net, train, test, data=load)
+
+`train(net, data)` and `test(net, data)` are one's own functions; `get_parameters` and `set_parameters` are for clients that
+are written by hand.
 
 Parameters travel under structural names such as "0.weight" and "3.running_mean": every parameter of the net, biases and
 BatchNorm statistics included. `net.collect_params()` is no guide, because its names ("dense4_weight") count every layer
@@ -15,23 +20,31 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from umbel.datasets.idx import read_idx
 from umbel.datasets.mnist_files import FULL, TEST, TRAIN, edition_here
+from umbel.frameworks.base import Adapter, Given, ModelClient, load_into
 from umbel.frameworks.errors import FrameworkMissing, ParametersMismatch, ParametersNotReady
+from umbel.frameworks.matching import Shapes
 from umbel.params import NDArray, NDArrays
 
 __all__ = [
+    "MXNetAdapter",
+    "adapter",
+    "client",
     "get_mnist",
     "get_named_parameters",
     "get_parameters",
+    "load",
     "mx",
+    "parameters_of",
     "set_named_parameters",
     "set_parameters",
     "statistics",
+    "statistics_of",
 ]
 
 _log = logging.getLogger("umbel.frameworks")
@@ -62,6 +75,79 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # a dozen about numpy and distutils, none for the reader
     _make_importable()
     import mxnet as mx
+
+
+class MXNetAdapter(Adapter[mx.gluon.Block]):
+    """What MXNet says about its nets."""
+
+    name = "mxnet"
+
+    def shapes_of(self, model: mx.gluon.Block) -> Shapes:
+        return {name: tuple(parameter.shape) for name, parameter in _ready(model).items()}
+
+    def arrays_of(self, model: mx.gluon.Block) -> dict[str, NDArray]:
+        return {name: parameter._reduce().asnumpy() for name, parameter in _ready(model).items()}
+
+    def place(self, model: mx.gluon.Block, arrays: Mapping[str, NDArray]) -> mx.gluon.Block:
+        parameters = _ready(model)
+        for name, array in arrays.items():
+            parameters[name].set_data(np.asarray(array, np.dtype(parameters[name].dtype)))
+        return model
+
+    def statistics_of(self, model: mx.gluon.Block) -> list[str]:
+        return [name for name, parameter in _ready(model).items() if parameter.grad_req == "null"]
+
+    def remember(self, model: mx.gluon.Block) -> dict[str, str]:
+        return {name: parameter.grad_req for name, parameter in _ready(model).items()}
+
+    def renew(self, model: mx.gluon.Block, memory: object, seed: int | None) -> None:
+        assert isinstance(memory, dict)
+        for name, parameter in _ready(model).items():
+            if parameter.grad_req != memory[name]:
+                parameter.grad_req = memory[name]
+
+    def duplicate(self, model: mx.gluon.Block) -> mx.gluon.Block:
+        raise TypeError("an MXNet net cannot be copied: give the class or function that makes one, initialized, as model=")
+
+
+adapter = MXNetAdapter()
+
+
+def client(
+    model: mx.gluon.Block | Callable[[], mx.gluon.Block],
+    train: Callable[..., object],
+    test: Callable[..., object] | None = None,
+    data: object = None,
+) -> ModelClient[mx.gluon.Block]:
+    """A client of this net, trained by `train(net, data)` and tested by `test(net, data)`: see `ModelClient`.
+
+    `model` is a net, or a function that makes one, initializes it and passes a batch through it. It goes to
+    `start_client(client=...)` and, with such a function, to `start_simulation(client_fn=...)`.
+    """
+    return ModelClient(model, train, test, data, adapter=adapter)
+
+
+def parameters_of(net: mx.gluon.Block) -> dict[str, NDArray]:
+    """Copies of all parameters of a net by structural name, with their dtypes; as `get_named_parameters`."""
+    return adapter.arrays_of(net)
+
+
+def load(net: mx.gluon.Block, parameters: Given) -> mx.gluon.Block:
+    """Writes parameters, by name or in order, into a net in place, and returns it.
+
+    Raises `ParametersMismatch` before anything is written, and `ParametersNotReady`.
+
+    >>> net = mx.gluon.nn.Dense(1, in_units=1)
+    >>> net.initialize()
+    >>> load(net, {"weight": [[2.0]], "bias": [1.0]})(mx.nd.array([[3]])).asnumpy().tolist()
+    [[7.0]]
+    """
+    return load_into(adapter, net, parameters)
+
+
+def statistics_of(net: mx.gluon.Block) -> list[str]:
+    """The names of what no gradient changes: BatchNorm's running means and variances, and what is frozen."""
+    return adapter.statistics_of(net)
 
 
 def get_parameters(net: mx.gluon.Block) -> NDArrays:
@@ -119,7 +205,7 @@ def get_named_parameters(net: mx.gluon.Block) -> dict[str, NDArray]:
     >>> list(get_named_parameters(net))
     ['0.weight', '0.bias', '1.gamma', '1.beta', '1.running_mean', '1.running_var']
     """
-    return {name: parameter._reduce().asnumpy() for name, parameter in _ready(net).items()}
+    return adapter.arrays_of(net)
 
 
 def set_named_parameters(net: mx.gluon.Block, arrays: Mapping[str, NDArray]) -> None:
