@@ -90,7 +90,8 @@ def _mxnet(value: Any) -> object:
         return _refuse_module(value)
     if getattr(value, "stype", "default") != "default":
         raise WireError(f"stored as {value.stype}; give array.tostype('default')")
-    return value.asnumpy()
+    array = value.asnumpy()
+    return array.view(ml_dtypes.bfloat16) if array.dtype.names == ("bfloat16",) else array  # numpy's way to have it
 
 
 def _keras(value: Any) -> object:

@@ -166,8 +166,9 @@ def _odd_names(method: str, got: Schema, want: Schema) -> str:
             f"{method} returned a mapping ({shorten([*map(short, got.names)], 3)}), and the model's arrays have no names, "
             "because it began as a list. Return a list, or begin with a mapping, such as initial_parameters=net.state_dict()"
         )
-    missing = [spec for spec in want.specs if spec.name not in {*got.names}]
-    others = [spec for spec in got.specs if spec.name not in {*want.names}]
+    theirs, ours = {*got.names}, {*want.names}
+    missing = [spec for spec in want.specs if spec.name not in theirs]
+    others = [spec for spec in got.specs if spec.name not in ours]
     odd = [f"lacks {_described(missing)}"] if missing else []
     odd += [f"has {_described(others)}, which the model does not have"] if others else []
     return f"{method} returned a mapping that {' and '.join(odd)}. Return every array of the model, under its name."

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import umbel as fl
-from umbel.server.strategy import FedAdam, FedAvg, Krum
+from umbel.runtime.transports.base import Proxy
+from umbel.server.strategy import FedAdam, FedAvg, FLTrust, Krum
+from umbel.server.strategy.aggregate import aggregate
 from umbel.transforms import int8
 
 MODEL = {"fc.weight": np.zeros((2, 3), "float32"), "bn.running_mean": np.zeros(3, "float32"), "bn.count": np.array(0)}
@@ -90,6 +92,34 @@ def test_arrays_without_names_go_on_with_those_that_their_run_has(tmp_path, name
         assert history.failures == []
         assert [*history.parameters.names] == names
         assert [array[0] for array in history.parameters] == [i + 2 for i in range(12)]
+
+
+def test_programs_that_combine_by_themselves_go_by_name():
+    one, other = {"a": np.zeros(2), "b": np.ones(2)}, {"b": np.full(2, 3.0), "a": np.full(2, 2.0)}
+    assert [array[0] for array in aggregate([(one, 1), (other, 1)])] == [1, 2]
+    with pytest.raises(ValueError, match="only results of the same names have a mean; the first has 'a', 'b'"):
+        aggregate([(one, 1), ({"a": np.zeros(2), "c": np.ones(2)}, 1)])
+    results = [answer(f"{i}", fl.common.ndarrays_to_parameters(arrays)) for i, arrays in enumerate([one, other])]
+    made, _ = FedAvg().aggregate_fit(1, results, [])
+    assert [(name, array[0]) for name, array in fl.common.parameters_to_ndarrays(made).items()] == [("a", 1), ("b", 2)]
+    odd = answer("2", fl.common.ndarrays_to_parameters({"a": np.zeros(2), "c": np.ones(2)}))
+    with pytest.raises(fl.errors.StrategyError, match="client 2 returned a mapping that has 'c', and the model"):
+        FedAvg().aggregate_fit(1, [*results, odd], [])
+
+
+def answer(cid, parameters):
+    status = fl.common.Status(fl.common.Code.OK)
+    return Proxy(cid, None), fl.common.FitRes(status, parameters, 1, {})
+
+
+def test_a_servers_own_training_goes_by_name():
+    def root_fit(number, arrays):
+        assert arrays.names == tuple(MODEL)
+        return {name: arrays[name] + np.asarray(DELTA[name], arrays[name].dtype) for name in reversed(arrays.names)}
+
+    history = run(FLTrust(root_fit=root_fit, initial_parameters=MODEL))
+    assert history.failures == []
+    assert history.parameters["bn.running_mean"].tolist() == [4, 4, 4]
 
 
 def test_over_the_network_too():

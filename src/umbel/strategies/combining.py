@@ -25,7 +25,8 @@ from umbel.fold import (
     step_beside,
     stepped_schema,
 )
-from umbel.params import NDArrays, Params
+from umbel.named import are_numbers
+from umbel.params import NDArrays, Params, as_arrays, named_as
 from umbel.remarks import Remark, remark
 from umbel.rng import frozen_stream
 from umbel.rounds.messages import Kind
@@ -33,7 +34,7 @@ from umbel.standing import Result, Round
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.kinds import is_rounded, remark_rounding
 from umbel.transforms import Finish, Totals
-from umbel.wire import Schema, Source
+from umbel.wire import Schema, Source, short, shorten
 
 __all__ = ["make_step", "summarize"]
 
@@ -110,8 +111,8 @@ def _combine(
         return Parameters.lazy(
             total.schema(), lambda: step_beside(step(), algorithm.beside, round_.memory, beside)
         )
-    readers = [_read(result) for result in results]
-    model, source = base = round_.base or readers[0]  # without any version it is as if the first update was it
+    model, source = base = round_.base or _read(results[0])  # without any version it is as if the first update was it
+    readers = [_read(result, model) for result in results]
     shapes = [spec.shape for spec in model.specs]
     for result, (schema, _) in zip(results, readers, strict=True):
         if schema.specs != model.specs:  # nearly always alike
@@ -193,9 +194,15 @@ def _remembered(name: str) -> str:
     return f"what the server remembers as {name!r}"
 
 
-def _read(result: Result) -> tuple[Schema, Source]:
+def _read(result: Result, model: Schema | None = None) -> tuple[Schema, Source]:
+    """An update, with `model` in the order of its names."""
     assert result.parameters is not None  # who trains answers with parameters
-    return result.parameters.reader()
+    schema, source = result.parameters.reader()
+    if model is None or schema.names == model.names:
+        return schema, source
+    schema, source = result.parameters.named_as(model).reader()
+    _check_names(f"client {result.client} returned", schema, model)
+    return schema, source
 
 
 def _finish(algorithm: Algorithm, round_: Round, results: Sequence[Result]) -> Finish | None:
@@ -262,15 +269,25 @@ def _averaged(algorithm: Algorithm, model: Schema) -> frozenset[int]:
 
 def _guide(arrays: NDArrays, model: Schema, number: int) -> Contribution:
     try:
-        params = Params.of(arrays)
+        params = Params.of(named_as(as_arrays(arrays), model.names))
     except WireError as error:
         raise StrategyError(f"root_fit() returned arrays that cannot travel: {error}") from None
+    _check_names("root_fit() returned", params.schema, model)
     _check_shapes("the server's own update has", params.schema, [spec.shape for spec in model.specs])
     for position, array in enumerate(params.arrays()):
         if not all_finite(array.reshape(-1)):
             value = float(array[~np.isfinite(array)][0])
             raise StrategyError(f"root_fit() returned {value} in array {position}; return an update of finite numbers")
     return Contribution(number, params.schema, in_memory(params), 0)
+
+
+def _check_names(who: str, schema: Schema, model: Schema) -> None:
+    if schema.names != model.names and len(schema) == len(model) and not are_numbers(schema.names):
+        odd = next(name for name in schema.names if name not in set(model.names))
+        raise StrategyError(
+            f"{who} a mapping that has {short(odd)}, and the model has {shorten([*map(short, model.names)])}. Return every "
+            "array of the model, under its name, or a list"
+        )
 
 
 def _check_shapes(who: str, schema: Schema, want: Sequence[tuple[int, ...]]) -> None:

@@ -8,26 +8,30 @@ from umbel.aggregators import chunk_size, mean
 from umbel.dialogue import Parameters
 from umbel.fold import Contribution, combine, in_memory
 from umbel.optimizers import sgd
-from umbel.params import NDArrays, Params
+from umbel.params import NDArrays, Params, as_arrays, named_as, schema_of
 from umbel.strategies.averages import average_metrics
+from umbel.wire import short, shorten
 
 __all__ = ["aggregate", "weighted_loss_avg"]
 
 
 def aggregate(results: list[tuple[NDArrays, int]]) -> NDArrays:
-    """The mean of lists of arrays, weighted by their numbers of examples.
+    """The mean of lists of arrays, weighted by their numbers of examples; mappings are added up by name.
 
-    Raises `ValueError` where there is nothing to average: no results, all weights 0, or shapes that differ.
+    Raises `ValueError` where there is nothing to average: no results, all weights 0, or names or shapes that differ.
 
     >>> import numpy as np
     >>> aggregate([([np.array([0.0])], 1), ([np.array([4.0])], 3)])[0].tolist()
     [3.0]
     """
-    updates = [(Params.of(arrays), count) for arrays, count in results]
+    names = schema_of(as_arrays(results[0][0])).names if results else ()
+    updates = [(Params.of(named_as(as_arrays(arrays), names)), count) for arrays, count in results]
     shapes = [[spec.shape for spec in params.schema.specs] for params, _ in updates]
     if not updates or any(other != shapes[0] for other in shapes):
         raise ValueError(f"only results of the same shapes have a mean; got {len(updates)} of shapes {shapes[:8]}")
     schema = updates[0][0].schema
+    if any(params.schema.names != schema.names for params, _ in updates):
+        raise ValueError(f"only results of the same names have a mean; the first has {shorten([*map(short, schema.names)])}")
     contributions = [Contribution(i, p.schema, in_memory(p), count) for i, (p, count) in enumerate(updates)]
     blocks = combine(
         schema,
