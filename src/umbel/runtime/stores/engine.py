@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from umbel.errors import RunLocked, StoreError, StoreUnavailable
 from umbel.runtime.stores.base import Durability
 
-__all__ = ["REMEDY", "begin_alone", "cause_of", "lock_run", "make_engine", "refusal"]
+__all__ = ["REMEDY", "Direct", "begin_alone", "cause_of", "lock_run", "make_engine", "refusal"]
 
 LOCK_WAIT = 5.0  # seconds: the server's end of a killed process's connection may outlive it for a moment
 
@@ -54,6 +54,35 @@ def make_engine(url: str | sa.URL, durability: Durability) -> sa.Engine:
     elif engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _configure_sqlite(durability))
     return engine
+
+
+class Direct:
+    """A statement for many rows, compiled once and handed to the driver as it is, in a transaction that is open.
+
+    What SQLAlchemy does for each execution takes 10 us: a transaction of a small round takes 97 us for 125.
+    """
+
+    def __init__(self, statement: sa.Insert | sa.Delete, dialect: sa.Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        self._text = str(compiled)
+        self._order: list[str] | None = getattr(compiled, "positiontup", None)  # None: the driver takes names
+        self._dialect = dialect
+
+    def __call__(self, connection: sa.Connection, rows: Sequence[Mapping[str, object]]) -> None:
+        """Raises `sa.exc.DBAPIError` as SQLAlchemy does."""
+        order, driver = self._order, self._dialect.dbapi
+        assert driver is not None
+        taken = [dict(row) for row in rows] if order is None else [tuple([row[name] for name in order]) for row in rows]
+        cursor = connection.connection.cursor()
+        try:
+            cursor.executemany(self._text, taken)
+        except driver.Error as error:
+            lost = self._dialect.is_disconnect(error, connection.connection, cursor)
+            raise sa.exc.DBAPIError.instance(
+                self._text, None, error, driver.Error, connection_invalidated=lost, dialect=self._dialect
+            ) from error
+        finally:
+            cursor.close()
 
 
 def begin_alone(connection: sa.Connection) -> None:
