@@ -21,7 +21,7 @@ from umbel.fold import FACTS, Memory, Part, Sink, first_of
 from umbel.params import NDArrays, Params
 from umbel.reports import Room
 from umbel.rounds.coordinator import State
-from umbel.rounds.messages import Lost, Task
+from umbel.rounds.messages import Kind, Lost, Task
 from umbel.runtime.contents import BLOCK, Content, Contents, as_parameters, write_content
 from umbel.runtime.failpoints import failpoint
 from umbel.runtime.largest import largest_update
@@ -218,6 +218,7 @@ class GlobalModel:
             # what fits the model is as large as the model: only others have a limit of their own
             refuses = self._receives is not None or bool(self._transforms.links) or bool(self._parts)
             fits = schema is not None and refuses
+            fits = fits or task.kind not in (Kind.FIT, Kind.PARAMETERS)  # or brings nothing at all
             largest = self._max_bytes or 2**62 if fits else largest_update(self.contents, self._max_bytes)
             door = Door(task.kind, schema, self._max_examples, largest, self._room, limit, refuses=refuses)
             if schema is not None and task.version is not None and (self._transforms.links or self._parts):

@@ -7,8 +7,9 @@ sent, taken back or settled, and before the loop waits. Between two such moments
 whose unit is the round gets no inputs, but the state between two rounds.
 
 One transaction for several inputs: a phase of two clients needs one, where each input for itself needs five, each 0.2 ms. So
-the senders of answers hear that these count when something is written anyhow: with the next tasks, or before the loop waits,
-or before a question that may take longer than `SHORT`. And the loop listens for `GATHERING` before it writes and waits.
+the senders of answers hear that these count when something is written anyhow: after the next tasks, or before the loop
+waits, or before a question that may take longer than `SHORT`. And the loop listens for `GATHERING` before it writes and
+waits.
 
 A snapshot writes the state, and what has come to the History since the one before; without a journal it copies the model,
 too. Snapshots take a tenth of the time or so: beside a journal always, and without one from the hundredth round on. (4,000
@@ -165,7 +166,7 @@ def run(
             case Publish():
                 pass  # the narrator has told it
             case Dispatch():
-                write()
+                journal(last=False)  # who has answered is told afterwards: then the answer finds the next task at once
                 task = command.task
                 failpoint("task.before-dispatch")
                 transport.dispatch(task, model.given(task), model.door(task))
