@@ -80,6 +80,23 @@ def test_a_model_is_simulated_and_begins_with_its_own_parameters_without_a_clien
     assert other != history
 
 
+def test_the_model_comes_home_as_the_user_s_own():
+    models = []
+
+    class Looks(fl.callbacks.Callback):
+        def on_round_end(self, round, logs):
+            models.append(self.model)
+
+    history = federated().simulate(clients=3, rounds=2, backend="inline", progress=False, callbacks=[Looks()])
+    assert [type(model) for model in [history.model, *models]] == [Line] * 3
+    assert history.model.tensors["body.w"].tolist() == history.parameters["body.w"].tolist()
+    assert models[1].tensors["body.w"].tolist() == history.parameters["body.w"].tolist()
+    assert models[0].tensors["body.w"].tolist() != history.parameters["body.w"].tolist()
+    best = federated(personal="head.*").simulate(clients=3, backend="inline", progress=False, keep_best="loss").best
+    assert [*best.model.tensors] == ["body.w", "head.b"]
+    assert best.parameters.names == ("body.w",)
+
+
 def test_the_run_leaves_the_caller_s_generators_and_his_model_alone():
     before = np.random.get_state()[1].tolist()
     net = Line.__new__(Line)
@@ -178,6 +195,16 @@ def test_personal_tensors_stay_with_their_client():
 def test_patterns_that_leave_nothing_are_said_before_the_first_round(personal, said):
     with pytest.raises((TypeError, ValueError), match=said):
         federated(personal=personal).simulate(clients=3)
+
+
+def test_a_client_that_is_made_already_is_federated_as_it_is():
+    client = fl.frameworks.ModelClient(Line, train, test, load, adapter=Dicts())
+    by_client, parameters, _ = watched(fl.federate(client))
+    assert (by_client, parameters) == watched(federated())[:2]
+    assert [len(one) for one in watched(fl.federate(client, personal="head.*"))[1]] == [3]
+    assert fl.federate(client, data=[np.ones((4, 3))] * 2).simulate(backend="inline", progress=False) != by_client
+    with pytest.raises(TypeError, match="a model of dicts needs train="):
+        fl.federate(Line, data=load, adapter=Dicts())
 
 
 def test_who_needs_a_number_to_know_his_data_is_told_so():

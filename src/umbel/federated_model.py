@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from inspect import signature
+from importlib import import_module
+from inspect import Parameter, signature
 from typing import Protocol, runtime_checkable
 
+from umbel.callbacks.base import Callback
 from umbel.client.app import start_client
 from umbel.config import ServerConfig
 from umbel.context import Context
 from umbel.dialogue import Parameters, ndarrays_to_parameters
-from umbel.frameworks.base import Adapter, ModelClient
+from umbel.frameworks.base import Adapter, ModelClient, adapter_for
 from umbel.frameworks.data import makes_data, number_of
+from umbel.frameworks.workshop import makes_model
 from umbel.keywords import checked
+from umbel.named import NamedArrays
 from umbel.runtime.observers.history import History
 from umbel.runtime.seeding import keep_generators
 from umbel.strategies.algorithm import Algorithm
@@ -49,7 +53,7 @@ class Partitions(Protocol):
 
 def federate(
     model: object,
-    train: Callable[..., object],
+    train: Callable[..., object] | None = None,
     test: Callable[..., object] | None = None,
     data: object = None,
     *,
@@ -59,15 +63,17 @@ def federate(
     """A model that many owners of data train together, by the functions that train it for one.
 
         fed = fl.federate(Net, train, test, data=load)
-        history = fed.simulate(clients=100, rounds=10)     # on this machine
+        history = fed.simulate(clients=100, rounds=10)     # on this machine; history.model is the trained Net
         fed.serve("0.0.0.0:8080", rounds=10)               # or: a server,
         fed.join("server:8080", data=mine)                 # and each owner of data
 
     - `model`: a model of PyTorch, Lightning, Transformers, Keras, JAX, scikit-learn, XGBoost, LightGBM, MLX or MXNet, or a
-      class or function that makes one. The first parameters are its own, made with the run's seed: no client is asked.
+      class or function that makes one; or a client of `umbel.frameworks`, which has all but `personal` already. The first
+      parameters are its own, made with the run's seed: no client is asked.
     - `train(model, data)`, `test(model, data)`: more arguments come by name, such as `round`, `config` or the keys that the
       strategy sends. `train` returns nothing, a number of examples, metrics, or (num_examples, metrics); a new model first
-      where models are values. `test` returns the loss, (loss, metrics), or a dict with "loss".
+      where models are values. `test` returns the loss, (loss, metrics), or a dict with "loss". Models that know how they
+      are trained need none: Lightning's, those of Transformers, scikit-learn's.
     - `data`: a function of the client's number, or of its `context`; a `FederatedDataset`, whose partition of that number is
       the client's (of each divided split, under its name, where there are several); a list with the data of each client;
       or, for `join`, what this client holds.
@@ -86,16 +92,16 @@ class FederatedModel:
     def __init__(
         self,
         model: object,
-        train: Callable[..., object],
+        train: Callable[..., object] | None = None,
         test: Callable[..., object] | None = None,
         data: object = None,
         *,
         personal: str | Sequence[str] = (),
         adapter: Adapter[object] | None = None,
     ) -> None:
-        self._parts = (model, train, test)
-        self._data, self._personal, self._adapter = data, personal, adapter
-        self._client = self._client_of(_by_client(data))  # what is wrong with these is said now
+        client = _client_of(model, train, test, _by_client(data), adapter)
+        self._data = client.data if data is None else data
+        self._client = client.with_personal(personal) if personal else client
 
     @checked
     def simulate(
@@ -164,10 +170,7 @@ class FederatedModel:
                     "data= is a function of the client's number, and this client has none: write join(…, client_id='3'), or "
                     "join(…, data=what it holds)"
                 ) from None
-        start_client(server_address=address, client=self._client_of(mine), **options)  # type: ignore[arg-type]  # checked there
-
-    def _client_of(self, data: object) -> ModelClient[object]:
-        return ModelClient(*self._parts, data, personal=self._personal, adapter=self._adapter)
+        start_client(server_address=address, client=self._client.with_data(mine), **options)  # type: ignore[arg-type]  # checked there
 
     def _run(
         self,
@@ -177,17 +180,50 @@ class FederatedModel:
         config: ServerConfig,
         options: dict[str, object],
     ) -> History:
-        seed = options.get("seed", 0)
-        with keep_generators():
-            first = self._client.new_parameters(Context("owner", seed=seed if isinstance(seed, int) else 0))
         from umbel.server.by_name import strategy_named
 
+        seed = options.get("seed", 0)
+        owner = Context("owner", seed=seed if isinstance(seed, int) else 0)
+        with keep_generators():
+            first = self._client.new_parameters(owner)
+
+        def make_model(parameters: NamedArrays) -> object:
+            with keep_generators():
+                return self._client.load(parameters, owner)
+
+        callbacks = options.get("callbacks", ())
+        for callback in callbacks if isinstance(callbacks, (list, tuple)) else ():
+            if isinstance(callback, Callback):
+                callback.make_model = make_model
         initial = None if first is None else ndarrays_to_parameters(first)
         if isinstance(strategy, str):
             strategy = strategy_named(strategy, {"initial_parameters": initial, **keywords})
-            return start(strategy=strategy, config=config, **options)
         with _beginning_with(strategy, initial) as begins:
-            return start(strategy=begins, config=config, **options)
+            history = start(strategy=begins, config=config, **options)
+        history.keep(make_model=make_model)
+        return history
+
+
+def _client_of(
+    model: object,
+    train: Callable[..., object] | None,
+    test: Callable[..., object] | None,
+    data: object,
+    adapter: Adapter[object] | None,
+) -> ModelClient[object]:
+    """The client of all these; where there is no `train`, of the model's framework."""
+    if isinstance(model, ModelClient):
+        return model if data is None else model.with_data(data)
+    if train is not None:
+        return ModelClient(model, train, test, data, adapter=adapter)
+    is_function = not isinstance(model, type) and makes_model(model)
+    name = (adapter or adapter_for(model() if is_function and callable(model) else model)).name
+    client = getattr(import_module(f"umbel.frameworks.{name}"), "client", None) if adapter is None else None
+    needs_train = client is None or getattr(signature(client).parameters.get("train"), "default", None) is Parameter.empty
+    if client is None or needs_train:
+        raise TypeError(f"a model of {name} needs train=, the function that trains it: def train(model, data)")
+    found: ModelClient[object] = client(model, data=data, **({} if test is None else {"test": test}))
+    return found
 
 
 @contextmanager

@@ -270,6 +270,8 @@ def test_model_checkpoints_are_model_files(tmp_path):
     most = ModelCheckpoint(tmp_path / "most.safetensors", save_best_only=True, mode="max")
     simulate(every, best, most, rounds=5)
     names = sorted(path.name for path in (tmp_path / "of").iterdir())
+    said = fl.load(tmp_path / "of" / names[2]).metadata
+    assert (said["run"], said["round"], said["loss"]) == ("simulation", "3", "3.0")
     assert names == [f"simulation-{number:02}-{LOSSES[number]:.1f}.safetensors" for number in range(1, 6)]
     assert sorted(path.name for path in tmp_path.glob("best*")) == [f"best-{number}.safetensors" for number in (1, 4, 5)]
     most = fl.load(tmp_path / "most.safetensors")
@@ -320,6 +322,10 @@ def test_what_is_no_callback_is_named_with_the_remedy():
             start_simulation(client_fn=Adds, num_clients=3, callbacks=wrong)
     with pytest.raises(fl.errors.SimulationError, match=r"write callbacks=\[CSVLogger\(…\)\]"):
         start_simulation(client_fn=Adds, num_clients=3, callbacks=CSVLogger("rounds.csv"))
+    notes = Notes()
+    simulate(notes)
+    with pytest.raises(LookupError, match=r"the run is over; .* history.parameters"):
+        _ = notes.parameters
     with pytest.raises(RuntimeError, match="not part of a run so far: give it as callbacks="):
         _ = Notes().history
 

@@ -55,3 +55,5 @@ def test_ctrl_c_ends_a_notebook_s_cell_and_leaves_the_history(monkeypatch):
         sweep(begun)
     assert begun == [0, 1]
     assert end.value.history.losses_centralized == [(0, 0.0), (1, 1.0)]
+    assert end.value.history.interrupted
+    assert end.value.history.parameters[0].tolist() == [2.0, 2.0]  # evaluated or not, the second round had made it

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from umbel.callbacks.course import Course
-from umbel.params import NDArray, Params
+from umbel.named import NamedArrays
 from umbel.runtime.observers.history import History
+from umbel.runtime.saved import MakeModel, read_whole
 from umbel.suggest import SuggestsKeywords
 
 __all__ = ["Callback", "Logs"]
@@ -31,6 +32,7 @@ class Callback(metaclass=SuggestsKeywords):
     """
 
     _course: Course | None = None
+    make_model: MakeModel | None = None  # of its framework
 
     @property
     def history(self) -> History:
@@ -38,14 +40,25 @@ class Callback(metaclass=SuggestsKeywords):
         return self._followed().history
 
     @property
-    def parameters(self) -> dict[str, NDArray]:
-        """The model of that moment by the names of its tensors, read and copied when it is asked for.
+    def parameters(self) -> NamedArrays:
+        """The model of that moment: a list of arrays that knows their names, read and copied when it is asked for.
 
         Raises `LookupError` where there is no model so far.
         """
-        content = self._followed().content()
-        params = Params.from_bytes(bytearray(content.read(0, content.size)))
-        return dict(zip(params.schema.names, params.arrays(), strict=True))
+        return read_whole(self._followed().content()).arrays()
+
+    @property
+    def model(self) -> object:
+        """The model of that moment as one of its framework, with `fl.federate`, which knows how it is made.
+
+        Raises `LookupError` where nobody does: `umbel.frameworks` has `load(model, self.parameters)`.
+        """
+        if self.make_model is None:
+            raise LookupError(
+                "how a model is made of the parameters is not known here: fl.federate knows it. Put them into a model of "
+                "your own: umbel.frameworks has load(model, self.parameters)"
+            )
+        return self.make_model(self.parameters)
 
     def on_run_begin(self, logs: Logs) -> None:
         """A run begins or, with logs["resumed"], goes on.

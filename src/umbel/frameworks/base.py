@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from umbel.context import Context
 from umbel.dialogue import Config, Metrics
@@ -73,6 +73,27 @@ class ModelClient(NumPyClient, Generic[M]):
         client = copy.copy(self)
         client.context = context
         return client
+
+    def with_data(self, data: object) -> Self:
+        """The same client with other data. Raises `TypeError` where its functions take none."""
+        client = copy.copy(self)
+        client._data = NOTHING if data is None else data
+        client._train = Call.of("train", self._train.function, client._data)
+        client._test = None if self._test is None else Call.of("test", self._test.function, client._data)
+        client._own = None
+        return client
+
+    def with_personal(self, personal: str | Sequence[str]) -> Self:
+        """The same client that keeps what these patterns match to itself, with a model of its own."""
+        client = copy.copy(self)
+        client._personal = Personal(personal)
+        client._workshop = self._workshop.keeping(client._personal)
+        return client
+
+    @property
+    def data(self) -> object:
+        """What it was given; None where it has none."""
+        return None if self._data is NOTHING else self._data
 
     def get_parameters(self, config: Config) -> dict[str, NDArray]:
         adapter, model = self._workshop.new_model(self._here)

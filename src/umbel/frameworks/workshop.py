@@ -13,7 +13,7 @@ from umbel.params import NDArray
 from umbel.rng import key
 from umbel.runtime.seeding import seed_generators
 
-__all__ = ["Workshop", "seeded"]
+__all__ = ["Workshop", "makes_model", "seeded"]
 
 M = TypeVar("M")  # a framework's model
 
@@ -24,7 +24,7 @@ class Workshop(Generic[M]):
     def __init__(self, source: object, adapter: Adapter[M] | None, personal: Personal) -> None:
         self._personal = personal
         self._source = source  # a model, or what makes one
-        self._makes = isinstance(source, type) or (callable(source) and _is_no_model(source))
+        self._makes = makes_model(source)
         self._adapter = adapter
         self._memory: object = None
         self._used = False
@@ -36,6 +36,10 @@ class Workshop(Generic[M]):
             self._adapter.check(source)  # type: ignore[arg-type]  # raises for what is no model of this framework
             if personal:
                 personal.check(self._adapter.shapes_of(source))  # type: ignore[arg-type]  # the same
+
+    def keeping(self, personal: Personal) -> Workshop[M]:
+        """Another workshop for the same model, of which clients keep what `personal` says to themselves."""
+        return Workshop(self._source, self._adapter, personal)
 
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "model": None, "_memory": None, "_used": False, "first": {}}
@@ -95,9 +99,12 @@ def seeded(context: Context, *path: str) -> Iterator[None]:
     seed_generators(context.seed, "client", context.node_id, context.round)
 
 
-def _is_no_model(value: object) -> bool:
-    try:
-        adapter_for(value)
-    except TypeError:
+def makes_model(source: object) -> bool:
+    """Whether this is a class or a function that makes a model, and not a model, which may be callable, too."""
+    if isinstance(source, type):
         return True
+    try:
+        adapter_for(source)
+    except TypeError:
+        return callable(source)
     return False

@@ -126,6 +126,7 @@ class Ended:
         self.outcome.raise_error()
         if self.outcome.status != "stopped":
             return self.history
+        self.history.interrupted = True
         if not is_script():
             raise CellStopped(self.history)
         logger.info("%s", self.history)

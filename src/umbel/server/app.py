@@ -189,6 +189,7 @@ def start_server(
             logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, config or ServerConfig())
             _warn(listener, experiment.host)
             clients = Federation(transport=transport, clock=Clock(restored.at), secret=lambda: secret)
+            ends.callback(course.versions.close)
             course.begin(restored.history)
             ended = carry_out(experiment, begun, clients, display=Console(), observers=watch, versions=course.kept)
             ended.say()

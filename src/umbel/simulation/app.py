@@ -202,6 +202,7 @@ def start_simulation(
         )
         by_bar = somebody_watches() if progress is None else progress
         display = Progress(experiment.num_rounds) if by_bar else Console()
+        ends.callback(course.versions.close)
         course.begin(begun.restored.history)
         ended = carry_out(
             experiment,

@@ -45,7 +45,8 @@ class History:
     `failures` come round by round, those of one exchange by their clients' place in the population: not by arrival, so that
     a History is the same wherever the clients run.
 
-    After a run it has the model: `parameters`, `model` and `best`. Two Histories with the same numbers are equal.
+    After a run it has the model: `parameters`, `model` and `best`; `interrupted` says that Ctrl-C has ended it. Two
+    Histories with the same numbers are equal.
     """
 
     losses_distributed: Series = field(default_factory=list)
@@ -58,6 +59,7 @@ class History:
     def __post_init__(self) -> None:
         self._last: SavedModel | None = None  # no field: a journal and JSON have the numbers alone
         self._best: BestModel | None = None
+        self.interrupted = False  # Ctrl-C has ended the run
 
     @property
     def parameters(self) -> NamedArrays:

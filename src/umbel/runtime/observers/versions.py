@@ -26,6 +26,7 @@ class Versions:
         self._waiting: deque[tuple[int, Content]] = deque()  # the first is the current one, once it has been told
         self._size = 0
         self._current: int | None = None
+        self._closed = False
         self._changed = threading.Condition()
 
     def put(self, version: int, content: Content) -> None:
@@ -50,10 +51,20 @@ class Versions:
             self._changed.notify_all()
 
     def current(self) -> Content:
-        """The content of the current version. Raises `LookupError` where there is none."""
+        """The content of the current version. Raises `LookupError` where there is none, and after the run."""
+        if self._closed:
+            raise LookupError("the run is over; its History has the model: history.parameters")
         if self._current is None:
             raise LookupError("there is no version of the model so far")
         return self._waiting[0][1]
+
+    def close(self) -> None:
+        """Lets all of them go; called when everybody has been told everything."""
+        with self._changed:
+            for _, content in self._waiting:
+                content.close()
+            self._waiting.clear()
+            self._closed = True
 
     def _has_room(self, size: int) -> bool:
         return len(self._waiting) <= 1 or (len(self._waiting) < MOST and self._size + size <= MOST_BYTES)
