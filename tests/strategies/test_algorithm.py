@@ -65,7 +65,7 @@ MADE = {
     "NearestNeighbourMixing": {"strategy": FedMedian()},
     "PowerOfChoice": {"strategy": FedAvg(fraction_fit=0.5), "candidates": 4},
 }
-NUMERIC = [name for name in strategies.__all__ if name != "Strategy" and not name.startswith("FedXgb")]
+NUMERIC = [name for name in strategies.__all__ if getattr(strategies, name).receives in ("sum", "updates")]
 SIX = ["initialize_parameters", "configure_fit", "aggregate_fit", "configure_evaluate", "aggregate_evaluate", "evaluate"]
 
 
