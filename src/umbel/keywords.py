@@ -55,7 +55,7 @@ _NUMBER = real("a finite number")
 _METRICS_FN = function("[(num_examples, metrics), …]", returns="metrics")
 _UNTIL = instance("umbel.until:Until", "Until(metric='accuracy', at_least=0.97)")
 _STRATEGY = instance(
-    "umbel.strategies.base:Strategy", "FedAvg()", says="a strategy", has="optimizer", among="umbel.server.strategy"
+    "umbel.strategies.base:Strategy", "FedAvg()", says="a strategy", has="weigh", among="umbel.server.strategy"
 )
 ANOTHER_STRATEGY = instance(
     "umbel.strategies.fedavg:FedAvg", "FedAvg()", says="a strategy with FedAvg's parts", among="umbel.server.strategy"
