@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from umbel.aggregators import chunk_size, mean
-from umbel.errors import WireError
+from umbel.aggregators import Aggregator, chunk_size, mean
+from umbel.errors import StrategyError, WireError
 from umbel.fold import Adding, Contribution, PartialSum, blocks, combine, in_memory, plan, stepped_schema
 from umbel.optimizers import sgd
 from umbel.params import Params, schema_of
@@ -126,6 +128,16 @@ def test_what_is_beside_the_model_is_added_up_and_travels_with_it():
     assert made.tolist() == np.average(changes, axis=0, weights=range(1, 7)).astype("float32").tolist()
     with pytest.raises(WireError, match="this is no sum of updates"):
         Adding(mean(), {}).read(schemas[0], {}, content)
+
+
+@pytest.mark.parametrize(("finish", "found"), [(lambda acc, dtype: acc[:2], "shape (2,)"), (lambda *_: 0.5, "a float")])
+@pytest.mark.parametrize("how", [over_files, in_pieces])
+def test_an_aggregator_that_makes_another_shape_is_named(how, finish, found, monkeypatch):
+    short = Aggregator(lambda _: 0.0, lambda acc, block, _: acc + block, lambda acc, other: acc + other, finish)
+    monkeypatch.setitem(globals(), "mean", lambda: short)
+    model = [np.ones(3, "float32")]
+    with pytest.raises(StrategyError, match=re.escape(f"the aggregator made {found} of blocks of shape (3,)")):
+        how(model, [model, model], [1, 1], sgd())
 
 
 def test_an_empty_part_changes_nothing():

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from umbel.errors import StrategyError
 from umbel.params import DType, NDArray
 from umbel.wire import Schema, Source, dtype_of
 
@@ -19,6 +20,7 @@ __all__ = [
     "Piece",
     "Spread",
     "Stretch",
+    "check_shape",
     "cut",
     "cut_apart",
     "find_stretches",
@@ -128,6 +130,14 @@ def cut(stretches: Iterable[Stretch], size: int | None = None) -> Iterator[Block
             block = Block(stretch, start, min(size, stretch.size - start), slot if floating else -1)
             yield block
             slot += block.size * slot_dtype(block).itemsize if floating else 0
+
+
+def check_shape(values: NDArray, size: int) -> NDArray:
+    """What somebody's aggregator has made of a block. Raises `StrategyError` where that is no block of `size` numbers."""
+    if not isinstance(values, np.ndarray) or values.shape != (size,):
+        found = f"shape {values.shape}" if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
+        raise StrategyError(f"the aggregator made {found} of blocks of shape ({size},); make one of their shape")
+    return values
 
 
 def cut_apart(model: Schema, apart: Collection[int]) -> list[tuple[Block, tuple[Piece, ...]]]:

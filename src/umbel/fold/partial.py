@@ -19,7 +19,7 @@ import numpy as np
 from umbel.aggregators import Aggregator
 from umbel.aggregators.accumulators import Written, pack, unpack
 from umbel.errors import WireError
-from umbel.fold.blocks import Block, Piece, cut, cut_apart, find_stretches
+from umbel.fold.blocks import Block, Piece, check_shape, cut, cut_apart, find_stretches
 from umbel.fold.kinds import is_wider, stepped_schema, wider_kind
 from umbel.fold.stepping import Memory, Stepping, forgetful
 from umbel.optimizers import Optimizer
@@ -248,7 +248,8 @@ class PartialSum:
         acc = self._floats[plan.integers.index(spot)] if wider and spot in plan.integers else self._accs[spot]
         tag = plan.model.specs[position].dtype
         with np.errstate(over="ignore", invalid="ignore"):
-            return self.aggregator.finish(acc, dtype_of(wider_kind(tag) if wider else tag))
+            made = self.aggregator.finish(acc, dtype_of(wider_kind(tag) if wider else tag))
+        return check_shape(made, plan.blocks[spot].size)
 
 
 class Adding:
