@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from umbel.cli.store import opened, row_of, store_option
+from umbel.cli.store import open_store, row_of, store_option
 from umbel.errors import UmbelError
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.rounds.messages import Publish, Replied, Reported
@@ -35,7 +35,7 @@ def replay_command(run: str, number: int | None, store: str) -> None:
 
     Runs no code of the owner's or of the clients'. Stops at the first difference, with exit code 1.
     """
-    with opened(store) as database:
+    with open_store(store) as database:
         try:
             _replay(database, row_of(database, run, store), number)
         except UmbelError as error:
@@ -99,7 +99,7 @@ def audit() -> None:
 @store_option
 def audit_verify(run: str, head: str | None, store: str) -> None:
     """Check that the audit of RUN is whole, that the journal agrees with it, and that the model is the one that was made."""
-    with opened(store) as database:
+    with open_store(store) as database:
         row = row_of(database, run, store)
         lines = list(database.audit(row.run))
         if not lines:
@@ -121,7 +121,7 @@ def audit_verify(run: str, head: str | None, store: str) -> None:
 @store_option
 def audit_show(run: str, store: str) -> None:
     """Print the audit of RUN, a line each: time, client, task, verdict, digest of what was sent, reason."""
-    with opened(store) as database:
+    with open_store(store) as database:
         row = row_of(database, run, store)
         for line in database.audit(row.run):
             sent = "" if line.content is None else line.content.hex()[:16]

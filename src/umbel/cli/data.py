@@ -39,7 +39,7 @@ def _division(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--subset", help="The hub's name for a configuration.")
     @click.option("--seed", default=42, show_default=True)
     @wraps(command)
-    def parsed(
+    def parse(
         dataset: str,
         num_partitions: int | None,
         partitioner: str,
@@ -58,7 +58,7 @@ def _division(command: Callable[..., None]) -> Callable[..., None]:
         except DataError as error:
             raise click.ClickException(str(error)) from None
 
-    return parsed
+    return parse
 
 
 def _partitioner(name: str, count: int | None, options: tuple[str, ...]) -> Any:

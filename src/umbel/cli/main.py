@@ -13,7 +13,7 @@ from umbel.cli.check import audit, replay_command
 from umbel.cli.data import data
 from umbel.cli.model import model
 from umbel.cli.server import server
-from umbel.cli.store import opened, row_of, store_option
+from umbel.cli.store import open_store, row_of, store_option
 from umbel.dialogue import as_text
 from umbel.runtime.fingerprints import as_path
 from umbel.runtime.observers.table import align
@@ -41,7 +41,7 @@ main.add_command(server)
 def runs(store: str) -> None:
     """List the runs, the newest first."""
     rows = [["run", "started", "status", "strategy", "rounds", "script"]]
-    with opened(store) as database:
+    with open_store(store) as database:
         listed = database.runs()
     for row in listed:
         mine = row.fingerprint
@@ -64,7 +64,7 @@ def runs(store: str) -> None:
 @store_option
 def resume(run: str, store: str) -> None:
     """Go on with an unfinished RUN: starts its script again, as and where it was started then."""
-    with opened(store) as database:
+    with open_store(store) as database:
         row = row_of(database, run, store)
     if row.status != "running":
         raise click.ClickException(f"run {run} has {row.status}; only an unfinished run can go on")

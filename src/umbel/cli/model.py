@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from umbel.cli.store import opened, row_of, store_option
+from umbel.cli.store import open_store, row_of, store_option
 from umbel.errors import UmbelError
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.runtime.contents import Content, FileContents
@@ -45,7 +45,7 @@ def export(run: str, best: bool, number: int | None, output: Path, store: str) -
     """
     if best and number is not None:
         raise click.ClickException("--best and --round are two versions; give one of them")
-    with opened(store) as database:
+    with open_store(store) as database:
         row = row_of(database, run, store)
         state, history = _as_it_stands(database, row)
         folder = _folder_of(row, store)

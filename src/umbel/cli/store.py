@@ -15,7 +15,7 @@ from umbel.runtime.run_registry import DEFAULT_STORE, places
 if TYPE_CHECKING:
     from umbel.runtime.stores.database import Database, RunRow
 
-__all__ = ["opened", "row_of", "store_option"]
+__all__ = ["open_store", "row_of", "store_option"]
 
 store_option = click.option(
     "--store", default=DEFAULT_STORE, show_default=True, help="Folder or database URL that the server was given."
@@ -23,7 +23,7 @@ store_option = click.option(
 
 
 @contextlib.contextmanager
-def opened(store: str) -> Iterator[Database]:
+def open_store(store: str) -> Iterator[Database]:
     """The database of a store, closed at the end; what is wrong with it becomes the command's error."""
     from umbel.runtime.stores.database import Database
 
