@@ -1,4 +1,4 @@
-"""A run, put together: where it begins or goes on, with whom, who watches; and what is kept and said once it is over.
+"""A run, put together: where it begins or goes on, with whom, and who watches; from its first input to its end.
 
 Every front door comes through here: `start_server`, `start_simulation`, `run_locally`. A front door says what is run (an
 `Experiment`), where it begins (`Begun`), how its clients are reached (`Federation`) and who watches, and calls `carry_out`.
@@ -13,70 +13,32 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from umbel.errors import StoreError
 from umbel.events import Event, Observer
 from umbel.fold.partial import PartialSum
-from umbel.rounds.coordinator import Coordinator, Phase, State
-from umbel.rounds.messages import Input, Lost, Populated, Resumed, Started, Stopped
+from umbel.rounds.coordinator import Phase
+from umbel.rounds.messages import Input, Populated, Resumed, Started, Stopped
 from umbel.runtime.attributes import Attributes
-from umbel.runtime.damage import find_damage
+from umbel.runtime.begun import Begun
+from umbel.runtime.ended import Ended, keep_models, mark_files
 from umbel.runtime.experiment import Experiment
-from umbel.runtime.failpoints import failpoint
 from umbel.runtime.fingerprints import ATTRIBUTES
-from umbel.runtime.interactive import CellStopped, is_script
+from umbel.runtime.interactive import is_script
 from umbel.runtime.log import logger
-from umbel.runtime.model import GlobalModel, describe_best, path_of
 from umbel.runtime.observers.audience import Audience
-from umbel.runtime.observers.history import History
 from umbel.runtime.observers.narrator import Fold, Narrator
-from umbel.runtime.observers.outcome import Outcome, outcome_of
-from umbel.runtime.observers.table import table
+from umbel.runtime.observers.outcome import outcome_of
 from umbel.runtime.observers.versions import Versions
 from umbel.runtime.owner import Owner
-from umbel.runtime.resume import Restored
 from umbel.runtime.run import NAG_EVERY, run
-from umbel.runtime.run_registry import OpenedRun, how_to_go_on
-from umbel.runtime.saved import BestModel, SavedModel, describe, mark, read_whole
+from umbel.runtime.run_registry import how_to_go_on
 from umbel.runtime.signals import Terminated, signals
-from umbel.runtime.stores.base import Store, Unit
+from umbel.runtime.stores.base import Unit
 from umbel.runtime.transports.base import Proxy, Transport
 from umbel.secret import Secret
 
-__all__ = ["Begun", "Ended", "Federation", "begin", "carry_out"]
+__all__ = ["Federation", "carry_out"]
 
 BY_CTRL_C = "stopped by Ctrl-C"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """A run at its beginning, or where it was left: as it was restored, its store and model, and what of these is lost.
-
-    `opened` is None where nobody has opened it as a run with a name, so that nothing is left to finish at its end.
-    """
-
-    restored: Restored
-    store: Store
-    model: GlobalModel
-    lost: Lost | None
-    opened: OpenedRun | None
-
-    @property
-    def coordinator(self) -> Coordinator:
-        return self.restored.coordinator
-
-    @property
-    def state(self) -> State:
-        return self.restored.coordinator.state
-
-
-def begin(experiment: Experiment, restored: Restored, store: Store, opened: OpenedRun | None = None) -> Begun:
-    """Checks what the run needs of its store's contents, and removes the rest. Raises `StoreError` where it cannot go on."""
-    model, state = experiment.model(store.contents), restored.coordinator.state
-    lost = find_damage(model, state)
-    failpoint("resume.before-sweep")
-    model.keep_only(state, state.versions | state.spare)
-    failpoint("resume.after-sweep")
-    return Begun(restored=restored, store=store, model=model, lost=lost, opened=opened)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,47 +66,6 @@ class Display(Protocol):
     def follows(self) -> Collection[type]: ...
 
     def observe(self, event: Event, /) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What is left of a run that is over, or was stopped."""
-
-    begun: Begun
-    outcome: Outcome
-
-    @property
-    def history(self) -> History:
-        return self.begun.restored.history
-
-    def leave(self) -> History:
-        """The History of a run that came to its end. Raises the error that ended it otherwise.
-
-        Where Ctrl-C did, a script ends with exit code 130 once the History is printed, and what a person types at, such as a
-        notebook, with a `KeyboardInterrupt` that has it: a loop of runs is over, too.
-        """
-        self.outcome.raise_error()
-        if self.outcome.status != "stopped":
-            return self.history
-        self.history.interrupted = True
-        if not is_script():
-            raise CellStopped(self.history)
-        logger.info("%s", self.history)
-        raise SystemExit(130)
-
-    def say(self) -> None:
-        """Says what came of it, and where it is."""
-        state, opened = self.begun.state, self.begun.opened
-        for line in table(self.history):
-            logger.info("%s", line)
-        if opened is None:
-            return
-        if opened.folder is not None and state.version is not None:
-            logger.info("Model: %s", path_of(opened.folder, state.version))
-            for text in describe_best(state, opened.folder):
-                logger.info("%s", text)
-        if opened.store.head is not None:
-            logger.info("Audit: umbel audit verify %s --head %s", opened.run, opened.store.head.hex())
 
 
 def carry_out(
@@ -184,54 +105,9 @@ def carry_out(
                     # Only now: a server that dies before every client has heard of the end goes on telling them.
                     begun.model.keep_only(state, state.versions)  # answers may have come that nobody took up any more
                     begun.opened.finish(outcome.status)
-                    _mark_files(experiment, begun, begun.opened)
-    _keep_models(experiment, begun)
+                    mark_files(experiment, begun, begun.opened)
+    keep_models(experiment, begun)
     return Ended(begun, outcome)
-
-
-def _said_of(experiment: Experiment, begun: Begun, version: int) -> dict[str, str]:
-    """What the file of a version says about itself."""
-    return describe(
-        begun.model.at(version).schema.names,
-        run=begun.coordinator.rules.run,
-        number=version,
-        strategy=experiment.host.declared.name,
-        loss=begun.restored.history.loss_of(version),
-    )
-
-
-def _mark_files(experiment: Experiment, begun: Begun, opened: OpenedRun) -> None:
-    """Has the model's files say what they are. Those of an audited run stay as the audit has them, to the last byte."""
-    if opened.folder is None or opened.store.head is not None:
-        return
-    for version in begun.state.versions:
-        try:
-            mark(opened.store.contents, GlobalModel.name(version), _said_of(experiment, begun, version))
-        except StoreError as error:  # a full disk, for example: the model is whole as it is
-            logger.warning("The file of version %d does not say of which run it is: %s", version, error)
-
-
-def _keep_models(experiment: Experiment, begun: Begun) -> None:
-    """Leaves the model to the History: where its files are, or a copy where the run has none that stay."""
-    history, standing = begun.restored.history, begun.state.standing
-    folder = None if begun.opened is None else begun.opened.folder
-
-    def saved(version: int) -> SavedModel:
-        said = _said_of(experiment, begun, version)
-        if folder is not None:
-            return SavedModel(said, path_of(folder, version))
-        return SavedModel(said, held=read_whole(begun.model.at(version)))
-
-    try:
-        last = None if begun.state.version is None else saved(begun.state.version)
-        history.keep(last)
-        if standing.best_version is None or standing.best is None:
-            return
-        best = last if last is not None and standing.best_version == begun.state.version else saved(standing.best_version)
-        which = standing.best_round, experiment.pace.keep_best or "", standing.best
-        history.keep(best=BestModel(best.metadata, best.path, best.held, None, *which))
-    except StoreError as error:
-        logger.warning("The History does not have the model: %s", error)
 
 
 def _run(

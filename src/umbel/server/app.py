@@ -21,7 +21,8 @@ from umbel.errors import SecurityError
 from umbel.events import Observer
 from umbel.keywords import check_fields, checked
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
-from umbel.runtime.assembly import Federation, begin, carry_out
+from umbel.runtime.assembly import Federation, carry_out
+from umbel.runtime.begun import begin
 from umbel.runtime.experiment import design_experiment
 from umbel.runtime.fingerprints import SECRET
 from umbel.runtime.ignored_keywords import name_ignored

@@ -23,7 +23,8 @@ from umbel.events import Observer
 from umbel.keywords import checked_raising
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.messages import Populated
-from umbel.runtime.assembly import Begun, Federation, carry_out
+from umbel.runtime.assembly import Federation, carry_out
+from umbel.runtime.begun import Begun
 from umbel.runtime.contents import Contents
 from umbel.runtime.damage import find_damage
 from umbel.runtime.experiment import Experiment, design_experiment

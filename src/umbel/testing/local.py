@@ -12,7 +12,8 @@ from umbel.params import NDArrays
 from umbel.reports import MAX_METRICS, MAX_METRICS_SIZE, Room
 from umbel.rounds.coordinator import Coordinator, State
 from umbel.rounds.messages import Populated
-from umbel.runtime.assembly import Federation, begin, carry_out
+from umbel.runtime.assembly import Federation, carry_out
+from umbel.runtime.begun import begin
 from umbel.runtime.experiment import design_experiment
 from umbel.runtime.observers.history import History
 from umbel.runtime.resume import Restored
