@@ -26,25 +26,30 @@ else
 PYTHON := $(USUAL)
 endif
 PY := $(VENV)/bin/python
+FRAMEWORKS := .venvs/frameworks
 
-.PHONY: demo test test-all test-fast test-system test-slow test-tutorial check bench bench-simulation data more-data postgres proxies fuzz test-fuzz chaos soak load clean
+.PHONY: demo test test-all test-fast test-system test-frameworks test-slow test-tutorial check bench bench-simulation data more-data postgres proxies fuzz test-fuzz chaos soak load clean
 
 demo: $(VENV)/demo data  ## a server and three MLX clients on real MNIST, three rounds
 	PYTHON=$(CURDIR)/$(PY) PORT=$(PORT) bash examples/quickstart-mlx/run.sh
 
 test: $(VENV)/dev data more-data postgres proxies test-fast test-system test-fuzz test-tutorial  ## what a change is tried with
 
-test-all: test test-slow  ## everything
+test-all: test test-frameworks test-slow  ## everything
 
 test-fast: $(VENV)/fast  ## seconds
-	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not system and not tutorial and not slow"
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not system and not tutorial and not slow and not frameworks"
 
 test-system: $(VENV)/dev  ## real processes, real sockets, SIGKILL
-	$(PY) -m pytest -q -n $(JOBS) -m "system and not slow and not alone"
+	$(PY) -m pytest -q -n $(JOBS) -m "system and not slow and not alone and not frameworks"
 	$(PY) -m pytest -q -m "system and not slow and alone"
 
+test-frameworks: $(FRAMEWORKS)/made  ## PyTorch, Lightning, Transformers, Keras, JAX, trackers
+	$(FRAMEWORKS)/bin/python -m pytest -q -n $(JOBS) -m frameworks tests/frameworks
+	KERAS_BACKEND=jax $(FRAMEWORKS)/bin/python -m pytest -q tests/test_public_surface.py -k umbel.frameworks
+
 test-slow: $(VENV)/dev $(VENV)/demo data more-data postgres proxies  ## Ray, every failpoint, the floods, statistics: half an hour
-	$(PY) -m pytest -q -n $(JOBS) -m "slow and not alone"
+	$(PY) -m pytest -q -n $(JOBS) -m "slow and not alone and not frameworks"
 	$(PY) -m pytest -q -m "slow and alone"
 
 test-fuzz: $(VENV)/fuzz  ## each fuzzer, briefly
@@ -54,7 +59,7 @@ fuzz: $(VENV)/fuzz  ## everything that reads foreign bytes, a minute each (FUZZ=
 	$(PY) tests/fuzz/run.py --seconds $(FUZZ)
 
 test-tutorial: $(VENV)/dev $(VENV)/demo data  ## MLX and MXNet on real MNIST
-	$(PY) -m pytest -q -n $(JOBS) -m "tutorial and not slow"
+	$(PY) -m pytest -q -n $(JOBS) -m "tutorial and not slow and not frameworks"
 
 check: $(VENV)/dev  ## style, types, and who may import whom
 	$(VENV)/bin/ruff check .
@@ -112,6 +117,17 @@ $(VENV)/fast: $(VENV)/base
 $(VENV)/dev: $(VENV)/fast
 	$(PY) -m pip install --quiet --group check
 	$(call welcome,torch==2.13.0 $(if $(filter Linux,$(shell uname)),xgboost-cpu))
+	@touch $@
+
+# What the project's own environment has, such as torch, is not installed twice: this one sees it, and pip counts it.
+$(FRAMEWORKS)/made: pyproject.toml $(VENV)/dev
+	$(PY) -m venv $(FRAMEWORKS)
+	$(PY) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(FRAMEWORKS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
+	$(PY) -m pip --python $(FRAMEWORKS)/bin/python install -qq --group frameworks \
+		|| $(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["frameworks"], sep="\n")' \
+		| while read -r need; do $(PY) -m pip --python $(FRAMEWORKS)/bin/python install -qq "$$need" \
+		|| echo "make: $$need cannot be had for $$($(PY) -V) here: what needs it is not tested" >&2; done
 	@touch $@
 
 define welcome

@@ -74,7 +74,7 @@ class KerasAdapter(Adapter[keras.Model]):
         assert isinstance(memory, Memory)
         if memory.optimizer is None and model.compiled:  # by `train`
             model.compiled, model.optimizer = False, None
-        elif memory.optimizer is model.optimizer and memory.optimizer is not None:
+        elif memory.optimizer is not None and memory.optimizer is model.optimizer:
             for variable, value in zip(memory.optimizer.variables, memory.values, strict=False):
                 variable.assign(value)
             model.reset_metrics()
