@@ -4,6 +4,7 @@ import re
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_the_programs_of_the_readme_give_the_table_of_the_readme(tmp_path):
     programs = re.findall(r"```python\n# (\w+\.py).*?\n(.*?)```", readme, re.S)
     for name, program in programs:
         (tmp_path / name).write_text(program.replace("8080", str(port)))
-    assert [name for name, _ in programs] == ["client.py", "server.py", "simulation.py"]
+    assert [name for name, _ in programs] == ["first.py", "client.py", "server.py", "simulation.py"]
     processes = [
         subprocess.Popen([sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         for command in (["server.py"], ["client.py", "1"], ["client.py", "2"])
@@ -90,3 +91,8 @@ def test_the_programs_of_the_readme_give_the_table_of_the_readme(tmp_path):
         [sys.executable, "simulation.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
     )
     assert simulated.stdout.startswith("History (loss, distributed:")
+    if find_spec("sklearn"):
+        first = subprocess.run(
+            [sys.executable, "first.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert float(first.stdout.removeprefix("accuracy: ")) > 0.9
