@@ -78,7 +78,7 @@ def test_what_needs_no_copy_is_not_copied():
         (3.5, "mapping of names to arrays, such as a state_dict; got float"),
         ({1, 2}, "mapping of names to arrays, such as a state_dict; got set"),
         ([np.zeros(1), "w"], "array 1: dtype <U1 cannot travel"),
-        ([None], "array 0: dtype object cannot travel"),
+        ([None], "array 0: dtype object cannot travel; Umbel sends booleans, integers and real floats; this is a NoneType"),
         ([np.zeros(1, complex)], "array 0: dtype complex128 cannot travel"),
         ([np.array(["2020"], "datetime64")], "array 0: dtype datetime64"),
         ([[[1, 2], [3]]], "array 0 is a list that numpy cannot read"),

@@ -86,6 +86,8 @@ def _tensorflow(value: Any) -> object:
 
 
 def _mxnet(value: Any) -> object:
+    if hasattr(value, "list_data"):
+        value = value.data()  # a Parameter
     if not hasattr(value, "asnumpy"):
         return _refuse_module(value)
     if getattr(value, "stype", "default") != "default":

@@ -167,7 +167,8 @@ def _as_array(place: int | str, value: object) -> NDArray:
     try:
         tag = tag_of(array.dtype)
     except WireError as error:
-        raise WireError(f"{called}: {error}") from None
+        what = f"; this is a {type(value).__name__}" if array.dtype == object else ""
+        raise WireError(f"{called}: {error}{what}") from None
     return array.astype(dtype_of(tag), order="C", copy=False)
 
 
