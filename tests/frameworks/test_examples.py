@@ -48,6 +48,7 @@ def launch(folder, example, backend, *arguments, **environment):
     folder = folder / "-".join(arguments[:1] + arguments[2:])
     folder.mkdir(exist_ok=True)
     known = {"PYTHONPATH": str(ROOT / "src"), "KERAS_BACKEND": backend or "jax", "HF_HUB_OFFLINE": "1"}
+    known["OMP_NUM_THREADS"] = "1"  # over the network, as in a simulation: PyTorch's bits depend on it
     known["PYTHONWARNINGS"] = "ignore::FutureWarning"  # of libraries, about each other
     return subprocess.Popen(
         [sys.executable, EVERYWHERE, example, *arguments],
