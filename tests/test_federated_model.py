@@ -172,15 +172,20 @@ def test_what_is_wrong_is_said_before_the_first_round(options, said):
 
 def test_personal_tensors_stay_with_their_client():
     _, _, sent = watched(federated())
-    history, parameters, seen = watched(federated(personal="head.*"))
+    _, parameters, seen = watched(federated(personal="head.*"))
     assert [len(one) for one in parameters] == [3]  # head.b is no part of the model
     sizes = lambda events: {event.bytes for event in events if isinstance(event, fl.events.TaskAnswered)} - {0}  # noqa: E731
     assert max(sizes(seen)) < min(sizes(sent))
     heads = {e.client: e.metrics["head"] for e in seen if isinstance(e, fl.events.TaskAnswered) and e.kind == "evaluate"}
     for client, head in heads.items():
         assert 4 * (5 + int(client)) <= head <= 4 * (6 + int(client))  # two rounds, and its own data's length in each
+
+
+@pytest.mark.system
+def test_personal_tensors_are_the_same_in_worker_processes():
+    inline, parameters, _ = watched(federated(personal="head.*"))
     in_processes, same, _ = watched(federated(personal=["head.*"]), backend="processes", workers=2)
-    assert (in_processes, same) == (history, parameters)
+    assert (in_processes, same) == (inline, parameters)
 
 
 @pytest.mark.parametrize(
