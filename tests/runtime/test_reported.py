@@ -6,7 +6,6 @@ import asyncio
 import math
 import re
 import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -480,7 +479,7 @@ def test_what_is_no_exception_gets_the_line_too_and_ctrl_c_does_not(error, tmp_p
         raise error
 
     ctrl_c = isinstance(error, KeyboardInterrupt)
-    with nullcontext() if ctrl_c else pytest.raises(type(error)):
+    with pytest.raises(SystemExit if ctrl_c else type(error)):
         start_simulation(
             client_fn=lambda context: Tells(),
             num_clients=2,
