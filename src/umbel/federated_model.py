@@ -67,7 +67,7 @@ def federate(
         fed.serve("0.0.0.0:8080", rounds=10)               # or: a server,
         fed.join("server:8080", data=mine)                 # and each owner of data
 
-    - `model`: a model of PyTorch, Lightning, Transformers, Keras, JAX, scikit-learn, XGBoost, LightGBM, MLX or MXNet, or a
+    - `model`: a model of PyTorch, Lightning, Transformers, Keras, JAX, scikit-learn, MLX or MXNet, or a
       class or function that makes one; or a client of `umbel.frameworks`, which has all but `personal` already. The first
       parameters are its own, made with the run's seed: no client is asked.
     - `train(model, data)`, `test(model, data)`: more arguments come by name, such as `round`, `config` or the keys that the
