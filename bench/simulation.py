@@ -2,7 +2,8 @@
 
     python bench/simulation.py [--with-flwr PYTHON] [--only NAME ...] [--quick] [--write docs/bench-simulation.md]
 
-With flwr its environment needs flwr[simulation] 1.41.0, and torch for the figures `mlp` and `worker`.
+With flwr its environment needs flwr[simulation] 1.41.0, and torch for the figures `mlp` and `worker`,
+and scikit-learn for `digits`.
 """
 
 from __future__ import annotations
@@ -80,6 +81,19 @@ def start(settings: Settings) -> list[Row]:
         Row("inline", "s", taken["umbel"]["seconds"], floor, theirs, (at_most(1, "s"),)),
         Row("2 processes", "s", taken["umbel_processes"]["seconds"], floor, theirs, (at_most(1, "s"),)),
     ]
+
+
+def digits(settings: Settings) -> list[Row]:
+    """A student's first program in all: from its start to its end, imports and the start of workers included."""
+    flwr = settings.flwr
+    taken = alternating(
+        settings.repeats,
+        floor=lambda: _whole(settings.python, "loop", {}),
+        umbel=lambda: _whole(settings.python, "umbel", {"progress": False}),
+        flwr=flwr and (lambda: _whole(flwr, "flwr", FLWR)),
+    )
+    floor, theirs = taken["floor"]["seconds"], taken["flwr"].get("seconds")
+    return [Row("the whole program", "s", taken["umbel"]["seconds"], floor, theirs, (at_most_flwr(0.1),))]
 
 
 def worker(settings: Settings) -> list[Row]:
@@ -178,6 +192,7 @@ def tensors(settings: Settings) -> list[Row]:
 FIGURES: Figures = {
     "tasks": ("1,000 of 1,000 clients, softmax of 784 by 10, no training", tasks),
     "mlp": ("100 of 100 clients, PyTorch MLP 784-200-10, 600 images each", mlp),
+    "digits": ("10 of 10 clients, scikit-learn's SGDClassifier on its digits, 10 rounds", digits),
     "start": ("from the start of the program to the first client, without torch", start),
     "worker": ("peak memory of a worker process", worker),
     "large": ("100 clients, a model of 100 MB, 2 processes; the floor is 10 clients", large),
@@ -211,6 +226,12 @@ def _started(python: str, how: str, more: dict[str, object]) -> Sample:
     begin = time.monotonic()  # one clock for all processes of a machine
     report = _run(python, how, "softmax", more, sampled=10, clients=10, rounds=1, notes=True)
     return {"seconds": min(noted["at"] for noted in report["taken"]) - begin}
+
+
+def _whole(python: str, how: str, more: dict[str, object]) -> Sample:
+    begin = time.monotonic()
+    _run(python, how, "digits", more, sampled=10, clients=10, rounds=10)
+    return {"seconds": time.monotonic() - begin}
 
 
 def _peak(python: str, how: str, task: str, more: dict[str, object]) -> Sample:
