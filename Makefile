@@ -44,7 +44,7 @@ test-system: $(VENV)/dev  ## real processes, real sockets, SIGKILL
 	$(PY) -m pytest -q -n $(JOBS) -m "system and not slow and not alone and not frameworks"
 	$(PY) -m pytest -q -m "system and not slow and alone"
 
-test-frameworks: $(FRAMEWORKS)/made  ## PyTorch, Lightning, Transformers, Keras, JAX, trackers
+test-frameworks: $(FRAMEWORKS)/made  ## the adapters on the frameworks themselves, and trackers
 	$(FRAMEWORKS)/bin/python -m pytest -q -n $(JOBS) -m frameworks tests/frameworks
 	KERAS_BACKEND=jax $(FRAMEWORKS)/bin/python -m pytest -q tests/test_public_surface.py -k umbel.frameworks
 

@@ -25,6 +25,10 @@ NEEDS = {
     "keras_cnn": ["keras"],
     "flax_mlp": ["jax", "flax", "optax"],
     "equinox_mlp": ["jax", "equinox", "optax"],
+    "sklearn_sgd": ["sklearn"],
+    "xgboost_bagging": ["xgboost"],
+    "lightgbm_bagging": ["lightgbm"],
+    "mlx_mlp": ["mlx"],
 }
 KEPT = {"torch_cnn", "keras_cnn-jax"}  # a run is gone on with in two frameworks: what is kept is the same in all of them
 

@@ -27,13 +27,14 @@ def look(server_round, arrays, config):
 
 
 def main(example, what, where, name=""):
-    client = importlib.import_module(example).client
+    module = importlib.import_module(example)
+    client, make_strategy = module.client, getattr(module, "strategy", fl.server.strategy.FedAvg)
     counts = dict.fromkeys(("min_fit_clients", "min_available_clients", "min_evaluate_clients"), 2)
     run = {"config": fl.server.ServerConfig(num_rounds=2), "seed": 3}
     simulation = {"client_fn": client, "num_clients": 2, **run}
 
     def strategy():
-        return fl.server.strategy.FedAvg(evaluate_fn=look, **counts)
+        return make_strategy(evaluate_fn=look, **counts)
 
     match what:
         case "join":
