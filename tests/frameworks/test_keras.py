@@ -1,6 +1,9 @@
 """Keras' models: names that do not count the process's layers, statistics, and what a client never sees of another."""
 
 import os
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -93,6 +96,15 @@ def test_what_evaluate_returns_is_named_by_the_model():
     loss, count, metrics = client.evaluate([*umbel_keras.parameters_of(model()).values()], {})
     assert loss > 0
     assert (count, metrics) == (8, {})
+
+
+def test_a_backend_that_is_not_here_is_said_with_the_remedy():
+    if find_spec("tensorflow") is not None:
+        pytest.skip("TensorFlow is here")
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
+    program = [sys.executable, "-c", "import umbel.frameworks.keras"]
+    ran = subprocess.run(program, env=environment, capture_output=True, text=True)
+    assert "FrameworkMissing: Keras is to run on tensorflow, which is not installed: set KERAS_BACKEND to" in ran.stderr
 
 
 def test_a_model_without_weights_is_refused_with_the_remedy():

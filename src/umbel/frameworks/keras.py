@@ -22,14 +22,23 @@ import numpy as np
 from umbel.dialogue import Parameters
 from umbel.foreign import to_numpy
 from umbel.frameworks.base import Adapter, ModelClient, load_into, needs
-from umbel.frameworks.errors import ParametersNotReady
+from umbel.frameworks.errors import FrameworkMissing, ParametersNotReady
 from umbel.frameworks.matching import Shapes
 from umbel.params import NDArray
 from umbel.rng import key
 from umbel.runtime.seeding import keep_generators
 
 with needs("keras"):
-    import keras
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("tensorflow", "torch", "jax"):
+            raise
+        raise FrameworkMissing(
+            f"Keras is to run on {error.name}, which is not installed: set KERAS_BACKEND to torch or jax, whichever is "
+            "here, before Python starts",
+            name=error.name,
+        ) from None
 
 __all__ = ["KerasAdapter", "adapter", "client", "load", "parameters_of", "statistics_of"]
 
