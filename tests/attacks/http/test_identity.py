@@ -228,7 +228,7 @@ def another_body_with_its_digest(d):
 def covers_too_little(d):
     x = d.joiner("x", d.token())
     body, nonce = x.message(), x.challenge()
-    headers = x.identity._signed([("@method", "POST"), ("@path", "/v1/register")], nonce, {"umbel": x.identity._key})
+    headers = x.identity._sign([("@method", "POST"), ("@path", "/v1/register")], nonce, {"umbel": x.identity._key})
     return x.bare("POST", "/v1/register", body, headers)
 
 
