@@ -27,6 +27,7 @@ from umbel.runtime.seeding import keep_generators
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
 from umbel.suggest import unknown_keyword
+from umbel.training import NumPyClient
 
 __all__ = ["FederatedModel", "federate"]
 
@@ -214,6 +215,11 @@ def _client_of(
     """The client of all these; where there is no `train`, of the model's framework."""
     if isinstance(model, ModelClient):
         return model if data is None else model.with_data(data)
+    if isinstance(model, NumPyClient):  # such as a booster's, which is grown and not averaged
+        raise TypeError(
+            f"model= is a {type(model).__name__}, which has no model to begin with; give it to "
+            "start_simulation(client_fn=…) and start_client(client=…) as it is"
+        )
     if train is not None:
         return ModelClient(model, train, test, data, adapter=adapter)
     is_function = not isinstance(model, type) and makes_model(model)

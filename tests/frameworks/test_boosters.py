@@ -151,6 +151,12 @@ def test_a_booster_that_has_no_trees_to_add_is_refused(library):
         adapter.client({}, rows(0, LABELS), rounds=0)
 
 
+def test_federate_says_where_a_client_of_boosters_goes(library):
+    _, _, adapter = library
+    with pytest.raises(TypeError, match=r"BoosterClient, which has no model to begin with.*start_simulation\(client_fn=…\)"):
+        fl.federate(adapter.client({}, rows(0, LABELS)))
+
+
 def test_what_is_no_booster_is_not_loaded(library):
     _, _, adapter = library
     with pytest.raises(ParametersNotReady, match="no booster so far"):
