@@ -39,7 +39,7 @@ _OTHERWISE = {  # keywords of the other front doors, and what they are here
     "config": "rounds= and round_timeout=",
     "server_address": "the address as the first argument",
     "client_fn": "nothing: model, train and test make the clients",
-    "client": "nothing: model, train and test make the client",
+    "client": "nothing: model, train and test make the client, and clients= is how many there are",
 }
 
 
@@ -199,6 +199,8 @@ class FederatedModel:
         initial = None if first is None else ndarrays_to_parameters(first)
         if isinstance(strategy, str):
             strategy = strategy_named(strategy, {"initial_parameters": initial, **keywords})
+        if first is None and isinstance(strategy, Strategy) and getattr(strategy, "initial_parameters", None) is None:
+            strategy = self._client.around(strategy, owner)
         with _beginning_with(strategy, initial) as begins:
             history = start(strategy=begins, config=config, **options)
         history.keep(make_model=make_model)

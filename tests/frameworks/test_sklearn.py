@@ -210,6 +210,21 @@ def test_a_class_that_the_model_does_not_know_is_named():
     assert "strategy=Agreed(FedAvg(), model=estimator)" in run.history.failures[0].text
 
 
+@pytest.mark.parametrize("options", [{}, {"strategy": FedAvg()}], ids=["by name", "an object"])
+def test_federate_begins_with_the_classes_of_all_owners(options):
+    fed = fl.federate(SGDClassifier(random_state=0), data=owner)
+    history = fed.simulate(clients=3, rounds=2, backend="inline", progress=False, **options)
+    assert history.failures == []
+    assert history.model.classes_.tolist() == [0, 1, 2, 3]
+
+
+def test_federate_asks_nobody_where_classes_are_named():
+    fed = fl.federate(client(SGDClassifier(random_state=0), classes=range(5)), data=owner)
+    history = fed.simulate(clients=3, rounds=1, backend="inline", progress=False)
+    assert history.failures == []
+    assert history.model.classes_.tolist() == [0, 1, 2, 3, 4]
+
+
 def test_an_owner_of_one_class_says_how_to_name_the_others():
     with pytest.raises(ParametersNotReady, match=r"needs two classes, and \[3\] is all"):
         client(SGDClassifier(), data=owner(2)).get_parameters({})

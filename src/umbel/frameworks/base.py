@@ -23,6 +23,7 @@ from umbel.frameworks.matching import match
 from umbel.frameworks.personal import Personal
 from umbel.frameworks.workshop import Workshop, seeded
 from umbel.params import NamedArrays, NDArray
+from umbel.strategies.base import Strategy
 from umbel.training import NumPyClient
 
 __all__ = ["Adapter", "Given", "ModelClient", "adapter_for", "load_into", "needs"]
@@ -141,11 +142,18 @@ class ModelClient(NumPyClient, Generic[M]):
         adapter, model = self._workshop.new_model(context)
         self._workshop.model = None  # a client makes its own
         try:
-            return self._travelling(adapter.arrays_of(model))
+            arrays = adapter.arrays_of(model)
         except ParametersNotReady:
             if not adapter.takes_form_from_data:
                 raise
             return None
+        if not arrays:
+            raise ValueError(f"this {type(model).__name__} has no tensors: there is nothing that could be trained together")
+        return self._travelling(arrays)
+
+    def around(self, strategy: Strategy, context: Context) -> Strategy:
+        """The strategy of a run that `new_parameters` has nothing for: as it is, or one that asks all clients first."""
+        return strategy
 
     def load(self, parameters: Mapping[str, object] | Sequence[object], context: Context) -> M:
         """A model of the caller's own, new, as it is made for this context, but for these parameters.

@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from umbel.context import Context
 from umbel.dialogue import Config, Metrics, Scalar
 from umbel.frameworks.base import Given, ModelClient, load_into
 from umbel.frameworks.data import share_of
 from umbel.frameworks.sklearn.adapter import EstimatorAdapter, facts_of, rows_of, test_on_rows, train_on_rows
-from umbel.frameworks.sklearn.agreeing import FACTS, first_model
+from umbel.frameworks.sklearn.agreeing import FACTS, Agreed, first_model
 from umbel.frameworks.sklearn.facts import heard, told
+from umbel.frameworks.sklearn.families import classifies
 from umbel.params import NamedArrays, NDArray
+from umbel.strategies.base import Strategy
+from umbel.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -30,6 +34,14 @@ class EstimatorClient(ModelClient["BaseEstimator"]):
         _, model = self._workshop.model_for(self._here)
         x, y = rows_of(share_of(self._data_for(self._here), "train"))
         return told(facts_of(model, x, y))
+
+    def around(self, strategy: Strategy, context: Context) -> Strategy:
+        """A classifier whose classes nobody has named begins with those of all clients."""
+        adapter, model = self._workshop.new_model(context)
+        named = isinstance(adapter, EstimatorAdapter) and adapter.classes is not None
+        if named or not classifies(model) or not isinstance(strategy, FedAvg) or isinstance(strategy, Agreed):
+            return strategy
+        return Agreed(strategy, model=model)
 
     def fit(self, parameters: NamedArrays, config: Config) -> tuple[dict[str, NDArray], int, Metrics]:
         if FACTS in config and not len(parameters):
