@@ -90,11 +90,28 @@ def test_the_model_comes_home_as_the_user_s_own():
     history = federated().simulate(clients=3, rounds=2, backend="inline", progress=False, callbacks=[Looks()])
     assert [type(model) for model in [history.model, *models]] == [Line] * 3
     assert history.model.tensors["body.w"].tolist() == history.parameters["body.w"].tolist()
+    history.model.mode = "eval"
+    assert history.model.mode == "eval"  # what is done to it stays: it is one model
     assert models[1].tensors["body.w"].tolist() == history.parameters["body.w"].tolist()
     assert models[0].tensors["body.w"].tolist() != history.parameters["body.w"].tolist()
     best = federated(personal="head.*").simulate(clients=3, backend="inline", progress=False, keep_best="loss").best
     assert [*best.model.tensors] == ["body.w", "head.b"]
     assert best.parameters.names == ("body.w",)
+
+
+def test_what_makes_no_model_is_said_with_the_remedy_before_anything_starts():
+    def make(hidden, seed=0): ...
+
+    class Empty(Line):
+        def __init__(self):
+            self.tensors = {}
+
+    with pytest.raises(TypeError, match=r"model=make takes 'hidden', and is called without arguments.*make\(hidden=…\)"):
+        fl.federate(make, train, test, load, adapter=Dicts())
+    with pytest.raises(ValueError, match="this Empty has no tensors"):
+        fl.federate(Empty, train, test, load, adapter=Dicts()).simulate(clients=3)
+    with pytest.raises(TypeError, match="clients= is how many there are"):
+        federated().simulate(client=3)
 
 
 def test_the_run_leaves_the_caller_s_generators_and_his_model_alone():

@@ -124,9 +124,12 @@ class SavedModel:
                 raise StoreError(f"the run's model {self.path} is gone: it was removed after the run") from None
         return NamedArrays(arrays, arrays.names, self.metadata)
 
-    @property
+    @cached_property
     def model(self) -> object:
-        """A model of its framework with these parameters. Raises `StoreError` where nobody has said how one is made."""
+        """A model of its framework with these parameters, the same one each time.
+
+        Raises `StoreError` where nobody has said how one is made.
+        """
         if self.make_model is None:
             raise StoreError(
                 "how a model is made of the parameters is not known here: fl.federate and the clients of umbel.frameworks "
@@ -136,7 +139,7 @@ class SavedModel:
 
     def __getstate__(self) -> dict[str, object]:
         """A pickle is without the function that makes a model, and without what can be read again."""
-        kept = {name: value for name, value in vars(self).items() if name != "parameters"}
+        kept = {name: value for name, value in vars(self).items() if name not in ("parameters", "model")}
         return {**kept, "make_model": None}
 
 
