@@ -279,6 +279,12 @@ def test_model_checkpoints_are_model_files(tmp_path):
     assert (most.metadata["round"], most.metadata["loss"]) == ("3", str(LOSSES[3]))
 
 
+def test_a_checkpoint_named_after_what_no_round_has_says_what_there_is(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "umbel"):
+        simulate(ModelCheckpoint(tmp_path / "{epoch}-{loss}.safetensors"))
+    assert "has {epoch}, which no round has; there are {accuracy}, {fit error}, {loss}, {round}, {run}" in caplog.text
+
+
 def test_functions_are_a_callback():
     seen = []
     simulate(LambdaCallback(on_round_end=lambda round, logs: seen.append((round, logs["loss"]))))

@@ -11,6 +11,7 @@ umbel_torch = pytest.importorskip("umbel.frameworks.torch")
 from torch import nn  # noqa: E402
 
 from umbel.context import Context  # noqa: E402
+from umbel.errors import WireError  # noqa: E402
 from umbel.fold.statistics import statistics_of  # noqa: E402
 from umbel.frameworks import adapter_for  # noqa: E402
 from umbel.frameworks.errors import ParametersMismatch, ParametersNotReady  # noqa: E402
@@ -66,6 +67,13 @@ def test_nothing_is_written_where_names_or_shapes_are_others():
     with pytest.raises(ParametersMismatch, match=r"'2.bias' has shape \(3,\), in the model it has \(2,\)"):
         umbel_torch.load(mine, {**before, "0.weight": before["0.weight"] + 1, "2.bias": np.zeros(3)})
     assert equal(umbel_torch.parameters_of(mine), before)
+
+
+def test_a_tensor_that_cannot_travel_is_named():
+    net = nn.Module()
+    net.phase = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    with pytest.raises(WireError, match="tensor 'phase' is of dtype complex64, which cannot travel"):
+        umbel_torch.parameters_of(net)
 
 
 def test_tied_weights_travel_once_and_stay_tied():

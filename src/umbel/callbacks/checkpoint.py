@@ -44,7 +44,13 @@ class ModelCheckpoint(Callback):
 
     def on_round_end(self, round: int, logs: Logs) -> None:
         if self._improves(logs) or not self._best_only:
-            path = Path(self._pattern.format(**{**logs, "round": round, "run": self._run}))
+            known = {**logs, "round": round, "run": self._run}
+            try:
+                path = Path(self._pattern.format(**known))
+            except KeyError as error:
+                there = ", ".join(f"{{{name}}}" for name in sorted(known))
+                odd = f"{{{error.args[0]}}}"
+                raise ValueError(f"{self._pattern!r} has {odd}, which no round has; there are {there}") from None
             self._write(path, round, logs.get("central loss", logs.get("loss")))
 
     def _improves(self, row: Logs) -> bool:

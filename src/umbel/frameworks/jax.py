@@ -19,10 +19,9 @@ import numpy as np
 
 from umbel.context import Context
 from umbel.dialogue import Parameters
-from umbel.foreign import to_numpy
 from umbel.frameworks.base import Adapter, ModelClient, load_into, needs
 from umbel.frameworks.errors import ParametersNotReady
-from umbel.frameworks.matching import Shapes
+from umbel.frameworks.matching import Shapes, copied
 from umbel.params import NDArray
 
 with needs("jax"):
@@ -57,7 +56,7 @@ class JaxAdapter(Adapter[object]):
         return {name: tuple(leaf.array.shape) for name, leaf in _leaves(model).items()}
 
     def arrays_of(self, model: object) -> dict[str, NDArray]:
-        return {name: np.array(to_numpy(leaf.array)) for name, leaf in _leaves(model).items()}
+        return copied({name: leaf.array for name, leaf in _leaves(model).items()})
 
     def place(self, model: object, arrays: Mapping[str, NDArray]) -> object:
         own = _leaves(model)

@@ -23,7 +23,7 @@ from umbel.dialogue import Parameters
 from umbel.foreign import to_numpy
 from umbel.frameworks.base import Adapter, ModelClient, load_into, needs
 from umbel.frameworks.errors import FrameworkMissing, ParametersNotReady
-from umbel.frameworks.matching import Shapes
+from umbel.frameworks.matching import Shapes, copied
 from umbel.params import NDArray
 from umbel.rng import key
 from umbel.runtime.seeding import keep_generators
@@ -59,7 +59,7 @@ class KerasAdapter(Adapter[keras.Model]):
         return {name: tuple(variable.shape) for name, variable in variables_of(model).items()}
 
     def arrays_of(self, model: keras.Model) -> dict[str, NDArray]:
-        return {name: np.array(to_numpy(variable)) for name, variable in variables_of(model).items()}
+        return copied(variables_of(model))
 
     def place(self, model: keras.Model, arrays: Mapping[str, NDArray]) -> keras.Model:
         for name, variable in variables_of(model).items():

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from umbel.dialogue import Parameters
+from umbel.errors import WireError
+from umbel.foreign import to_numpy
 from umbel.frameworks.errors import ParametersMismatch
 from umbel.named import NamedArrays, NDArray, are_numbers
 from umbel.params import as_arrays
 
-__all__ = ["Shapes", "match"]
+__all__ = ["Shapes", "copied", "match"]
 
 Shapes = Mapping[str, tuple[int, ...]]  # a model's tensors, in its order
+
+
+def copied(tensors: Mapping[str, object]) -> dict[str, NDArray]:
+    """Copies of a framework's tensors as arrays, under the same names. Raises `WireError` that names what cannot travel."""
+    arrays: dict[str, NDArray] = {}
+    for name, tensor in tensors.items():
+        try:
+            arrays[name] = np.array(to_numpy(tensor))
+        except WireError as error:
+            raise WireError(f"tensor {name!r} is {error}") from None
+    return arrays
 
 
 def match(shapes: Shapes, parameters: Mapping[str, object] | Sequence[object] | Parameters) -> dict[str, NDArray]:

@@ -16,9 +16,8 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from umbel.foreign import to_numpy
 from umbel.frameworks.base import Adapter, Given, ModelClient, load_into, needs
-from umbel.frameworks.matching import Shapes
+from umbel.frameworks.matching import Shapes, copied
 from umbel.params import NDArray
 
 with needs("mlx"):
@@ -48,7 +47,7 @@ class MLXAdapter(Adapter[mlx.nn.Module]):
         return {name: tuple(array.shape) for name, array in _arrays(model).items()}
 
     def arrays_of(self, model: mlx.nn.Module) -> dict[str, NDArray]:
-        return {name: np.array(to_numpy(array)) for name, array in _arrays(model).items()}
+        return copied(_arrays(model))
 
     def place(self, model: mlx.nn.Module, arrays: Mapping[str, NDArray]) -> mlx.nn.Module:
         present = _arrays(model)

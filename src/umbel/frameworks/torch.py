@@ -19,10 +19,9 @@ import ml_dtypes
 import numpy as np
 
 from umbel.dialogue import Parameters
-from umbel.foreign import to_numpy
 from umbel.frameworks.base import Adapter, ModelClient, load_into, needs
 from umbel.frameworks.errors import ParametersNotReady
-from umbel.frameworks.matching import Shapes
+from umbel.frameworks.matching import Shapes, copied
 from umbel.params import NDArray
 
 with needs("torch"):
@@ -49,7 +48,7 @@ class TorchAdapter(Adapter[nn.Module]):
         return {name: tuple(tensor.shape) for name, tensor in self.tensors_of(model).items()}
 
     def arrays_of(self, model: nn.Module) -> dict[str, NDArray]:
-        return {name: np.array(to_numpy(tensor)) for name, tensor in self.tensors_of(model).items()}
+        return copied(self.tensors_of(model))
 
     def place(self, model: nn.Module, arrays: Mapping[str, NDArray]) -> nn.Module:
         tensors = self.tensors_of(model)

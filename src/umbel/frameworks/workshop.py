@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
+from inspect import Parameter
 from typing import Generic, TypeVar
 
 from umbel.context import Context
@@ -32,6 +34,8 @@ class Workshop(Generic[M]):
         self.first: dict[str, NDArray] = {}  # what clients keep to themselves, as it is in a new model
         if adapter is None and (isinstance(source, type) or not self._makes):
             self._adapter = adapter_for(source)  # type: ignore[assignment]  # that of this source
+        if self._makes:
+            _check_makes(source)
         if self._adapter is not None and not self._makes:
             self._adapter.check(source)  # type: ignore[arg-type]  # raises for what is no model of this framework
             if personal:
@@ -97,6 +101,24 @@ def seeded(context: Context, *path: str) -> Iterator[None]:
     seed_generators(context.seed, *path)
     yield
     seed_generators(context.seed, "client", context.node_id, context.round)
+
+
+def _check_makes(source: object) -> None:
+    """Raises `TypeError` for a class or a function that has to be told something before it makes a model."""
+    try:
+        parameters = inspect.signature(source).parameters.values()  # type: ignore[arg-type]  # it is callable
+    except ValueError:  # built in, without a signature
+        return
+    anything = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    missing = [p.name for p in parameters if p.default is Parameter.empty and p.kind not in anything]
+    if missing:
+        name = getattr(source, "__name__", type(source).__name__)
+        name = "Net" if name == "<lambda>" else name
+        filled = ", ".join(f"{argument}=…" for argument in missing)
+        raise TypeError(
+            f"model={name} takes {', '.join(map(repr, missing))}, and is called without arguments; give a function that "
+            f"makes the model: lambda: {name}({filled})"
+        )
 
 
 def makes_model(source: object) -> bool:
