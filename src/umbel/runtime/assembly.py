@@ -133,7 +133,7 @@ def _run(
         room=experiment.room,
         secret=federation.secret,
     )
-    attributes = Attributes(experiment.host.declared.strategy, partial(store.note, ATTRIBUTES))
+    attributes = Attributes(experiment.declared.strategy, partial(store.note, ATTRIBUTES))
     begins: Input = Started() if begun.state.phase is Phase.NEW else Resumed(experiment.num_rounds)
     with display as shown, _interruptible(federation, owner):
         narrator = Narrator(

@@ -69,7 +69,7 @@ def _said_of(experiment: Experiment, begun: Begun, version: int) -> dict[str, st
         begun.model.at(version).schema.names,
         run=begun.coordinator.rules.run,
         number=version,
-        strategy=experiment.host.declared.name,
+        strategy=experiment.declared.name,
         loss=begun.restored.history.loss_of(version),
     )
 

@@ -5,35 +5,33 @@ Whatever the runtime asks a strategy once, before the first round, is asked here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from umbel.aggregators import Aggregator
 from umbel.config import ServerConfig
-from umbel.fold import Part
 from umbel.pace import Pace
 from umbel.reports import Room
 from umbel.rounds.coordinator import Rules
-from umbel.rounds.exchanges import Exchange
 from umbel.runtime.contents import Contents
 from umbel.runtime.fingerprints import Fingerprint, fingerprint
 from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
-from umbel.strategies.algorithm import Algorithm, Receives
+from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
 from umbel.strategies.classic import host_of
 from umbel.strategies.clients import ClientManager
 from umbel.strategies.fedavg import FedAvg
-from umbel.strategies.host import Host
+from umbel.strategies.host import Declared, Host
 from umbel.strategies.server import refuse_own_rounds
-from umbel.transforms import Chain
 
 __all__ = ["Experiment", "design_experiment"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """A strategy and what it has declared; `max_examples`, `max_bytes` and `room` bound what a client's answer may bring."""
+    """A strategy for so many rounds, and its pace within the caller's timeout. `max_examples`, `max_bytes` and `room` bound
+    what a client's answer may bring.
+    """
 
     host: Host
     num_rounds: int
@@ -42,49 +40,44 @@ class Experiment:
     max_bytes: int | None
     room: Room
     pace: Pace
-    exchanges: tuple[Exchange, ...]
-    receives: Receives | None
-    slots: tuple[str, ...]
-    transforms: Chain
-    parts: Mapping[str, Part]
+
+    @property
+    def declared(self) -> Declared:
+        """What the strategy has declared."""
+        return self.host.declared
 
     @property
     def aggregator(self) -> Aggregator | None:
         """By which workers may fold updates before anyone has seen them; None where each is needed by itself."""
-        return self.host.declared.adds_up(self.pace)
-
-    @property
-    def aggregators_beside(self) -> dict[str, Aggregator]:
-        """By which they may fold what updates have beside the model, by part."""
-        return self.host.declared.aggregators_beside
+        return self.declared.adds_up(self.pace)
 
     @property
     def closes_early(self) -> bool:
         """Whether an exchange may close before all have answered, so that no answer may wait for another's."""
-        paces = [self.pace, *(exchange.pace for exchange in self.exchanges if exchange.pace is not None)]
+        paces = [self.pace, *(exchange.pace for exchange in self.declared.exchanges if exchange.pace is not None)]
         return any(pace.goal is not None or pace.deadline is not None for pace in paces)
 
     def rules(self, run: str, min_available: int | None = None) -> Rules:
         """The rules of the run of this name; None takes the strategy's word for how many clients must be there."""
-        least = self.host.declared.min_available if min_available is None else min_available
-        return Rules(run=run, min_available=least, pace=self.pace, exchanges=self.exchanges)
+        least = self.declared.min_available if min_available is None else min_available
+        return Rules(run=run, min_available=least, pace=self.pace, exchanges=self.declared.exchanges)
 
     def model(self, contents: Contents) -> GlobalModel:
         """The model that is trained, in these contents."""
         return GlobalModel(
             contents,
-            receives=self.receives,
+            receives=self.declared.receives,
             max_examples=self.max_examples,
             max_bytes=self.max_bytes,
-            slots=self.slots,
-            transforms=self.transforms,
-            parts=self.parts,
+            slots=self.declared.slots,
+            transforms=self.declared.transforms,
+            parts=self.declared.parts,
             room=self.room,
         )
 
     def fingerprint(self, port: int | None = None) -> Fingerprint:
         """What makes another start the same run."""
-        return fingerprint(self.host.declared, self.pace, seed=self.seed, num_rounds=self.num_rounds, port=port)
+        return fingerprint(self.declared, self.pace, seed=self.seed, num_rounds=self.num_rounds, port=port)
 
 
 def design_experiment(
@@ -119,9 +112,4 @@ def design_experiment(
         max_bytes=max_bytes,
         room=room,
         pace=host.declared.pace.within(settings.round_timeout),
-        exchanges=host.declared.exchanges,
-        receives=host.declared.receives,
-        slots=host.declared.slots,
-        transforms=host.declared.transforms,
-        parts=host.declared.parts,
     )

@@ -46,7 +46,7 @@ from umbel.secret import Secret, usual_cipher
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
 from umbel.strategies.clients import ClientManager
-from umbel.strategies.host import Host
+from umbel.strategies.host import Declared
 from umbel.strategies.server import Server
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def start_server(
                 max_bytes=max_bytes,
             )
             logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, config or ServerConfig())
-            _warn(listener, experiment.host)
+            _warn(listener, experiment.declared)
             clients = Federation(transport=transport, clock=Clock(restored.at), secret=lambda: secret)
             ends.callback(course.versions.close)
             course.begin(restored.history)
@@ -197,7 +197,7 @@ def start_server(
             return ended.leave()
 
 
-def _warn(listener: Listener, host: Host) -> None:
+def _warn(listener: Listener, declared: Declared) -> None:
     """Says what somebody who starts such a server should know."""
     if listener.open_to_all:
         logger.warning(
@@ -205,8 +205,8 @@ def _warn(listener: Listener, host: Host) -> None:
             "certificates=(ca, cert, key) makes it TLS.",
             listener.port,
         )
-    if host.declared.reads_updates:
-        logger.info("%s has an aggregate_fit of its own: updates that it reads are held in memory", host.declared.name)
+    if declared.reads_updates:
+        logger.info("%s has an aggregate_fit of its own: updates that it reads are held in memory", declared.name)
 
 
 def _listen(

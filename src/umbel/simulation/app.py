@@ -143,7 +143,7 @@ def start_simulation(
     watch = [*observers, *observers_of(told, course)]
     experiment = replace(experiment, pace=with_stopping(experiment.pace, told))
     clients = population_of(num_clients, clients_ids)
-    check_cohort(experiment.host.declared.needs, clients.size)
+    check_cohort(experiment.declared.needs, clients.size)
     check_maker(client_fn)
     cpus, gpus = client_needs(client_resources)
     prepare()
@@ -169,7 +169,7 @@ def start_simulation(
         opened = None if store is None else open_run(store, mine | {"simulations before it": _ended[kind]}, fresh=fresh)
         if opened is not None:
             ends.callback(opened.close)
-        folding = aggregator, experiment.transforms.makers, experiment.aggregators_beside
+        folding = aggregator, experiment.declared.transforms.makers, experiment.declared.aggregators_beside
         crew, contents = crew_for(wishes, Work(client_fn, seed, clients.size, *folding))
         ends.callback(contents.close)  # a round of single updates may lie on the disk
         ends.callback(crew.close)
@@ -184,7 +184,7 @@ def start_simulation(
             contents,
             states=states,
             folds=aggregator is not None,
-            keeps=experiment.receives != "sum",
+            keeps=experiment.declared.receives != "sum",
             singly=singly,
             deadline=experiment.pace.deadline if durations is None else None,
             defers=durations is not None,
@@ -240,7 +240,7 @@ def _begin(experiment: Experiment, opened: OpenedRun | None, contents: Contents)
             "the run cannot go back. Put back a copy of the file and start again, or begin anew with fresh=True"
         )
     states = States(durable.state_of, with_state)
-    store = RoundStore(durable, contents, states, experiment.slots)
+    store = RoundStore(durable, contents, states, experiment.declared.slots)
     store.bring(state, lost)
     return Begun(restored=restored, store=store, model=experiment.model(contents), lost=lost, opened=opened), states
 
