@@ -19,6 +19,7 @@ import umbel as fl
 from leaks import rows_of, spellings
 from umbel.common import Context, ndarrays_to_parameters
 from umbel.errors import SecurityError, StoreError
+from umbel.results import current_round
 from umbel.runtime import fingerprints
 from umbel.runtime.fingerprints import SECRET, fingerprint
 from umbel.runtime.run_registry import open_run
@@ -27,7 +28,6 @@ from umbel.runtime.security.private_files import make_private
 from umbel.secret import AES, CIPHERS, SHAKE, Secret, aes_ctr, shake_ctr, usual_cipher
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
-from umbel.standing import current_round
 from umbel.strategies.classic import host_of
 from umbel.testing import check_transform, run_locally
 from umbel.transforms import Transform, register

@@ -13,7 +13,7 @@ import numpy as np
 from umbel.errors import StrategyError, WireError
 from umbel.fold import in_memory
 from umbel.params import Blob, NamedArrays, NDArray, NDArrays, Params, as_arrays, gather, named_as, schema_of
-from umbel.standing import Standing
+from umbel.results import Provenance
 from umbel.wire import Schema, Source, short
 
 __all__ = [
@@ -122,7 +122,7 @@ class Parameters:
     from a file or from a combination of files; the bytes, and the arrays, are made only when somebody asks for them.
     """
 
-    __slots__ = ("_arrays", "_lazy", "_names", "_tensors", "standing", "tensor_type", "unfit")
+    __slots__ = ("_arrays", "_lazy", "_names", "_tensors", "provenance", "tensor_type", "unfit")
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Parameters:
             self._arrays = _copies(as_arrays(tensors))
         self._names = None if names is None else tuple(names)
         self._lazy: tuple[Schema, Callable[[], Iterator[memoryview]], Source | None] | None = None
-        self.standing: Standing | None = None  # where they stand in a round, as they were received
+        self.provenance: Provenance | None = None  # where they come from, as they were received
         self.unfit = ""  # why they cannot be combined with others, where that is known
         self.tensor_type = tensor_type
 
@@ -166,25 +166,25 @@ class Parameters:
 
     @classmethod
     def received(
-        cls, standing: Standing, content: tuple[Schema, Callable[[], Iterator[memoryview]], Source] | None
+        cls, provenance: Provenance, content: tuple[Schema, Callable[[], Iterator[memoryview]], Source] | None
     ) -> Parameters:
         """An update as it was received: what `lazy` takes, or None where there is only the sum that has it."""
         parameters = cls.__new__(cls)  # without __init__: 1 µs of each of ten thousand
         parameters._tensors = parameters._arrays = parameters._names = None
-        parameters._lazy, parameters.standing = content, standing
+        parameters._lazy, parameters.provenance = content, provenance
         parameters.tensor_type, parameters.unfit = "numpy.ndarray", ""
         return parameters
 
     @property
-    def in_sum(self) -> Standing | None:
+    def in_sum(self) -> Provenance | None:
         """Where they are in a sum as they are. None once their arrays or bytes are there: those may be changed in place."""
-        stands = self.standing is not None and self.standing.total is not None
-        return self.standing if stands and self._arrays is None and self._tensors is None else None
+        summed = self.provenance is not None and self.provenance.total is not None
+        return self.provenance if summed and self._arrays is None and self._tensors is None else None
 
     @property
     def is_alone(self) -> bool:
         """Whether they can be read by themselves."""
-        return self._lazy is not None or self.standing is None or self.standing.total is None
+        return self._lazy is not None or self.provenance is None or self.provenance.total is None
 
     def read_from(self, written: Parameters) -> None:
         """A recipe has been followed: from now on it is to read what it has made, which `written` reads."""

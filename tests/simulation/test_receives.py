@@ -20,10 +20,10 @@ from umbel.dialogue import FitRes, Parameters, Status
 from umbel.errors import StrategyError
 from umbel.fold import PartialSum, in_memory, plan
 from umbel.params import Params, schema_of
+from umbel.results import Provenance, Round
 from umbel.runtime.transports.simulated.shared import SharedContents, update_file
 from umbel.server.strategy import FaultTolerantFedAvg, FedAvg, FedAvgM, Strategy
 from umbel.simulation import start_simulation
-from umbel.standing import Round, Standing
 from umbel.transforms import chain, clip, int8
 
 CLIENTS = 20
@@ -140,7 +140,7 @@ def added_up(*updates):
     base = Params.of([np.zeros(2)])
     here = Round(number=1, base=(base.schema, in_memory(base)), cohort=len(updates))
     return [
-        (None, FitRes(Status(0), Parameters.received(Standing(task, 0, None, total, weights, here), None), examples, {}))
+        (None, FitRes(Status(0), Parameters.received(Provenance(task, 0, None, total, weights, here), None), examples, {}))
         for task, examples in weights.items()
     ]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from msgspec import UNSET, UnsetType
 
 from umbel.dialogue import Parameters, scalars
+from umbel.results import Provenance, Result
 from umbel.rounds.messages import Closed, Kind, Reply, Task
 from umbel.runtime.contents import Contents, as_parameters
-from umbel.standing import Result, Standing
 
 __all__ = ["answers_of", "contents_of"]
 
@@ -36,4 +36,4 @@ def _result(task: Task, reply: Reply, contents: Contents) -> Result:
     if task.kind is Kind.FIT:
         parameters = Parameters.of([]) if reply.content is None else as_parameters(contents.open(reply.content))
     metrics = scalars(reply.metrics)
-    return Result(task.client, reply.num_examples, metrics, parameters, reply.loss, Standing(task.index))
+    return Result(task.client, reply.num_examples, metrics, parameters, reply.loss, Provenance(task.index))

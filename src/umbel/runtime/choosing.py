@@ -7,12 +7,12 @@ from functools import partial
 
 from umbel.dialogue import Parameters, scalars
 from umbel.errors import StrategyError, WireError
+from umbel.results import Round
 from umbel.rng import frozen_stream
 from umbel.rounds.exchanges import EVALUATE, FIT
 from umbel.rounds.messages import Choose, Chosen, Member
 from umbel.runtime.contents import write_content
 from umbel.runtime.model import GlobalModel
-from umbel.standing import Round
 from umbel.strategies.algorithm import Ask, Asking
 from umbel.strategies.clients import NotEnoughClients
 from umbel.strategies.host import Host

@@ -20,6 +20,7 @@ from umbel.errors import ClientFailed, NotFinite, StoreError, StrategyError, Too
 from umbel.fold import Memory, PartialSum, distance
 from umbel.remarks import listening, remark
 from umbel.reports import Room
+from umbel.results import Provenance, Result, Round
 from umbel.rounds.messages import (
     Choose,
     Evaluate,
@@ -49,7 +50,6 @@ from umbel.runtime.spread import spread
 from umbel.runtime.stores.codec import writable
 from umbel.runtime.void import why_void
 from umbel.secret import Secret
-from umbel.standing import Result, Round, Standing
 from umbel.strategies.blame import blame
 from umbel.strategies.clients import ClientProxy
 from umbel.strategies.host import Host
@@ -306,13 +306,13 @@ class Owner:
             origin = None if start == question.version else self._base(start)
             total, weights = (None, {}) if reply.partial is None else (sums[reply.partial], in_sum)
             content, beside = (None, {}) if reply.content is None else self._model.update(task, reply.content)
-            standing = Standing(task.index, question.version - start, origin, total, weights, here, beside)
-            parameters = Parameters.received(standing, content)
+            provenance = Provenance(task.index, question.version - start, origin, total, weights, here, beside)
+            parameters = Parameters.received(provenance, content)
             if reply.unfit is not UNSET:
                 parameters.unfit = reply.unfit
             metrics = scalars(reply.metrics)
-            results.append(Result(task.client, reply.num_examples, metrics, parameters, standing=standing))
-            here.standings[task.client] = standing
+            results.append(Result(task.client, reply.num_examples, metrics, parameters, provenance=provenance))
+            here.provenances[task.client] = provenance
         return results
 
     def _sum(self, exchange: str) -> PartialSum:

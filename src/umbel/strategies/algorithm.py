@@ -17,10 +17,10 @@ from umbel.optimizers import Optimizer, sgd
 from umbel.pace import Pace
 from umbel.params import NDArrays
 from umbel.population import Clients
+from umbel.results import Result, Round
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange, check_round
 from umbel.rounds.messages import Kind
 from umbel.selectors import Selector, uniform
-from umbel.standing import Result, Round
 from umbel.strategies.averages import Number, average
 from umbel.strategies.clients import NotEnoughClients
 from umbel.strategies.sound import check_sound

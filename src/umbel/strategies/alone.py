@@ -10,7 +10,7 @@ import numpy as np
 from umbel.dialogue import Parameters
 from umbel.fold import Memory, in_memory
 from umbel.params import Params
-from umbel.standing import Round
+from umbel.results import Round
 from umbel.wire import Schema, Source
 
 __all__ = ["Alone"]

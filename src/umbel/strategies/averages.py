@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from umbel.dialogue import Metrics
+from umbel.results import Result
 from umbel.rounds.messages import Kind
-from umbel.standing import Result
 
 __all__ = ["Number", "average", "average_metrics", "median_metrics", "senders_needed"]
 

@@ -20,7 +20,7 @@ from umbel.fold import Contribution, combine, in_memory
 from umbel.keywords import checked
 from umbel.optimizers import sgd
 from umbel.params import Blob, Params
-from umbel.standing import Result, Round
+from umbel.results import Result, Round
 from umbel.strategies.algorithm import Algorithm, Combined
 from umbel.strategies.boosters import LIGHTGBM, XGBOOST, BoosterFormat
 from umbel.strategies.fedavg import Classic, FedAvg

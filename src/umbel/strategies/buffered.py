@@ -10,7 +10,7 @@ from umbel.fold import Averaged, check_averaged
 from umbel.keywords import checked
 from umbel.optimizers import Rate, checked_factor, sgd
 from umbel.pace import Pace
-from umbel.standing import Result, Round
+from umbel.results import Result, Round
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.fedavg import Classic, FedAvg
 

@@ -28,9 +28,9 @@ from umbel.fold import (
 from umbel.named import are_numbers
 from umbel.params import NDArrays, Params, as_arrays, named_as
 from umbel.remarks import Remark, remark
+from umbel.results import Result, Round
 from umbel.rng import frozen_stream
 from umbel.rounds.messages import Kind
-from umbel.standing import Result, Round
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.kinds import is_rounded, remark_rounding
 from umbel.transforms import Finish, Totals
@@ -121,7 +121,7 @@ def _combine(
         remark_rounding()
     contributions = [
         Contribution(
-            result.standing.task, *reader, weight, share, None if algorithm.mixes else _origin(result, model)
+            result.provenance.task, *reader, weight, share, None if algorithm.mixes else _origin(result, model)
         )
         for result, reader, weight, share in zip(results, readers, weights, shares or [1.0] * len(readers), strict=True)
     ]
@@ -168,13 +168,13 @@ def _step_files(
     """The next slot of a part, out of the files that clients have sent."""
     contributions = []
     for result, weight in zip(results, weights, strict=True):
-        found = result.standing.beside.get(name)
+        found = result.provenance.beside.get(name)
         if found is None:
             raise StrategyError(
                 f"the update of client {result.client} has no part {name!r} any more: its parameters were replaced. Pass "
                 "results on to aggregate_fit() as they are"
             )
-        contributions.append(Contribution(result.standing.task, *found, weight))
+        contributions.append(Contribution(result.provenance.task, *found, weight))
     return combine(
         old[0],
         old,
@@ -249,9 +249,9 @@ def _sum_of(results: Sequence[Result], weights: Sequence[float], algorithm: Algo
 
 def _origin(result: Result, model: Schema) -> Source | None:
     """Reads the version that a result started from, in the schema of the base; None where it is the base."""
-    if result.standing.origin is None:
+    if result.provenance.origin is None:
         return None
-    schema, source = result.standing.origin
+    schema, source = result.provenance.origin
     if schema == model:
         return source
     old = Params.empty(schema)  # integers have become floats since: a matter of one round in a run

@@ -11,7 +11,7 @@ from umbel.aggregators import fair
 from umbel.dialogue import GivenParameters, Parameters
 from umbel.errors import StrategyError
 from umbel.keywords import checked
-from umbel.standing import Result, Round
+from umbel.results import Result, Round
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.fedavg import Common, FedAvg
 

@@ -25,10 +25,10 @@ from umbel.errors import StrategyError
 from umbel.keywords import checked
 from umbel.pace import Pace
 from umbel.params import NamedArrays
+from umbel.results import Result, Round, lent
 from umbel.rounds.exchanges import EVALUATE, FIT
 from umbel.rounds.messages import Kind
 from umbel.selectors import Selector, sample, uniform
-from umbel.standing import Result, Round, lent
 from umbel.strategies.algorithm import CLASSIC_PACE, Algorithm, Receives, check_exchanges
 from umbel.strategies.alone import Alone
 from umbel.strategies.averages import average_metrics

@@ -11,8 +11,8 @@ from umbel.dialogue import Parameters, plain_scalar
 from umbel.errors import StrategyError
 from umbel.fold import Part
 from umbel.pace import Pace
+from umbel.results import Result, Round
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange
-from umbel.standing import Result, Round
 from umbel.strategies.algorithm import Advance, Algorithm, Ask, Asking, Number, Receives, check_exchanges
 from umbel.strategies.clients import ClientProxy
 from umbel.strategies.combining import make_step, summarize

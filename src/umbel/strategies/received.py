@@ -8,14 +8,15 @@ import numpy as np
 
 from umbel.dialogue import EvaluateRes, FitRes, GetPropertiesRes
 from umbel.population import Clients
+from umbel.results import Provenance, Result, Round, current_round
 from umbel.rounds.messages import Kind
-from umbel.standing import Result, Round, Standing, current_round
 from umbel.strategies.algorithm import Ask, Asking, Pick
 from umbel.strategies.alone import Alone
 from umbel.strategies.base import Answers
 from umbel.strategies.clients import ClientManager, ClientProxy, Proxies, SimpleClientManager
 
 __all__ = ["ByManager", "answers_of", "results_of", "round_for"]
+
 
 class ByManager(Asking):
     """Whom to ask of those that a client manager has; `clients` are those that it has drawn, by name.
@@ -69,9 +70,9 @@ def round_for(number: int, results: Sequence[tuple[ClientProxy, FitRes]] = (), a
     lent = current_round()
     if alone is None or not results:
         return lent or Round(number=number)
-    stands = [res.parameters.standing for _, res in results if res.parameters.standing is not None]
-    if stands:  # also in a thread of somebody's own, to which nothing is lent
-        lent = lent or stands[0].round
+    known = [res.parameters.provenance for _, res in results if res.parameters.provenance is not None]
+    if known:  # also in a thread of somebody's own, to which nothing is lent
+        lent = lent or known[0].round
     elif lent is not None and not _is_of(lent, results[0][1]):
         lent = None
     return lent or alone.round(number, len(results))
@@ -86,19 +87,19 @@ def _is_of(lent: Round, res: FitRes) -> bool:
 
 
 def results_of(results: Iterable[tuple[ClientProxy, Response]], here: Round | None = None) -> list[Result]:
-    """Classic results as an algorithm is given them. One whose parameters somebody has replaced stands where its client
-    does.
+    """Classic results as an algorithm is given them. One whose parameters somebody has replaced has the provenance of
+    its client's update.
     """
-    standings = {} if here is None else here.standings
-    return [_result(client, res, place, standings) for place, (client, res) in enumerate(results)]
+    provenances = {} if here is None else here.provenances
+    return [_result(client, res, place, provenances) for place, (client, res) in enumerate(results)]
 
 
-def _result(client: ClientProxy, res: Response, place: int, standings: Mapping[str, Standing]) -> Result:
+def _result(client: ClientProxy, res: Response, place: int, provenances: Mapping[str, Provenance]) -> Result:
     name = getattr(client, "cid", str(place))  # programs that call a method by themselves may have no clients
     match res:
         case FitRes():
-            stands = res.parameters.standing or standings.get(name) or Standing(place)
-            return Result(name, res.num_examples, res.metrics, res.parameters, standing=stands)
+            provenance = res.parameters.provenance or provenances.get(name) or Provenance(place)
+            return Result(name, res.num_examples, res.metrics, res.parameters, provenance=provenance)
         case EvaluateRes():
             return Result(name, res.num_examples, res.metrics, loss=res.loss)
         case _:

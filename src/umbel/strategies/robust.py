@@ -27,7 +27,7 @@ from umbel.aggregators import (
 from umbel.errors import StrategyError
 from umbel.keywords import checked
 from umbel.params import NDArrays
-from umbel.standing import Result, Round
+from umbel.results import Result, Round
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.around import Around
 from umbel.strategies.doubting import Doubting

@@ -19,9 +19,9 @@ from umbel.frameworks.errors import ParametersMismatch
 from umbel.frameworks.sklearn import families
 from umbel.frameworks.sklearn.facts import Facts, heard, together, told
 from umbel.params import Params
+from umbel.results import current_round, lent
 from umbel.rounds.exchanges import FIT, Exchange
 from umbel.rounds.messages import Kind
-from umbel.standing import current_round, lent
 from umbel.strategies.around import Around
 from umbel.strategies.base import Answers, FailedResult
 from umbel.strategies.clients import ClientManager, ClientProxy

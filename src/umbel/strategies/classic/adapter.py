@@ -25,9 +25,9 @@ from umbel.dialogue import (
 )
 from umbel.errors import StrategyError
 from umbel.population import Clients
+from umbel.results import Result, Round, lent
 from umbel.rounds.exchanges import EVALUATE
 from umbel.rounds.messages import Kind
-from umbel.standing import Result, Round, lent
 from umbel.strategies.algorithm import Algorithm, Ask, Asking, Number, check_exchanges
 from umbel.strategies.base import Answers, Strategy
 from umbel.strategies.classic.declared import held_by, methods_are_ours, receives_of

@@ -1,4 +1,4 @@
-"""Where updates stand: the round that they are of, which is the same for all of them, and what is each one's own.
+"""A round's results: the round, which is the same for all of them, and what is each one's own.
 
 A run lends its round to the strategy for the time of a question. Knows schemas and places to read from; knows no files, no
 journal and no client.
@@ -21,11 +21,11 @@ from umbel.wire import Schema, Source
 if TYPE_CHECKING:
     from umbel.dialogue import Metrics, Parameters
 
-__all__ = ["Result", "Round", "Standing", "current_round", "lent"]
+__all__ = ["Provenance", "Result", "Round", "current_round", "lent"]
 
 
-class Standing(NamedTuple):
-    """Where one update stands in its round: the number of its task, and the version that it started from.
+class Provenance(NamedTuple):
+    """Where one update comes from: its task, by number, and the version that it started from.
 
     `staleness` is how many rounds have passed since that version, and `origin` is that version where it is not the newest.
     An update that its worker has added up with others is part of `total`; `weights` are of all that are in it, by the
@@ -53,12 +53,12 @@ class Result(NamedTuple):
     metrics: Metrics
     parameters: Parameters | None = None
     loss: float = math.nan
-    standing: Standing = Standing(0)
+    provenance: Provenance = Provenance(0)
 
     @property
     def staleness(self) -> int:
         """How many rounds have passed since the version that the client started from."""
-        return self.standing.staleness
+        return self.provenance.staleness
 
     @property
     def unfit(self) -> str:
@@ -82,7 +82,7 @@ class Round:
     - `seed`: the run's; `secret()` gives the one for noise on exactly these updates
     - `transform_facts`: what the transforms of the base's updates go by
     - `memory`: what an optimizer remembers beside the base; `spread` is a `map` that computes several blocks at a time
-    - `standings`: of each client's update, for one whose parameters somebody has replaced
+    - `provenances`: of each client's update, for one whose parameters somebody has replaced
     - `keep`: is given what is made, where no run keeps it
     """
 
@@ -96,7 +96,7 @@ class Round:
     transform_facts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     memory: Memory = forgetful()  # noqa: RUF009  # a value
     spread: Spread = map
-    standings: dict[str, Standing] = field(default_factory=dict)
+    provenances: dict[str, Provenance] = field(default_factory=dict)
     keep: Callable[[Parameters], None] | None = None
 
     def arrays(self) -> NDArrays | None:
