@@ -30,13 +30,13 @@ from umbel.rounds.exchanges import EVALUATE, FIT
 from umbel.rounds.messages import Kind
 from umbel.selectors import Selector, sample, uniform
 from umbel.strategies.algorithm import CLASSIC_PACE, Algorithm, Receives, check_exchanges
-from umbel.strategies.alone import Alone
 from umbel.strategies.averages import average_metrics
 from umbel.strategies.base import Answers, FailedResult, Strategy
 from umbel.strategies.blame import by_function
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.strategies.combining import make_step, summarize
 from umbel.strategies.received import ByManager, answers_of, results_of, round_for
+from umbel.strategies.standalone import Standalone
 from umbel.transforms import Chain, Transform, chain, identity
 from umbel.until import Until
 
@@ -175,7 +175,7 @@ class FedAvg(Strategy):
         self.keep_best = keep_best
         self.evaluate_every = evaluate_every
         self.max_update_norm = max_update_norm
-        self._alone = Alone(self.initial_parameters)
+        self._standalone = Standalone(self.initial_parameters)
         self.filled = Filled()
 
     def algorithm(self) -> Algorithm:
@@ -296,7 +296,7 @@ class FedAvg(Strategy):
 
         Raises `TooFewUpdates` where the aggregator needs more, and `StrategyError` where the results' shapes differ.
         """
-        here = round_for(server_round, results, self._alone)
+        here = round_for(server_round, results, self._standalone)
         return make_step(self.value, here, results_of(results, here), len(failures))
 
     def aggregate_evaluate(

@@ -11,9 +11,9 @@ from umbel.population import Clients
 from umbel.results import Provenance, Result, Round, current_round
 from umbel.rounds.messages import Kind
 from umbel.strategies.algorithm import Ask, Asking, Pick
-from umbel.strategies.alone import Alone
 from umbel.strategies.base import Answers
 from umbel.strategies.clients import ClientManager, ClientProxy, Proxies, SimpleClientManager
+from umbel.strategies.standalone import Standalone
 
 __all__ = ["ByManager", "answers_of", "results_of", "round_for"]
 
@@ -61,21 +61,23 @@ class ByManager(Asking):
 Response = FitRes | EvaluateRes | GetPropertiesRes
 
 
-def round_for(number: int, results: Sequence[tuple[ClientProxy, FitRes]] = (), alone: Alone | None = None) -> Round:
+def round_for(
+    number: int, results: Sequence[tuple[ClientProxy, FitRes]] = (), standalone: Standalone | None = None
+) -> Round:
     """The round that these results are of: the one that is lent, or, where a program calls a method by itself, the one that
-    follows what `alone` has made last.
+    follows what `standalone` has made last.
 
     A program may call another strategy within a question of the run, on results of its own; these are of another form.
     """
     lent = current_round()
-    if alone is None or not results:
+    if standalone is None or not results:
         return lent or Round(number=number)
     known = [res.parameters.provenance for _, res in results if res.parameters.provenance is not None]
     if known:  # also in a thread of somebody's own, to which nothing is lent
         lent = lent or known[0].round
     elif lent is not None and not _is_of(lent, results[0][1]):
         lent = None
-    return lent or alone.round(number, len(results))
+    return lent or standalone.round(number, len(results))
 
 
 def _is_of(lent: Round, res: FitRes) -> bool:

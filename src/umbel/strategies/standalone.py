@@ -13,10 +13,10 @@ from umbel.params import Params
 from umbel.results import Round
 from umbel.wire import Schema, Source
 
-__all__ = ["Alone"]
+__all__ = ["Standalone"]
 
 
-class Alone:
+class Standalone:
     """Begins with `start`."""
 
     def __init__(self, start: Parameters | None = None) -> None:
