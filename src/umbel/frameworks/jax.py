@@ -234,10 +234,10 @@ def _variables(nnx, model: object):  # type: ignore[no-untyped-def]  # pairs of 
     return [(place, value) for place, value in nnx.to_flat_state(nnx.state(model)) if not isinstance(value, nnx.RngState)]
 
 
-def _random(nnx, model: object):  # type: ignore[no-untyped-def]
+def _random(nnx, model: object):  # type: ignore[no-untyped-def]  # as above
     return [(place, value) for place, value in nnx.to_flat_state(nnx.state(model)) if isinstance(value, nnx.RngState)]
 
 
-def _update(nnx, model: object, values: Mapping[tuple[object, ...], object]) -> None:  # type: ignore[no-untyped-def]
+def _update(nnx, model: object, values: Mapping[tuple[object, ...], object]) -> None:  # type: ignore[no-untyped-def]  # as above
     state = [(place, old.replace(values[place])) for place, old in nnx.to_flat_state(nnx.state(model)) if place in values]
     nnx.update(model, nnx.from_flat_state(state))

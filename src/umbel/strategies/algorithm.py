@@ -21,14 +21,15 @@ from umbel.results import Result, Round
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange, check_round
 from umbel.rounds.messages import Kind
 from umbel.selectors import Selector, uniform
-from umbel.strategies.averages import Number, average
+from umbel.strategies.averages import average
 from umbel.strategies.clients import NotEnoughClients
+from umbel.strategies.numbers import Number
 from umbel.strategies.sound import check_sound
 from umbel.suggest import SuggestsKeywords
 from umbel.transforms import Chain, Transform, chain, identity
 from umbel.wire import Schema, short
 
-__all__ = ["CLASSIC_PACE", "Advance", "Algorithm", "Ask", "Asking", "Combined", "Number", "Receives", "check_exchanges"]
+__all__ = ["CLASSIC_PACE", "Advance", "Algorithm", "Ask", "Asking", "Combined", "Receives", "check_exchanges"]
 
 # The classic rule: a round closes with the whole cohort, and one without any update counts, too.
 CLASSIC_PACE = Pace(quorum=0, retries=0)

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from umbel.dialogue import Metrics
 from umbel.results import Result
 from umbel.rounds.messages import Kind
+from umbel.strategies.numbers import Number
 
-__all__ = ["Number", "average", "average_metrics", "median_metrics", "senders_needed"]
-
-Number = bool | int | float
+__all__ = ["average", "average_metrics", "median_metrics", "senders_needed"]
 
 
 def average(results: Sequence[Result], kind: Kind) -> tuple[object, dict[str, object]]:
@@ -23,6 +22,7 @@ def average(results: Sequence[Result], kind: Kind) -> tuple[object, dict[str, ob
     losses = [(result.num_examples, {"loss": result.loss}) for result in results] if kind is Kind.EVALUATE else []
     loss = average_metrics(losses).get("loss")  # type: ignore[arg-type]  # mypy: a list of dicts of float is none of scalars
     return loss, average_metrics([(result.num_examples, result.metrics) for result in results])
+
 
 def average_metrics(metrics: Sequence[tuple[int, Metrics]]) -> dict[str, object]:
     """Each numeric metric averaged by number of examples over the clients that sent it; equally where all counts are 0.

@@ -16,8 +16,9 @@ from umbel.dialogue import (
 )
 from umbel.pace import Pace
 from umbel.rounds.exchanges import FIT, Exchange
-from umbel.strategies.algorithm import CLASSIC_PACE, Number, Receives
+from umbel.strategies.algorithm import CLASSIC_PACE, Receives
 from umbel.strategies.clients import ClientManager, ClientProxy
+from umbel.strategies.numbers import Number
 from umbel.suggest import SuggestsKeywords
 
 __all__ = ["Answers", "FailedResult", "Strategy"]

@@ -13,10 +13,10 @@ from umbel.fold import Part
 from umbel.pace import Pace
 from umbel.results import Result, Round
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange
-from umbel.strategies.algorithm import Advance, Algorithm, Ask, Asking, Number, Receives, check_exchanges
+from umbel.strategies.algorithm import Advance, Algorithm, Ask, Asking, Receives, check_exchanges
 from umbel.strategies.clients import ClientProxy
 from umbel.strategies.combining import make_step, summarize
-from umbel.strategies.numbers import check_numbers
+from umbel.strategies.numbers import Number, check_numbers
 from umbel.transforms import Chain
 from umbel.wire import Schema, short
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 from umbel.dialogue import plain_scalar
 from umbel.errors import StrategyError
-from umbel.strategies.averages import Number
 from umbel.wire import short
 
-__all__ = ["check_numbers"]
+__all__ = ["Number", "check_numbers"]
+
+Number = bool | int | float
 
 
 def check_numbers(what: str, facts: Mapping[str, object]) -> dict[str, Number]:

@@ -24,14 +24,14 @@ def view_of(frame: object) -> View | None:
         if lazy:
             raise DataError("dataset is a polars.LazyFrame, which has no rows before it is collected: give frame.collect().")
         return None
-    names = [str(name) for name in frame.columns]  # type: ignore[attr-defined]
+    names = [str(name) for name in frame.columns]  # type: ignore[attr-defined]  # of pandas or polars, which mypy need not have
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
         raise DataError(
             f"The frame has {'two columns ' + repr(twice[0]) if twice else 'no columns'}: columns are asked for by name, so "
             "give each a name of its own."
         )
-    columns = frame.columns  # type: ignore[attr-defined]
+    columns = frame.columns  # type: ignore[attr-defined]  # the same
     return arrays.view_of(
-        {name: np.asarray(frame[column].to_numpy()) for name, column in zip(names, columns, strict=True)}  # type: ignore[index]
+        {name: np.asarray(frame[column].to_numpy()) for name, column in zip(names, columns, strict=True)}  # type: ignore[index]  # the same
     )

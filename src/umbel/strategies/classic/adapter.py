@@ -28,13 +28,14 @@ from umbel.population import Clients
 from umbel.results import Result, Round, lent
 from umbel.rounds.exchanges import EVALUATE
 from umbel.rounds.messages import Kind
-from umbel.strategies.algorithm import Algorithm, Ask, Asking, Number, check_exchanges
+from umbel.strategies.algorithm import Algorithm, Ask, Asking, check_exchanges
 from umbel.strategies.base import Answers, Strategy
 from umbel.strategies.classic.declared import held_by, methods_are_ours, receives_of
 from umbel.strategies.classic.facts import Facts
 from umbel.strategies.clients import ClientManager, ClientProxy, NotEnoughClients, Proxies, SimpleClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.host import CLASSIC_NAMES, Declared, Host, ValueHost, classic_needs
+from umbel.strategies.numbers import Number
 from umbel.strategies.sound import check_sound
 from umbel.transforms import identity
 from umbel.wire import Schema, short

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from umbel.errors import StrategyError
-from umbel.strategies.averages import Number
 from umbel.strategies.base import Strategy
-from umbel.strategies.numbers import check_numbers
+from umbel.strategies.numbers import Number, check_numbers
 from umbel.wire import short
 
 __all__ = ["Facts"]
