@@ -25,6 +25,14 @@ def test_the_transition_table_in_the_docs_is_the_one_in_the_code():
     assert printed == re.search(r"<!-- transitions -->\n(.*?)\n<!-- /transitions -->", written, re.S)[1]
 
 
+def test_every_file_that_the_picture_of_the_house_names_is_there():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", page))
+    there = {f"/{path.relative_to(ROOT / 'src')}{'/' * path.is_dir()}" for path in (ROOT / "src" / "umbel").rglob("*")}
+    assert len(named) > 100
+    assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in there)] == []
+
+
 @pytest.mark.parametrize(("page", "least"), [("SECURITY.md", 20), ("docs/reliability.md", 10)])
 def test_every_test_that_a_page_of_promises_names_is_there(page, least):
     text = (ROOT / page).read_text()

@@ -53,7 +53,7 @@ class NamedArrays(list[NDArray]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the arrays are called, in order; "0", "1", … where nobody has named them."""
+        """What the arrays are called, in order; "0", "1", … where they have no names."""
         return numbers(len(self)) if self._names is None else self._names
 
     @property
@@ -126,7 +126,7 @@ class NamedArrays(list[NDArray]):
 
 
 def _unnaming(method: str) -> Callable[..., object]:
-    """The list's own method, after which nobody knows any more which name belongs to which array."""
+    """The list's own method, after which the names no longer belong to the arrays."""
     own = getattr(list, method)
 
     def change(self: NamedArrays, *args: Any, **keywords: Any) -> object:

@@ -75,7 +75,7 @@ class Round:
     """A round, as far as it is the same for all of its updates.
 
     - `number`: of the round, from 1 on
-    - `base`: the newest version of the model; None where there is none, or nobody knows
+    - `base`: the newest version of the model; None where there is none, or it is not known
     - `cohort`: how many clients were asked
     - `facts`: what the strategy remembers in numbers
     - `answers`: of the exchanges of this round that have closed, by their names, in the order of tasks
@@ -100,7 +100,7 @@ class Round:
     keep: Callable[[Parameters], None] | None = None
 
     def arrays(self) -> NDArrays | None:
-        """The newest version in memory: a copy; None where nobody knows it."""
+        """The newest version in memory: a copy; None where it is not known."""
         if self.base is None:
             return None
         schema, source = self.base

@@ -171,7 +171,7 @@ def test_outside_of_a_run_nobody_keeps_a_slot():
     start = ndarrays_to_parameters([np.zeros(5)])
     results = [(None, FitRes(Status(Code.OK, ""), start, 1, {}))]
     made, _ = WithParts(initial_parameters=start).aggregate_fit(1, results, [])
-    with pytest.raises(StrategyError, match="nobody keeps the server's 'control'"):
+    with pytest.raises(StrategyError, match="the server's 'control', which these updates step, is not kept"):
         parameters_to_ndarrays(made)
 
 

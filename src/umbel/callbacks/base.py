@@ -25,8 +25,8 @@ class Callback(metaclass=SuggestsKeywords):
     >>> Prints().on_round_end(1, {"loss": 0.25})
     round 1: loss 0.250
 
-    - A callback sees a run and cannot steer it: what it raises, returns or changes stays its own. One that raises is named
-      in the log, once, and is called no more. `EarlyStopping` ends a run because it is a rule of the run (`Until`).
+    - A callback sees a run and cannot steer it: what it raises, returns or changes stays its own. The log names a
+      callback that raises, once, and it is called no more. `EarlyStopping` ends a run because it is a rule of the run.
     - Callbacks have a thread of their own, which the run does not wait for before its end (docs/observers.md).
     - A run that goes on reports each round once: `on_run_begin` says from where, and `self.history` has what was before.
     """
@@ -51,7 +51,7 @@ class Callback(metaclass=SuggestsKeywords):
     def model(self) -> object:
         """The model of that moment as one of its framework, with `fl.federate`, which knows how it is made.
 
-        Raises `LookupError` where nobody does: `umbel.frameworks` has `load(model, self.parameters)`.
+        Raises `LookupError` where it is not known: `umbel.frameworks` has `load(model, self.parameters)`.
         """
         if self.make_model is None:
             raise LookupError(

@@ -1,4 +1,4 @@
-"""Ending a run by a metric, as people know it from Keras. Knows the rules of a run; is called by nobody."""
+"""Ending a run by a metric, as people know it from Keras. Knows the rules of a run, and no event."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """`report_to=`: a run's rounds in experiment trackers, by the trackers' own libraries, imported when a run begins.
 
 Knows rounds and numbers. A tracker is three functions: begin with a run and say which round it has last, take a round's
-numbers, and end. It is told each round once: one that an earlier process reported is left out, and one that it had no time
-to report is caught up on.
+numbers, and end. It takes each round once, also where an earlier process of the run has reported some of
+them.
 """
 
 from __future__ import annotations

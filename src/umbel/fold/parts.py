@@ -84,7 +84,7 @@ def step_beside(
         old = memory.read(name)
         if old is None:
             raise StrategyError(
-                f"nobody keeps the server's {name!r}, which these updates step: a strategy with parts= is for runs, and "
+                f"the server's {name!r}, which these updates step, is not kept: a strategy with parts= is for runs, and "
                 "aggregate_fit() was called outside of one"
             )
         sink = memory.write(name, old[0])

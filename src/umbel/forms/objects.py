@@ -80,7 +80,7 @@ def instance(of: str, such_as: str, *, says: str = "", has: str = "", among: str
     module, _, kind = of.partition(":")
 
     def read(value: object) -> object:
-        cls = getattr(sys.modules.get(module), kind, None)  # an object of a class whose module nobody has imported is none
+        cls = getattr(sys.modules.get(module), kind, None)  # a module that is not imported has no objects
         if isinstance(value, type):
             made = f"{value.__name__}()"
             right = (cls is not None and issubclass(value, cls)) or (has and hasattr(value, has))

@@ -103,7 +103,7 @@ def carry_out(
             finally:
                 if over and begun.opened is not None:
                     # Only now: a server that dies before every client has heard of the end goes on telling them.
-                    begun.model.keep_only(state, state.versions)  # answers may have come that nobody took up any more
+                    begun.model.keep_only(state, state.versions)  # the last answers may have come too late
                     begun.opened.finish(outcome.status)
                     mark_files(experiment, begun, begun.opened)
     keep_models(experiment, begun)

@@ -24,7 +24,7 @@ __all__ = ["Begun", "begin"]
 class Begun:
     """A run at its beginning, or where it was left: as it was restored, its store and model, and what of these is lost.
 
-    `opened` is None where nobody has opened it as a run with a name, so that nothing is left to finish at its end.
+    `opened` is None where the run has no name in a store, so that nothing is left to finish at its end.
     """
 
     restored: Restored

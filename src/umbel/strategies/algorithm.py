@@ -125,8 +125,8 @@ class Algorithm(metaclass=SuggestsKeywords):
     - `min_available`: how many clients must be there before the first round
     - `exchanges`: what a round asks of clients before its step; one of them is `FIT`
     - `pace`: when a round closes, and a run
-    - `select`: who trains; `evaluators`: who evaluates, None for nobody. `concurrency`: how many train at the same time
-      where a pace carries tasks over; it takes the place of the selector's size
+    - `select`: who trains; `evaluators`: who evaluates, None to skip the evaluation. `concurrency`: how many train at the
+      same time where a pace carries tasks over; it takes the place of the selector's size
     - `cohort(asking)` → names: who trains, in place of `select`; `in_turns`: of a cohort one client takes part, the next one
       in the next round
     - `choose(asking)` → a list of `Ask`: who is asked in an exchange, with what; None leaves it to `select` and `configure`

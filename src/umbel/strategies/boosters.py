@@ -1,7 +1,7 @@
 """Boosters as bytes: what a server must read of a framework's own format, and several as one. Needs no framework.
 
 A format is a value: `read` finds the trees, and `write` makes one booster of several, which predicts the sum of what they
-predict. What clients send is text of strangers: whatever is read is checked, so that nobody's framework meets it first.
+predict. What clients send is text of strangers: it is checked here before any framework reads it.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ class PowerOfChoice(Around):
 
     Cho, Wang, Joshi 2022, "Towards Understanding Biased Client Selection in Federated Learning", section 4.1, π_pow-d. It
     differs in that candidates are drawn as the strategy draws its cohort, uniformly or as its `select=` says, not by their
-    numbers of examples, which nobody knows beforehand. A candidate that fails to evaluate, or whose loss is not finite, is
-    passed over. Who lies about its loss is chosen: with a robust strategy more liars may train than were drawn.
+    numbers of examples, which are not known beforehand. It skips candidates that fail to evaluate, or whose loss is not
+    finite. A client that lies about its loss is chosen: with a robust strategy more liars may train than were drawn.
     `PowerOfChoice(FedAvg(fraction_fit=0.1), candidates=30)`.
 
     It is that strategy in everything else, with the attributes that it has now. A `configure_fit` of somebody's own that

@@ -17,7 +17,7 @@ __all__ = ["Standalone"]
 
 
 class Standalone:
-    """Begins with `start`."""
+    """The version and the slots that a strategy has made last; it begins with `start`."""
 
     def __init__(self, start: Parameters | None = None) -> None:
         self.slots: dict[str, Params] = {}
@@ -25,9 +25,9 @@ class Standalone:
         self._made: Params | None = None
 
     def round(self, number: int, cohort: int) -> Round:
-        """The round that nobody has lent."""
+        """A round that goes on from the version made last."""
         if self._made is None and self._start is not None:
-            self._made = Params.of(self._start.arrays())  # in memory from its first use on: in a run nobody asks for it
+            self._made = Params.of(self._start.arrays())  # in memory from its first use on: a run never does
         made = self._made
         return Round(
             number=number,

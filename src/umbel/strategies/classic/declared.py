@@ -29,8 +29,8 @@ _OURS = {
 
 
 def methods_are_ours(strategy: FedAvg) -> bool:
-    """Whether a run may go by the value that a strategy fills: nobody but Umbel answers for it, and what it remembers is
-    not in `facts`, which a strategy reads from itself. Raises `StrategyError` where its `receives` is none.
+    """Whether a run may go by the value that a strategy fills: all its methods are Umbel's, and it remembers nothing in
+    `facts`, which a strategy reads from itself. Raises `StrategyError` where its `receives` is none.
     """
     ours = all(getattr(type(strategy), name) is method for name, method in _OURS.items())
     said = receives_of(strategy) is not None

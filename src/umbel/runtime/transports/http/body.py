@@ -38,7 +38,7 @@ class Body:
         self._wake()
 
     def break_off(self) -> None:
-        """Nothing more comes, and nobody hears an answer."""
+        """Nothing more comes, and no answer goes out."""
         self.broken = True
         self._wake()
 

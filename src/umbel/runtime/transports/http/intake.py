@@ -4,8 +4,8 @@ Bytes are counted, and refused, before they cost anything (`framing.py`). httpto
 `Request` once its head is complete, and its body is handed on as it comes. Messages that come before the one ahead of them
 is answered wait: a few of them parsed, the rest as bytes, and then nothing more is read.
 
-A server for any application, with its messages for everything that may happen, took a third of the server's time for a small
-request, and two packets for each answer.
+A general server and its messages to the application (ASGI) took a third of the server's time for a small request, and two
+packets for each answer.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class Intake(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         self._framing.body(len(data))
         exchange = self._coming
-        if exchange is not None and not exchange.answered:  # else nobody is left who wants it
+        if exchange is not None and not exchange.answered:  # else its handler has ended
             self._expects = False
             exchange.request.body.feed(data)
             if exchange.request.body.size > AHEAD:
@@ -340,7 +340,7 @@ class Intake(asyncio.Protocol):
             self._resume()
 
     def _break_off(self) -> None:
-        """No more comes of any request, and nobody reads what is said to one."""
+        """Breaks off the bodies of all requests: nothing more comes of them, and their answers go nowhere."""
         for exchange in (*self._queue, *filter(None, (self._now, self._coming))):
             exchange.request.body.break_off()
 
