@@ -218,6 +218,19 @@ def test_federate_begins_with_the_classes_of_all_owners(options):
     assert history.model.classes_.tolist() == [0, 1, 2, 3]
 
 
+def test_federate_without_a_row_that_can_be_learned_from_says_so():
+    with pytest.raises(StrategyError):
+        fl.federate(SGDClassifier()).simulate(clients=3, backend="inline", progress=False)
+    with pytest.raises(TypeError, match=r"there are no rows: data= was not given"):
+        client(SGDClassifier()).get_properties({})
+    fed = fl.federate(SGDClassifier(), data=lambda number: (ROWS * np.nan, LABELS))
+    history = fed.simulate(clients=3, backend="inline", progress=False)
+    raised = {failure.text.partition(":")[0] for failure in history.failures}
+    assert raised == {"fit raised ValueError", "evaluate raised ParametersMismatch"}
+    with pytest.raises(ParametersMismatch, match="no client's training has counted so far"):
+        history.model  # noqa: B018
+
+
 def test_federate_asks_nobody_where_classes_are_named():
     fed = fl.federate(client(SGDClassifier(random_state=0), classes=range(5)), data=owner)
     history = fed.simulate(clients=3, rounds=1, backend="inline", progress=False)

@@ -137,7 +137,11 @@ def adapter_for(model: object) -> Adapter[object]:
 def _adapter(name: str) -> Adapter[object]:
     found: Adapter[object] | None = getattr(import_module(f"umbel.frameworks.{name}"), "adapter", None)
     if found is None:  # boosters: trees are added, and nothing is averaged
-        raise TypeError(f"a booster is grown, and not averaged: umbel.frameworks.{name}.client(...) makes its clients")
+        bagging = {"xgboost": "FedXgbBagging", "lightgbm": "FedLgbBagging"}.get(name, "a strategy that adds trees")
+        raise TypeError(
+            f"a booster is grown, and not averaged: make its clients with umbel.frameworks.{name}.client(params, …) and "
+            f"start them with start_simulation(client_fn=…) or start_client(client=…), and strategy={bagging}()"
+        )
     return found
 
 

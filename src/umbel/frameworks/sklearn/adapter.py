@@ -100,6 +100,8 @@ def rows_of(data: object) -> tuple[object, object]:
         return _table(data[0]), data[1]
     if hasattr(data, "shape"):
         return _table(data), None
+    if data is NOTHING:
+        raise TypeError("there are no rows: data= was not given; it is (X, y), or a function of a number that gives it")
     raise TypeError(f"data= is {_shown(data)}; give (X, y), or X where there are no labels, or train= and test= of your own")
 
 
@@ -154,6 +156,8 @@ def _named(model: BaseEstimator, parameters: Given) -> dict[str, NDArray]:
     """Parameters by name; those that came as a list without names are in the order in which `read` has them."""
     if isinstance(parameters, Parameters):
         parameters = parameters.arrays()
+    if not len(parameters):
+        raise ParametersMismatch("the model has no parameters yet: no client's training has counted so far")
     if isinstance(parameters, Mapping):
         return {name: np.asarray(array) for name, array in parameters.items()}
     names = getattr(parameters, "names", None)
