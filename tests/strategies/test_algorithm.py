@@ -140,6 +140,21 @@ def test_a_fact_that_is_not_declared_is_named():
         run_locally(wrong, learners())
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "rule"),
+    [
+        ("configure", None, r"a dict, \{\} where there is nothing to tell"),
+        ("weigh", [1.0], "5 numbers, one a result, 0 or more"),
+        ("weigh", [1.0, -1.0, 1.0, 1.0, 1.0], "5 numbers, one a result, 0 or more"),
+        ("shares", [1.0, math.nan, 1.0, 1.0, 1.0], "5 numbers, one a result"),
+    ],
+)
+def test_what_no_round_can_use_is_named_with_the_question(question, answer, rule):
+    wrong = Algorithm(initial_parameters=START, **{question: lambda *_: answer})
+    with pytest.raises(StrategyError, match=rf"{question}\(\) returned .*; it returns {rule}"):
+        run_locally(wrong, learners())
+
+
 def test_a_round_of_a_value_may_have_several_exchanges():
     def choose(asking):
         if asking.exchange == "ranks":

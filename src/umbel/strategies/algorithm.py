@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from umbel.aggregators import Aggregator, Rule, mean
-from umbel.dialogue import Config, GivenParameters, Metrics, Parameters, as_parameters
+from umbel.dialogue import Config, GivenParameters, Metrics, Parameters, Scalar, as_parameters
 from umbel.errors import StrategyError
 from umbel.fold import CENTRE, FACTS, Averaged, Part, check_names, slots_of_part, statistics_of
 from umbel.keywords import check_fields
@@ -250,7 +250,8 @@ class Algorithm(metaclass=SuggestsKeywords):
             raise StrategyError(f"{self.name} has the exchange {asking.exchange!r}, and choose= says nothing of it")
         names = self.cohort(asking) if self.cohort is not None else self._drawn(asking)
         names = self._in_turn(names, asking.round.number - 1)
-        config = self.configure(replace(asking.round, cohort=len(names)))  # once there are enough clients
+        here = replace(asking.round, cohort=len(names))  # once there are enough clients
+        config = _told("configure", self.configure(here))
         return [Ask(name, {**config}) for name in names]
 
     def _drawn(self, asking: Asking) -> Sequence[str]:
@@ -262,7 +263,7 @@ class Algorithm(metaclass=SuggestsKeywords):
             return []
         drawn = asking.draw(*selector.size(asking.available), selector.pick)
         names = self._in_turn(drawn, number // self.evaluate_every - 1)
-        config = self.configure_evaluate(asking.round)
+        config = _told("configure_evaluate", self.configure_evaluate(asking.round))
         return [Ask(name, {**config}) for name in names]
 
     def _in_turn(self, names: Sequence[str], turn: int) -> Sequence[str]:
@@ -291,3 +292,9 @@ def check_exchanges(name: str, given: object) -> tuple[Exchange, ...]:
     except ValueError as error:
         raise StrategyError(f"{name}.exchanges: {error}") from None
     return exchanges
+
+
+def _told(question: str, config: object) -> Mapping[str, Scalar]:
+    if not isinstance(config, Mapping):
+        raise StrategyError(f"{question}() returned {short(config)}; it returns a dict, {{}} where there is nothing to tell")
+    return config

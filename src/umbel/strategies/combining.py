@@ -55,11 +55,13 @@ def make_step(
         made, kept, beside = algorithm.combine(round_, results)
         metrics = algorithm.measure(Kind.FIT, kept)[1] if kept else {}
         return _kept(round_, made, algorithm), {**metrics, **beside}
-    weights = algorithm.weigh(round_, results)
+    weights = _one_each("weigh", algorithm.weigh(round_, results), results, 0)
     step = None
     if isinstance(algorithm.aggregator, Rule) or any(weight > 0 for weight in weights):
         guide = None if algorithm.guide is None else algorithm.guide(round_, results)
         shares = None if algorithm.shares is None else algorithm.shares(round_, results)
+        if shares is not None:
+            _one_each("shares", shares, results, -np.inf)
         step = _kept(round_, _combine(algorithm, round_, results, weights, shares, guide), algorithm)
     return step, algorithm.measure(Kind.FIT, results)[1]
 
@@ -69,6 +71,15 @@ def summarize(algorithm: Algorithm, results: Sequence[Result], failures: int) ->
     if not algorithm.enough(Kind.EVALUATE, len(results), failures):
         return None, {}
     return algorithm.measure(Kind.EVALUATE, results)
+
+
+def _one_each(question: str, numbers: Sequence[float], results: Sequence[Result], least: float) -> Sequence[float]:
+    """Raises `StrategyError` for what is not one finite number for each result, `least` or more."""
+    given = np.asarray(numbers)
+    if given.shape != (len(results),) or given.dtype.kind not in "biuf" or not (np.isfinite(given) & (given >= least)).all():
+        rule = f"{len(results)} numbers, one a result" + (", 0 or more" if least == 0 else "")
+        raise StrategyError(f"{question}() returned {short(numbers)}; it returns {rule}")
+    return numbers
 
 
 def _kept(round_: Round, made: Parameters | None, algorithm: Algorithm) -> Parameters | None:
