@@ -17,7 +17,8 @@ from umbel.client.app import start_client
 from umbel.config import ServerConfig
 from umbel.context import Context
 from umbel.dialogue import Parameters, ndarrays_to_parameters
-from umbel.frameworks.base import Adapter, ModelClient, adapter_for
+from umbel.frameworks.adapter import Adapter, adapter_for
+from umbel.frameworks.base import ModelClient
 from umbel.frameworks.data import makes_data, number_of
 from umbel.frameworks.workshop import makes_model
 from umbel.keywords import checked

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import umbel as fl
-from umbel.frameworks.base import Adapter, ModelClient, adapter_for
+from umbel.frameworks.adapter import Adapter, adapter_for
+from umbel.frameworks.base import ModelClient
 from umbel.frameworks.data import count_examples
 from umbel.frameworks.errors import ParametersMismatch
 

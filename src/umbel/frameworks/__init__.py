@@ -9,6 +9,7 @@ A framework is imported when its module is. `adapter_for(model)` finds the modul
 
 from __future__ import annotations
 
-from umbel.frameworks.base import Adapter, ModelClient, adapter_for
+from umbel.frameworks.adapter import Adapter, adapter_for
+from umbel.frameworks.base import ModelClient
 
 __all__ = ["Adapter", "ModelClient", "adapter_for"]

@@ -15,7 +15,7 @@ from typing import Generic, Self, TypeVar
 
 from umbel.context import Context
 from umbel.dialogue import Config, Metrics
-from umbel.frameworks.adapter import Adapter, Given, adapter_for, load_into, needs
+from umbel.frameworks.adapter import Adapter, load_into
 from umbel.frameworks.calling import NOTHING, Call, Tested, Trained, read_test, read_train
 from umbel.frameworks.data import make_data, makes_data, number_of, share_of
 from umbel.frameworks.errors import ParametersNotReady
@@ -26,7 +26,7 @@ from umbel.params import NamedArrays, NDArray
 from umbel.strategies.base import Strategy
 from umbel.training import NumPyClient
 
-__all__ = ["Adapter", "Given", "ModelClient", "adapter_for", "load_into", "needs"]
+__all__ = ["ModelClient"]
 
 M = TypeVar("M")  # a framework's model
 

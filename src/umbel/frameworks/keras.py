@@ -21,7 +21,8 @@ import numpy as np
 
 from umbel.dialogue import Parameters
 from umbel.foreign import to_numpy
-from umbel.frameworks.base import Adapter, ModelClient, load_into, needs
+from umbel.frameworks.adapter import Adapter, load_into, needs
+from umbel.frameworks.base import ModelClient
 from umbel.frameworks.errors import FrameworkMissing, ParametersNotReady
 from umbel.frameworks.matching import Shapes, copied
 from umbel.params import NDArray

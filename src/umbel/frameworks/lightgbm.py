@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from umbel.dialogue import Metrics
-from umbel.frameworks.base import Given, needs
+from umbel.frameworks.adapter import Given, needs
 from umbel.frameworks.boosters import BoosterClient, bytes_of, check_rows, params_given
 from umbel.params import Blob, NDArray, as_arrays
 

@@ -20,7 +20,8 @@ from importlib import import_module
 from types import ModuleType
 
 from umbel.dialogue import Config, Metrics, Parameters
-from umbel.frameworks.base import ModelClient, load_into, needs
+from umbel.frameworks.adapter import load_into, needs
+from umbel.frameworks.base import ModelClient
 from umbel.frameworks.calling import as_metrics
 from umbel.frameworks.torch import TorchAdapter, parameters_of, statistics_of
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from umbel.frameworks.base import Adapter, Given, ModelClient, load_into, needs
+from umbel.frameworks.adapter import Adapter, Given, load_into, needs
+from umbel.frameworks.base import ModelClient
 from umbel.frameworks.matching import Shapes, copied
 from umbel.params import NDArray
 

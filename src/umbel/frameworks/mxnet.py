@@ -26,7 +26,8 @@ import numpy as np
 
 from umbel.datasets.idx import read_idx
 from umbel.datasets.mnist_files import FULL, TEST, TRAIN, edition_here
-from umbel.frameworks.base import Adapter, Given, ModelClient, load_into
+from umbel.frameworks.adapter import Adapter, Given, load_into
+from umbel.frameworks.base import ModelClient
 from umbel.frameworks.errors import FrameworkMissing, ParametersMismatch, ParametersNotReady
 from umbel.frameworks.matching import Shapes
 from umbel.params import NDArray, NDArrays

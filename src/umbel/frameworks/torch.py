@@ -19,7 +19,8 @@ import ml_dtypes
 import numpy as np
 
 from umbel.dialogue import Parameters
-from umbel.frameworks.base import Adapter, ModelClient, load_into, needs
+from umbel.frameworks.adapter import Adapter, load_into, needs
+from umbel.frameworks.base import ModelClient
 from umbel.frameworks.errors import ParametersNotReady
 from umbel.frameworks.matching import Shapes, copied
 from umbel.params import NDArray

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from umbel.context import Context
 from umbel.dialogue import Config, Metrics, Parameters
-from umbel.frameworks.base import ModelClient, load_into, needs
+from umbel.frameworks.adapter import load_into, needs
+from umbel.frameworks.base import ModelClient
 from umbel.frameworks.calling import as_metrics
 from umbel.frameworks.torch import TorchAdapter
 from umbel.params import NDArray

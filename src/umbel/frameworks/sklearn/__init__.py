@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from umbel.frameworks.base import needs
+from umbel.frameworks.adapter import needs
 
 with needs("sklearn"):
     import sklearn as _  # noqa: F401  # the others import what they need of it where they need it

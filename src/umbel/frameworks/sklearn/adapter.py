@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from umbel.dialogue import Metrics, Parameters
-from umbel.frameworks.base import Adapter, Given
+from umbel.frameworks.adapter import Adapter, Given
 from umbel.frameworks.calling import NOTHING
 from umbel.frameworks.errors import ParametersMismatch, ParametersNotReady
 from umbel.frameworks.matching import Shapes

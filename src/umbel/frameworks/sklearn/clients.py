@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from umbel.context import Context
 from umbel.dialogue import Config, Metrics, Scalar
-from umbel.frameworks.base import Given, ModelClient, load_into
+from umbel.frameworks.adapter import Given, load_into
+from umbel.frameworks.base import ModelClient
 from umbel.frameworks.data import share_of
 from umbel.frameworks.sklearn.adapter import EstimatorAdapter, facts_of, rows_of, test_on_rows, train_on_rows
 from umbel.frameworks.sklearn.agreeing import FACTS, Agreed, first_model
