@@ -134,6 +134,13 @@ def test_a_cluster_without_rows_stays_where_it_is():
     assert not np.allclose(made.cluster_centers_[:2], CENTERS[:2])
 
 
+def test_a_target_may_be_a_table_of_one_column():
+    for model in (Ridge(), LinearRegression(), SGDRegressor(random_state=0)):
+        _, column = federate(model, partial(owner, labels=TARGETS[:, np.newaxis]))
+        _, plain = federate(model, partial(owner, labels=TARGETS))
+        assert column.predict(ROWS).tolist() == plain.predict(ROWS).tolist()
+
+
 @pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize("model", [LinearRegression(), Ridge(fit_intercept=False), MLPRegressor(random_state=0)], ids=repr)
 def test_regressors_learn_one_target_and_several(model, columns):

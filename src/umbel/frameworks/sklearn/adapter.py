@@ -20,7 +20,7 @@ from umbel.params import NDArray
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
-__all__ = ["EstimatorAdapter", "facts_of", "rows_of", "test_on_rows", "train_on_rows"]
+__all__ = ["EstimatorAdapter", "facts_of", "one_column", "rows_of", "test_on_rows", "train_on_rows"]
 
 
 class EstimatorAdapter(Adapter["BaseEstimator"]):
@@ -97,7 +97,7 @@ def facts_of(model: BaseEstimator, x: object, y: object) -> Facts:
 def rows_of(data: object) -> tuple[object, object]:
     """X, an array or a sparse matrix, and y, which is None where `data` is X alone. Raises `TypeError` for no table."""
     if isinstance(data, (tuple, list)) and len(data) == 2:
-        return _table(data[0]), data[1]
+        return _table(data[0]), one_column(data[1])
     if hasattr(data, "shape"):
         return _table(data), None
     if data is NOTHING:
@@ -167,6 +167,12 @@ def _named(model: BaseEstimator, parameters: Given) -> dict[str, NDArray]:
         known = f"{type(model).__name__} has {len(names)}: {', '.join(names)}"
         raise ParametersMismatch(f"{len(parameters)} arrays came, {known}")
     return {name: np.asarray(array) for name, array in zip(names, parameters, strict=True)}
+
+
+def one_column(y: object) -> object:
+    """y of shape (rows, 1) as (rows,): estimators differ in what they make of such a column."""
+    shape: tuple[int, ...] = getattr(y, "shape", ())
+    return np.asarray(y).reshape(-1) if len(shape) == 2 and shape[1] == 1 else y
 
 
 def _table(x: object) -> object:

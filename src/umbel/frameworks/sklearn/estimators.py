@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from umbel.common import ndarrays_to_parameters
 from umbel.frameworks.sklearn import families
+from umbel.frameworks.sklearn.adapter import one_column
 from umbel.frameworks.sklearn.clients import client, load
 from umbel.frameworks.sklearn.facts import Facts
 from umbel.params import NDArray
@@ -125,7 +126,7 @@ class _Federated(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
         tags.input_tags.sparse = inner.input_tags.sparse
         tags.input_tags.positive_only = inner.input_tags.positive_only
-        tags.target_tags.multi_output = inner.target_tags.multi_output and tags.estimator_type == "regressor"
+        tags.target_tags.multi_output = inner.target_tags.multi_output and isinstance(self, RegressorMixin)
         return tags
 
 
@@ -193,6 +194,7 @@ class FederatedRegressor(RegressorMixin, _Federated):  # type: ignore[misc]  # t
         rows, targets = validate_data(
             self, X, y, accept_sparse=self._sparse, dtype=(np.float64, np.float32), multi_output=several, y_numeric=True
         )
+        targets = np.asarray(one_column(targets))
         outputs = targets.shape[1] if targets.ndim == 2 else None
         return self._train(rows, targets, groups, Facts(rows.shape[1], None, outputs, len(targets), rows.dtype))
 
