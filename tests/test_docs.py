@@ -12,7 +12,7 @@ import pytest
 
 from umbel.aggregators import fold
 from umbel.server import strategy as strategies
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 
 ROOT = Path(__file__).parent.parent
 

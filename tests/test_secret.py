@@ -28,7 +28,7 @@ from umbel.runtime.security.private_files import make_private
 from umbel.secret import AES, CIPHERS, SHAKE, Secret, aes_ctr, shake_ctr, usual_cipher
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from umbel.testing import check_transform, run_locally
 from umbel.transforms import Transform, register
 from umbel.update import Update

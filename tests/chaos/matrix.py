@@ -37,7 +37,7 @@ from umbel.runtime.run_registry import places
 from umbel.runtime.stores.audit import verify
 from umbel.runtime.stores.database import Database, Kept
 from umbel.runtime.transports.base import Proxy
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from umbel.training import Answer, run_task
 
 __all__ = ["FAILPOINTS", "STRATEGIES", "Failpoint", "Result", "Trial", "reference_in", "run_trial"]

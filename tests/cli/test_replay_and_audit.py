@@ -23,7 +23,7 @@ from umbel.runtime.stores.codec import encode, encode_notices
 from umbel.runtime.stores.database import Database
 from umbel.runtime.stores.sql import SqlStore
 from umbel.server.strategy import FedAvg
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 

@@ -11,7 +11,7 @@ import os, sys
 from umbel.runtime.fingerprints import fingerprint
 from umbel.runtime.run_registry import open_run
 from umbel.server.strategy import FedAvg
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from .settings import ROUNDS
 
 strategy = FedAvg()

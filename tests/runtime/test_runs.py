@@ -23,7 +23,7 @@ from umbel.runtime.fingerprints import ATTRIBUTES, differences, fingerprint, rul
 from umbel.runtime.run_registry import open_run
 from umbel.runtime.stores.base import Entry, Keeping
 from umbel.server.strategy import FedAvg, FedBuff, PowerOfChoice
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from umbel.transforms import clip
 
 

@@ -24,7 +24,7 @@ from umbel.runtime.stores.base import Unit
 from umbel.runtime.stores.memory import MemoryStore
 from umbel.runtime.transports.base import Proxy
 from umbel.server.strategy import FedAvg
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 
 ARRAYS = [np.ones(4, np.float32)]
 

@@ -22,7 +22,7 @@ from umbel.server.algorithm import Ask, Combined, current_round
 from umbel.server.exchanges import FIT, Exchange, Kind
 from umbel.server.strategy import FedAdam, FedAvg, FedAvgM, FedBuff, FedMedian
 from umbel.simulation import start_simulation
-from umbel.strategies.classic import ClassicHost, host_of
+from umbel.strategies.classic.adapter import ClassicHost, host_of
 from umbel.testing import check_strategy, run_locally
 
 START = {"weight": np.arange(6, dtype="float32").reshape(2, 3), "seen": np.array(4)}

@@ -22,7 +22,7 @@ from umbel.server.strategy import (
     NearestNeighbourMixing,
     PowerOfChoice,
 )
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 

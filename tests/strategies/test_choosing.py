@@ -22,7 +22,7 @@ from umbel.selectors import Selector, everyone, only, weighted
 from umbel.server import ServerConfig
 from umbel.server.strategy import FedAvg, Krum, PowerOfChoice
 from umbel.simulation import start_simulation
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from umbel.strategies.clients import NotEnoughClients, SimpleClientManager
 from umbel.testing import run_locally
 from umbel.training import NumPyClient

@@ -22,7 +22,7 @@ from umbel.server import ServerConfig
 from umbel.server.exchanges import FIT, Exchange, Kind, To
 from umbel.server.strategy import FedAvg
 from umbel.simulation import start_simulation
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from umbel.testing import run_locally
 from umbel.training import NumPyClient
 

@@ -19,7 +19,7 @@ from umbel.selectors import sample, uniform
 from umbel.server import ClientProxy, Criterion, SimpleClientManager
 from umbel.server.strategy import FaultTolerantFedAvg, FedAvg, FedAvgM, FedMedian, FedXgbBagging, QFedAvg
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from umbel.strategies.clients import NotEnoughClients
 from umbel.strategies.fedavg import average_metrics
 from umbel.testing import check_strategy, run_locally

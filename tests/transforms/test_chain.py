@@ -10,7 +10,7 @@ from umbel.common import ndarrays_to_parameters
 from umbel.errors import Rejected
 from umbel.params import Params
 from umbel.server.strategy import FedAvg, FedMedian, FedXgbBagging, Krum, Strategy
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from umbel.testing import run_locally
 from umbel.transforms import (
     Applied,

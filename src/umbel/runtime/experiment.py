@@ -18,7 +18,7 @@ from umbel.runtime.log import logger
 from umbel.runtime.model import GlobalModel
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.base import Strategy
-from umbel.strategies.classic import host_of
+from umbel.strategies.classic.adapter import host_of
 from umbel.strategies.clients import ClientManager
 from umbel.strategies.fedavg import FedAvg
 from umbel.strategies.host import Declared, Host

@@ -33,10 +33,10 @@ from umbel.strategies.algorithm import CLASSIC_PACE, Algorithm, Receives, check_
 from umbel.strategies.averages import average_metrics
 from umbel.strategies.base import Answers, FailedResult, Strategy
 from umbel.strategies.blame import by_function
+from umbel.strategies.classic.received import ByManager, answers_of, results_of, round_for
+from umbel.strategies.classic.standalone import Standalone
 from umbel.strategies.clients import ClientManager, ClientProxy
 from umbel.strategies.combining import make_step, summarize
-from umbel.strategies.received import ByManager, answers_of, results_of, round_for
-from umbel.strategies.standalone import Standalone
 from umbel.transforms import Chain, Transform, chain, identity
 from umbel.until import Until
 

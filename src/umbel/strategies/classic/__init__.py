@@ -1,5 +1,1 @@
-"""Runs a strategy with classic methods of its owner's: the only place that knows them all."""
-
-from umbel.strategies.classic.adapter import ClassicHost, host_of
-
-__all__ = ["ClassicHost", "host_of"]
+"""Strategies by their classic methods: the only place that knows client managers, proxies and responses."""

@@ -12,8 +12,8 @@ from umbel.results import Provenance, Result, Round, current_round
 from umbel.rounds.messages import Kind
 from umbel.strategies.algorithm import Ask, Asking, Pick
 from umbel.strategies.base import Answers
+from umbel.strategies.classic.standalone import Standalone
 from umbel.strategies.clients import ClientManager, ClientProxy, Proxies, SimpleClientManager
-from umbel.strategies.standalone import Standalone
 
 __all__ = ["ByManager", "answers_of", "results_of", "round_for"]
 
