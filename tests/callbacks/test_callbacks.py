@@ -314,6 +314,15 @@ def test_a_server_calls_them_too(tmp_path, caplog):
     assert notes.calls[-1] == ("run ends", "finished", 2)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("on_epoch_end", "on_round_end"), ("on_train_begin", "on_run_begin"), ("on_test_end", "on_evaluate_end")],
+)
+def test_a_method_that_no_run_calls_is_named_when_the_class_is_made(theirs, ours):
+    with pytest.raises(TypeError, match=f"Mine has a method '{theirs}', which no run calls; did you mean '{ours}'?"):
+        type(Callback)("Mine", (Callback,), {theirs: lambda self, *told: None})
+
+
 def test_what_is_no_callback_is_named_with_the_remedy():
     class EarlyStopping:  # as another library's
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import TypeAlias
 
 from umbel.callbacks.course import Course
@@ -16,6 +17,9 @@ __all__ = ["Callback", "Logs"]
 Logs: TypeAlias = Mapping[str, object]
 
 
+_OURS = {"_epoch_": "_round_", "_train_": "_run_", "_test_": "_evaluate_", "_fit_": "_run_"}  # for the words of others
+
+
 class Callback(metaclass=SuggestsKeywords):
     """Base of callbacks: override what you need, and give `callbacks=[MyCallback()]`.
 
@@ -27,9 +31,20 @@ class Callback(metaclass=SuggestsKeywords):
 
     - A callback sees a run and cannot steer it: what it raises, returns or changes stays its own. The log names a
       callback that raises, once, and it is called no more. `EarlyStopping` ends a run because it is a rule of the run.
+    - A method `on_…` that nobody would call, such as `on_epoch_end`, is a `TypeError` that names the nearest.
     - Callbacks have a thread of their own, which the run does not wait for before its end (docs/observers.md).
     - A run that goes on reports each round once: `on_run_begin` says from where, and `self.history` has what was before.
     """
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        known = [name for name in vars(Callback) if name.startswith("on_")]
+        for name in vars(cls):
+            if name.startswith("on_") and not any(hasattr(base, name) for base in cls.__mro__[1:]):
+                close = get_close_matches(_of_rounds(name), known, n=1)
+                remedy = f"did you mean {close[0]!r}? " if close else ""
+                all_ours = ", ".join(known)
+                raise TypeError(f"{cls.__name__} has a method {name!r}, which no run calls; {remedy}There are {all_ours}")
 
     _course: Course | None = None
     make_model: MakeModel | None = None  # of its framework
@@ -92,3 +107,9 @@ class Callback(metaclass=SuggestsKeywords):
         if self._course is None:
             raise RuntimeError(f"{type(self).__name__} is not part of a run so far: give it as callbacks=[…]")
         return self._course
+
+
+def _of_rounds(name: str) -> str:
+    for theirs, ours in _OURS.items():
+        name = name.replace(theirs, ours)
+    return name

@@ -46,5 +46,6 @@ def row_of(database: Database, run: str, store: str) -> RunRow:
     """The run of this name."""
     row = next((row for row in database.runs() if row.run == run), None)
     if row is None:
-        raise click.ClickException(f"there is no run {run!r} in {store}; `umbel runs` lists them")
+        remedy = "`umbel runs` lists them, and --store= says where they are kept"
+        raise click.ClickException(f"there is no run {run!r} in {store}; {remedy}")
     return row
