@@ -79,7 +79,7 @@ class NamedArrays(list[NDArray]):
         return [*zip(self.names, self, strict=True)]
 
     def get(self, name: str, default: NDArray | None = None) -> NDArray | None:
-        """The array of this name, or `default` where none is called so."""
+        """The array of this name, or `default` where there is none."""
         return self[name] if name in self.names else default
 
     @overload

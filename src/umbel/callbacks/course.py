@@ -30,7 +30,7 @@ class Course:
         return self.versions if self.followed else None
 
     def begin(self, history: History) -> None:
-        """Begins with what a run that goes on has of the time before; called once, before anything is told."""
+        """Takes over the History of a run that goes on. Call it once, before the first event."""
         if self.followed:
             self.history = copy.deepcopy(history)
 

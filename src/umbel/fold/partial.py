@@ -118,7 +118,7 @@ class PartialSum:
     def read(
         cls, aggregator: Aggregator, plan: Plan, content: Params, beside: Beside = MappingProxyType({})
     ) -> PartialSum:
-        """The sum that `stream` wrote, elsewhere: a view of `content`, which is written to where sums are merged into it.
+        """The sum that `stream` wrote: a view of `content`, so that merging other sums into it writes there.
 
         Raises `WireError` for anything else.
         """
@@ -148,7 +148,7 @@ class PartialSum:
         return [_take(arrays, pieces) for pieces in self._plan.pieces]
 
     def blocks_in(self, data: NDArray) -> list[NDArray]:
-        """The same of an update that lies in one piece, as the model's data bytes; nothing is copied."""
+        """The blocks of an update that lies in one piece, as the model's data bytes do: views, not copies."""
         cuts = zip(self._plan.blocks, self._plan.begins, strict=True)
         return [np.ndarray(block.size, block.dtype, data, begin) for block, begin in cuts]
 

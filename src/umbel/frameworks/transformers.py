@@ -171,7 +171,7 @@ def _count(dataset: object) -> int:
 
 
 def _plain(metrics: Mapping[str, object], prefix: str) -> Metrics:
-    """Without the prefix, and without what is left out."""
+    """The metrics of a Trainer without their prefix, and without its times and speeds."""
     named = {name.removeprefix(prefix): value for name, value in metrics.items()}
     return as_metrics({name: value for name, value in named.items() if name not in _LEFT_OUT})
 

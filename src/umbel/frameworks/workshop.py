@@ -67,7 +67,7 @@ class Workshop(Generic[M]):
             self.first = {name: array for name, array in arrays.items() if name in self._personal}
 
     def new_model(self, context: Context) -> tuple[Adapter[M], M]:
-        """The same; what travels has its first values too, where the model is made here."""
+        """The model as `model_for` gives it, with its first values where this process makes models: it makes another one."""
         if self._used and self._makes:
             self.model = None
         return self.model_for(context)

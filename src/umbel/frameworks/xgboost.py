@@ -72,7 +72,7 @@ class _XGBoost:
 
 
 def _accuracy(predicted: NDArray, labels: NDArray) -> Metrics:
-    """Part of the rows that are guessed right, where labels are classes: whole numbers that predictions are chances of."""
+    """The accuracy, where the labels are classes and the predictions are their chances; {} otherwise."""
     if predicted.ndim == 2 and predicted.shape[1] > 1 and np.allclose(predicted.sum(axis=1), 1, atol=1e-3):
         return {"accuracy": float(np.mean(predicted.argmax(axis=1) == labels))}
     if predicted.ndim == 1 and set(np.unique(labels)) <= {0, 1} and (predicted >= 0).all() and (predicted <= 1).all():

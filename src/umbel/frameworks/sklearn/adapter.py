@@ -54,7 +54,7 @@ class EstimatorAdapter(Adapter["BaseEstimator"]):
             families.prepare(model, facts, x)
 
     def prepare_for(self, model: BaseEstimator, parameters: Given) -> None:
-        """Makes of an estimator that is not fitted, or to other classes, one that these parameters fit."""
+        """Gives an estimator that is not fitted, or is fitted to other classes, the shapes of these parameters."""
         family, arrays = families.family_of(model), _named(model, parameters)
         shown = family.facts_of(arrays)
         if families.is_fitted(model) and (shown.classes is None or np.array_equal(shown.classes, model.classes_)):

@@ -209,7 +209,7 @@ def _rows_by_owner(groups: object, y: NDArray) -> list[NDArray]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """An estimator says nothing of how it is trained; what goes wrong is raised."""
+    """Silences the run's lines: an estimator prints nothing, and raises what goes wrong."""
     log = logging.getLogger("umbel")
     level = log.level
     log.setLevel(logging.ERROR)

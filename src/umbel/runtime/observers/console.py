@@ -32,7 +32,7 @@ class Console:
 
     @property
     def follows(self) -> Collection[type]:
-        """Of the events that are made on demand, those that it looks at."""
+        """The events made on demand that the console shows."""
         return (events.TaskAnswered,) if logger.isEnabledFor(logging.DEBUG) else ()
 
     def __enter__(self) -> Self:

@@ -72,9 +72,9 @@ class History:
 
     @property
     def model(self) -> object:
-        """The last version as a model of its framework, made by whoever knows how: `fl.federate`, or `keep(make_model=…)`.
+        """The last version as a model of its framework, made as `fl.federate`, or `keep(make_model=…)`, has said.
 
-        Raises `StoreError` where nobody does.
+        Raises `StoreError` where neither has.
         """
         return self._saved().model
 
@@ -88,7 +88,7 @@ class History:
     def keep(
         self, last: SavedModel | None = None, best: BestModel | None = None, make_model: MakeModel | None = None
     ) -> None:
-        """Takes in the models that the run leaves, or how a framework's model is made of their parameters."""
+        """Takes over the models that the run leaves, and what makes a framework's model of their parameters."""
         self._last, self._best = last or self._last, best or self._best
         for saved in (self._last, self._best):
             if saved is not None and make_model is not None:

@@ -248,7 +248,7 @@ class Narrator:
             self._say(told.VersionMade(at=at, round=number, version=version, bytes=size))
 
     def _keep_version(self, version: int | None) -> None:
-        """Keeps a version that is told next readable for whoever is told of it."""
+        """Keeps the version of the next event open, so that observers can read it."""
         if self._versions is not None and version is not None:
             with contextlib.suppress(StoreError):  # whoever reads it says what is wrong with it
                 self._versions.put(version, self._model.contents.open(self._model.name(version)))

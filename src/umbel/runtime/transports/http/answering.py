@@ -243,7 +243,7 @@ class _Decision:
         self._bell.ring()
 
     async def wait(self, seconds: float) -> Outcome:
-        """The outcome, once it is told within so many seconds; else `WORKING`."""
+        """Waits for the outcome and returns it; `WORKING` where none has come within so many seconds."""
         await self._bell.wait(seconds)
         return self._outcome
 

@@ -232,7 +232,7 @@ class Reception:
         self._end_body(request, digest)
 
     def _begin_body(self, request: Request) -> blake3 | None:
-        """From now on a body is waited for; what its digest is made with, where it is signed."""
+        """Counts the connection among those that send a body. Returns the hash for its digest; None where it is unsigned."""
         if request.connection is not None:
             request.connection.receives()
         return None if request.digest is None else hasher()
