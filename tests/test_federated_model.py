@@ -110,6 +110,9 @@ def test_what_makes_no_model_is_said_with_the_remedy_before_anything_starts():
         fl.federate(make, train, test, load, adapter=Dicts())
     with pytest.raises(ValueError, match="this Empty has no tensors"):
         fl.federate(Empty, train, test, load, adapter=Dicts()).simulate(clients=3)
+    for returned, named in [(None, "nothing"), (Line, "the class Line")]:
+        with pytest.raises(TypeError, match=f"the function that makes the model returned {named}; it returns a model"):
+            fl.federate(lambda returned=returned: returned, train, test, load, adapter=Dicts()).simulate(clients=3)
     with pytest.raises(TypeError, match="clients= is how many there are"):
         federated().simulate(client=3)
 

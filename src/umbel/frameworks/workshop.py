@@ -76,6 +76,9 @@ class Workshop(Generic[M]):
         if self._makes:
             with seeded(context, "model"):  # the same in every process, whichever client comes first
                 made: M = self._source()  # type: ignore[operator]  # it is callable
+            if made is None or isinstance(made, type):
+                what = "nothing" if made is None else f"the class {made.__name__}"
+                raise TypeError(f"the function that makes the model returned {what}; it returns a model")
             return made
         model: M = self._source  # type: ignore[assignment]  # that of the adapter
         if "partition-id" not in context.node_config:
