@@ -18,8 +18,8 @@ import pytest
 import umbel as fl
 from leaks import rows_of, spellings
 from umbel.common import Context, ndarrays_to_parameters
+from umbel.dialogue.results import current_round
 from umbel.errors import SecurityError, StoreError
-from umbel.results import current_round
 from umbel.runtime import fingerprints
 from umbel.runtime.fingerprints import SECRET, fingerprint
 from umbel.runtime.run_registry import open_run

@@ -17,10 +17,10 @@ from members import Member, client_fn, fedavg, initial
 import umbel as fl
 from umbel.common import ndarrays_to_parameters, parameters_to_ndarrays
 from umbel.dialogue import FitRes, Parameters, Status
+from umbel.dialogue.results import Provenance, Round
 from umbel.errors import StrategyError
 from umbel.fold import PartialSum, in_memory, plan
 from umbel.params import Params, schema_of
-from umbel.results import Provenance, Round
 from umbel.runtime.transports.simulated.shared import SharedContents, update_file
 from umbel.server.strategy import FaultTolerantFedAvg, FedAvg, FedAvgM, Strategy
 from umbel.simulation import start_simulation

@@ -17,7 +17,7 @@ SERVER = """
 import dataclasses, json, logging, sys
 import numpy as np
 import umbel as fl
-from umbel.results import current_round
+from umbel.dialogue.results import current_round
 
 class Noisy(fl.server.strategy.FedAvg):
     # what a strategy does that adds noise to the sum

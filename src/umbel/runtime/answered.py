@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import UNSET, UnsetType
 
 from umbel.dialogue import Parameters, scalars
-from umbel.results import Provenance, Result
+from umbel.dialogue.results import Provenance, Result
 from umbel.rounds.messages import Closed, Kind, Reply, Task
 from umbel.runtime.contents import Contents, as_parameters
 

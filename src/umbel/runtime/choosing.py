@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from umbel.dialogue import Parameters, scalars
+from umbel.dialogue.results import Round
 from umbel.errors import StrategyError, WireError
-from umbel.results import Round
 from umbel.rng import frozen_stream
 from umbel.rounds.exchanges import EVALUATE, FIT
 from umbel.rounds.messages import Choose, Chosen, Member

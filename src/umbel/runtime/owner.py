@@ -16,11 +16,11 @@ from msgspec.structs import replace
 
 from umbel.accidents import ends_the_run, is_an_end
 from umbel.dialogue import Parameters, as_text, plain_scalar, scalars
+from umbel.dialogue.results import Provenance, Result, Round
 from umbel.errors import ClientFailed, NotFinite, StoreError, StrategyError, TooFewUpdates
 from umbel.fold import Memory, PartialSum, distance
 from umbel.remarks import listening, remark
 from umbel.reports import Room
-from umbel.results import Provenance, Result, Round
 from umbel.rounds.messages import (
     Choose,
     Evaluate,

@@ -10,6 +10,7 @@ import numpy as np
 
 from umbel.aggregators import Aggregator, Rule, mean
 from umbel.dialogue import Config, GivenParameters, Metrics, Parameters, Scalar, as_parameters
+from umbel.dialogue.results import Result, Round
 from umbel.errors import StrategyError
 from umbel.fold import CENTRE, FACTS, Averaged, Part, check_names, slots_of_part, statistics_of
 from umbel.keywords import check_fields
@@ -17,7 +18,6 @@ from umbel.optimizers import Optimizer, sgd
 from umbel.pace import Pace
 from umbel.params import NDArrays
 from umbel.population import Clients
-from umbel.results import Result, Round
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange, check_round
 from umbel.rounds.messages import Kind
 from umbel.selectors import Selector, uniform

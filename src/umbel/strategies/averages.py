@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from umbel.dialogue import Metrics
-from umbel.results import Result
+from umbel.dialogue.results import Result
 from umbel.rounds.messages import Kind
 from umbel.strategies.numbers import Number
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from umbel.aggregators import chunk_size, mean
 from umbel.dialogue import Metrics, Parameters, Scalar
+from umbel.dialogue.results import Result, Round
 from umbel.errors import StrategyError
 from umbel.fold import Contribution, combine, in_memory
 from umbel.keywords import checked
 from umbel.optimizers import sgd
 from umbel.params import Blob, Params
-from umbel.results import Result, Round
 from umbel.strategies.algorithm import Algorithm, Combined
 from umbel.strategies.boosters import LIGHTGBM, XGBOOST, BoosterFormat
 from umbel.strategies.fedavg import Classic, FedAvg

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Unpack
 
+from umbel.dialogue.results import Result, Round
 from umbel.fold import Averaged, check_averaged
 from umbel.keywords import checked
 from umbel.optimizers import Rate, checked_factor, sgd
 from umbel.pace import Pace
-from umbel.results import Result, Round
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.fedavg import Classic, FedAvg
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from umbel.aggregators import Rule, chunk_size
 from umbel.dialogue import Parameters
+from umbel.dialogue.results import Result, Round
 from umbel.errors import StrategyError, WireError
 from umbel.fold import (
     Contribution,
@@ -28,7 +29,6 @@ from umbel.fold import (
 from umbel.named import are_numbers
 from umbel.params import NDArrays, Params, as_arrays, named_as
 from umbel.remarks import Remark, remark
-from umbel.results import Result, Round
 from umbel.rng import frozen_stream
 from umbel.rounds.messages import Kind
 from umbel.strategies.algorithm import Algorithm

@@ -9,9 +9,9 @@ from typing import Unpack
 
 from umbel.aggregators import fair
 from umbel.dialogue import GivenParameters, Parameters
+from umbel.dialogue.results import Result, Round
 from umbel.errors import StrategyError
 from umbel.keywords import checked
-from umbel.results import Result, Round
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.fedavg import Common, FedAvg
 

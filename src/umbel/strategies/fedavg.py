@@ -21,11 +21,11 @@ from umbel.dialogue import (
     Scalar,
     as_parameters,
 )
+from umbel.dialogue.results import Result, Round, lent
 from umbel.errors import StrategyError
 from umbel.keywords import checked
 from umbel.pace import Pace
 from umbel.params import NamedArrays
-from umbel.results import Result, Round, lent
 from umbel.rounds.exchanges import EVALUATE, FIT
 from umbel.rounds.messages import Kind
 from umbel.selectors import Selector, sample, uniform

@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 
 from umbel.aggregators import Aggregator
 from umbel.dialogue import Parameters, plain_scalar
+from umbel.dialogue.results import Result, Round
 from umbel.errors import StrategyError
 from umbel.fold import Part
 from umbel.pace import Pace
-from umbel.results import Result, Round
 from umbel.rounds.exchanges import EVALUATE, FIT, Exchange
 from umbel.strategies.algorithm import Advance, Algorithm, Ask, Asking, Receives, check_exchanges
 from umbel.strategies.clients import ClientProxy

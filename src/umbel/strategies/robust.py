@@ -24,10 +24,10 @@ from umbel.aggregators import (
     nearest_neighbours,
     trimmed_mean,
 )
+from umbel.dialogue.results import Result, Round
 from umbel.errors import StrategyError
 from umbel.keywords import checked
 from umbel.params import NDArrays
-from umbel.results import Result, Round
 from umbel.strategies.algorithm import Algorithm
 from umbel.strategies.around import Around
 from umbel.strategies.doubting import Doubting

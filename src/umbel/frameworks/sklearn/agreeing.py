@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from umbel.dialogue import EvaluateIns, FitIns, FitRes, GetPropertiesIns, GetPropertiesRes, Parameters
+from umbel.dialogue.results import current_round, lent
 from umbel.errors import ClientFailed, StrategyError
 from umbel.fold.contribution import in_memory
 from umbel.fold.finite import all_finite
@@ -19,7 +20,6 @@ from umbel.frameworks.errors import ParametersMismatch
 from umbel.frameworks.sklearn import families
 from umbel.frameworks.sklearn.facts import Facts, heard, together, told
 from umbel.params import Params
-from umbel.results import current_round, lent
 from umbel.rounds.exchanges import FIT, Exchange
 from umbel.rounds.messages import Kind
 from umbel.strategies.around import Around

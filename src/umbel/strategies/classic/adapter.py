@@ -23,9 +23,9 @@ from umbel.dialogue import (
     Status,
     scalars,
 )
+from umbel.dialogue.results import Result, Round, lent
 from umbel.errors import StrategyError
 from umbel.population import Clients
-from umbel.results import Result, Round, lent
 from umbel.rounds.exchanges import EVALUATE
 from umbel.rounds.messages import Kind
 from umbel.strategies.algorithm import Algorithm, Ask, Asking, check_exchanges

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from umbel.dialogue import EvaluateRes, FitRes, GetPropertiesRes
+from umbel.dialogue.results import Provenance, Result, Round, current_round
 from umbel.population import Clients
-from umbel.results import Provenance, Result, Round, current_round
 from umbel.rounds.messages import Kind
 from umbel.strategies.algorithm import Ask, Asking, Pick
 from umbel.strategies.base import Answers

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from umbel.dialogue import Parameters
+from umbel.dialogue.results import Round
 from umbel.fold import Memory, in_memory
 from umbel.params import Params
-from umbel.results import Round
 from umbel.wire import Schema, Source
 
 __all__ = ["Standalone"]

@@ -1,116 +1,27 @@
-"""What a server asks of a client and what the client answers, as the classic API writes it. Knows no rounds and no I/O."""
+"""`Parameters` of the classic API: tensors that are read only when somebody looks. Knows no rounds and no I/O."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any
 
 import numpy as np
 
+from umbel.dialogue.results import Provenance
 from umbel.errors import StrategyError, WireError
 from umbel.fold import in_memory
 from umbel.params import Blob, NamedArrays, NDArray, NDArrays, Params, as_arrays, gather, named_as, schema_of
-from umbel.results import Provenance
-from umbel.wire import Schema, Source, short
+from umbel.wire import Schema, Source
 
 __all__ = [
-    "Code",
-    "Config",
-    "EvaluateIns",
-    "EvaluateRes",
-    "FitIns",
-    "FitRes",
-    "GetParametersIns",
-    "GetParametersRes",
-    "GetPropertiesIns",
-    "GetPropertiesRes",
     "GivenParameters",
-    "Metrics",
-    "MetricsAggregationFn",
     "Parameters",
-    "Properties",
-    "Scalar",
-    "Status",
     "as_parameters",
-    "as_text",
     "bytes_to_ndarray",
     "ndarray_to_bytes",
     "ndarrays_to_parameters",
     "parameters_to_ndarrays",
-    "plain_scalar",
-    "scalars",
 ]
-
-
-Scalar = bool | bytes | float | int | str
-Config = dict[str, Scalar]
-Metrics = dict[str, Scalar]
-Properties = dict[str, Scalar]
-MetricsAggregationFn = Callable[[list[tuple[int, Metrics]]], Metrics]
-
-
-_PLAIN = frozenset({bool, bytes, float})  # whatever the value is, it can travel
-_EXACT: dict[type, Callable[[Any], object]] = {
-    bool: bool,
-    int: int.__index__,
-    float: float.__float__,
-    str: str.__str__,  # str() asks the class
-    bytes: lambda value: b"".join([value]),
-}
-
-
-def scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
-    """Metrics, properties or a config as plain Python scalars. Raises `WireError` naming what cannot travel.
-
-    >>> scalars({"accuracy": np.float32(0.5), "site": "A"})
-    {'accuracy': 0.5, 'site': 'A'}
-    """
-    if type(values) is not dict and not isinstance(values, Mapping):
-        raise WireError(f"a dict is needed, {{}} for none; got {type(values).__name__}")
-    plain: dict[str, Scalar] = {}
-    for name, value in values.items():
-        if type(value) in _PLAIN and type(name) is str and name.isascii():  # nearly always
-            plain[name] = value  # type: ignore[assignment]  # one of _PLAIN
-            continue
-        scalar = plain_scalar(value)
-        if not isinstance(name, str) or not isinstance(scalar, (bool, bytes, float, int, str)):
-            raise WireError(
-                f"{short(name)} is of type {type(value).__name__}; names are str, "
-                "values are bool, bytes, float, int or str (numpy scalars too)"
-            )
-        if isinstance(scalar, int) and not -(2**63) <= scalar < 2**64:
-            raise WireError(f"{short(name)} = {short(scalar)} has more than 64 bits; send a float")
-        for text in (name, scalar):
-            if isinstance(text, str) and text != as_text(text):
-                raise WireError(f"{short(text)} is not Unicode text; send bytes")
-        plain[name] = scalar
-    return plain
-
-
-def as_text(value: object) -> str:
-    """`str(value)` as text that can be written: a file name that is not Unicode shows as its escaped bytes.
-
-    >>> as_text(b"caf\\xe9".decode("utf-8", "surrogateescape"))
-    'caf\\\\udce9'
-    """
-    return str(value).encode("utf-8", "backslashreplace").decode()
-
-
-def plain_scalar(value: object) -> object:
-    """A numpy (or mlx, or torch) scalar as the Python number that it stands for; anything else as it is.
-
-    What derives from a Python type, such as an `IntEnum`, becomes that type: others need not have its class.
-    """
-    if type(value) in _EXACT:
-        return value
-    for kind, exact in _EXACT.items():
-        if isinstance(value, kind) and not isinstance(value, np.generic):
-            return exact(value)
-    item = getattr(value, "item", None)
-    return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
 
 
 class Parameters:
@@ -317,67 +228,3 @@ def as_parameters(given: GivenParameters) -> Parameters:
 def parameters_to_ndarrays(parameters: Parameters) -> NamedArrays:
     """The arrays of `parameters`, in order: copies, which may be changed in place. The list knows their names."""
     return parameters.copies()
-
-
-class Code(IntEnum):
-    OK = 0
-    GET_PROPERTIES_NOT_IMPLEMENTED = 1
-    GET_PARAMETERS_NOT_IMPLEMENTED = 2
-    FIT_NOT_IMPLEMENTED = 3
-    EVALUATE_NOT_IMPLEMENTED = 4
-
-
-@dataclass
-class Status:
-    code: Code
-    message: str = ""
-
-
-@dataclass
-class GetPropertiesIns:
-    config: Config
-
-
-@dataclass
-class GetPropertiesRes:
-    status: Status
-    properties: Properties
-
-
-@dataclass
-class GetParametersIns:
-    config: Config
-
-
-@dataclass
-class GetParametersRes:
-    status: Status
-    parameters: Parameters
-
-
-@dataclass
-class FitIns:
-    parameters: Parameters
-    config: Config
-
-
-@dataclass
-class FitRes:
-    status: Status
-    parameters: Parameters
-    num_examples: int
-    metrics: Metrics
-
-
-@dataclass
-class EvaluateIns:
-    parameters: Parameters
-    config: Config
-
-
-@dataclass
-class EvaluateRes:
-    status: Status
-    loss: float
-    num_examples: int
-    metrics: Metrics

@@ -19,7 +19,8 @@ from umbel.secret import Secret
 from umbel.wire import Schema, Source
 
 if TYPE_CHECKING:
-    from umbel.dialogue import Metrics, Parameters
+    from umbel.dialogue.parameters import Parameters
+    from umbel.dialogue.scalars import Metrics
 
 __all__ = ["Provenance", "Result", "Round", "current_round", "lent"]
 
