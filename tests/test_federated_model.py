@@ -99,8 +99,10 @@ def test_the_model_comes_home_as_the_user_s_own():
     assert best.parameters.names == ("body.w",)
 
 
-def test_what_makes_no_model_is_said_with_the_remedy_before_anything_starts():
+def test_what_makes_no_model_or_no_data_is_said_with_the_remedy_before_anything_starts():
     def make(hidden, seed=0): ...
+
+    def share(number, split): ...
 
     class Empty(Line):
         def __init__(self):
@@ -113,6 +115,10 @@ def test_what_makes_no_model_is_said_with_the_remedy_before_anything_starts():
     for returned, named in [(None, "nothing"), (Line, "the class Line")]:
         with pytest.raises(TypeError, match=f"the function that makes the model returned {named}; it returns a model"):
             fl.federate(lambda returned=returned: returned, train, test, load, adapter=Dicts()).simulate(clients=3)
+    with pytest.raises(TypeError, match=r"data=share takes 'split' beside 'number'.*: give a default"):
+        federated(share)
+    with pytest.raises(ValueError, match="data= is a list for 2 clients, and clients= says 3"):
+        federated([load(0), load(1)]).simulate(clients=3)
     with pytest.raises(TypeError, match="clients= is how many there are"):
         federated().simulate(client=3)
 

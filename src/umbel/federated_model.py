@@ -127,6 +127,9 @@ class FederatedModel:
         who: dict[str, object] = {"num_clients": clients} if isinstance(clients, int) else {"clients_ids": clients}
         if clients is None:
             who = {"num_clients": _count_clients(self._data)}
+        wanted = clients if isinstance(clients, int) else len(clients or ())
+        if isinstance(self._data, list) and wanted > len(self._data):
+            raise ValueError(f"data= is a list for {len(self._data)} clients, and clients= says {wanted}")
         if self._data is not None and not makes_data(_by_client(self._data)):
             raise ValueError(
                 f"data= is one {type(self._data).__name__}, and every client would train on it; give a function of the "

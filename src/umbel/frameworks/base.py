@@ -17,7 +17,7 @@ from umbel.context import Context
 from umbel.dialogue import Config, Metrics
 from umbel.frameworks.adapter import Adapter, load_into
 from umbel.frameworks.calling import NOTHING, Call, Tested, Trained, read_test, read_train
-from umbel.frameworks.data import make_data, makes_data, number_of, share_of
+from umbel.frameworks.data import check_data, make_data, makes_data, number_of, share_of
 from umbel.frameworks.errors import ParametersNotReady
 from umbel.frameworks.matching import match
 from umbel.frameworks.personal import Personal
@@ -62,6 +62,7 @@ class ModelClient(NumPyClient, Generic[M]):
         personal: str | Sequence[str] = (),
         adapter: Adapter[M] | None = None,
     ) -> None:
+        check_data(data)
         self._personal = Personal(personal)
         self._data = NOTHING if data is None else data
         self._train = Call.of("train", train, self._data)
@@ -77,6 +78,7 @@ class ModelClient(NumPyClient, Generic[M]):
 
     def with_data(self, data: object) -> Self:
         """The same client with other data. Raises `TypeError` where its functions take none."""
+        check_data(data)
         client = copy.copy(self)
         client._data = NOTHING if data is None else data
         client._train = Call.of("train", self._train.function, client._data)

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sized
+from inspect import Parameter
 
 from umbel.context import Context
 
-__all__ = ["count_examples", "make_data", "makes_data", "number_of", "share_of"]
+__all__ = ["check_data", "count_examples", "make_data", "makes_data", "number_of", "share_of"]
 
 
 def makes_data(data: object) -> bool:
     """Whether this is a function that gives data, and not the data."""
     return isinstance(data, type) or (callable(data) and not hasattr(data, "__len__") and not hasattr(data, "__iter__"))
+
+
+def check_data(data: object) -> None:
+    """Raises `TypeError` for a function that wants more than a number, or a context."""
+    if not makes_data(data):
+        return
+    try:
+        parameters = [*inspect.signature(data).parameters.values()]  # type: ignore[arg-type]  # it is a function
+    except ValueError:  # built in, without a signature
+        return
+    anything = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    more = [p.name for p in parameters[1:] if p.default is Parameter.empty and p.kind not in anything]
+    if more:
+        name, first = getattr(data, "__name__", type(data).__name__), parameters[0].name
+        raise TypeError(
+            f"data={name} takes {', '.join(map(repr, more))} beside {first!r}, and is given the client's number or context "
+            "alone: give a default, or a function of one argument"
+        )
 
 
 def make_data(function: object, context: Context) -> object:
