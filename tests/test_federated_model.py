@@ -93,6 +93,12 @@ def test_the_model_comes_home_as_the_user_s_own():
     history.model.mode = "eval"
     assert history.model.mode == "eval"  # what is done to it stays: it is one model
     assert models[1].tensors["body.w"].tolist() == history.parameters["body.w"].tolist()
+
+    client = fl.frameworks.ModelClient(Line, train, test, load, adapter=Dicts())
+    options = {"num_clients": 3, "backend": "inline", "progress": False, "callbacks": [Looks()]}
+    simulated = fl.simulation.start_simulation(client_fn=client, config=fl.server.ServerConfig(num_rounds=2), **options)
+    for model in (simulated.model, models[3]):
+        assert model.tensors["body.w"].tolist() == history.parameters["body.w"].tolist()
     assert models[0].tensors["body.w"].tolist() != history.parameters["body.w"].tolist()
     best = federated(personal="head.*").simulate(clients=3, backend="inline", progress=False, keep_best="loss").best
     assert [*best.model.tensors] == ["body.w", "head.b"]

@@ -22,7 +22,6 @@ from umbel.frameworks.base import ModelClient
 from umbel.frameworks.data import makes_data, number_of
 from umbel.frameworks.workshop import makes_model
 from umbel.keywords import checked
-from umbel.named import NamedArrays
 from umbel.runtime.observers.history import History
 from umbel.runtime.seeding import keep_generators
 from umbel.strategies.algorithm import Algorithm
@@ -191,11 +190,7 @@ class FederatedModel:
         owner = Context("owner", seed=seed if isinstance(seed, int) else 0)
         with keep_generators():
             first = self._client.new_parameters(owner)
-
-        def make_model(parameters: NamedArrays) -> object:
-            with keep_generators():
-                return self._client.load(parameters, owner)
-
+        make_model = self._client.model_maker(owner.seed or 0)
         callbacks = options.get("callbacks", ())
         for callback in callbacks if isinstance(callbacks, (list, tuple)) else ():
             if isinstance(callback, Callback):

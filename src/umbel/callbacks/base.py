@@ -64,14 +64,14 @@ class Callback(metaclass=SuggestsKeywords):
 
     @property
     def model(self) -> object:
-        """The model of that moment as one of its framework, with `fl.federate`, which knows how it is made.
+        """The model of that moment as one of its framework, with `fl.federate` and in simulations of a framework's client.
 
         Raises `LookupError` where it is not known: `umbel.frameworks` has `load(model, self.parameters)`.
         """
         if self.make_model is None:
             raise LookupError(
-                "how a model is made of the parameters is not known here: fl.federate knows it. Put them into a model of "
-                "your own: umbel.frameworks has load(model, self.parameters)"
+                "how a model is made of the parameters is not known here: fl.federate and the clients of umbel.frameworks "
+                "say it. Put them into a model of your own: umbel.frameworks has load(model, self.parameters)"
             )
         return self.make_model(self.parameters)
 

@@ -23,6 +23,7 @@ from umbel.frameworks.matching import match
 from umbel.frameworks.personal import Personal
 from umbel.frameworks.workshop import Workshop, seeded
 from umbel.params import NamedArrays, NDArray
+from umbel.runtime.seeding import keep_generators
 from umbel.strategies.base import Strategy
 from umbel.training import NumPyClient
 
@@ -156,6 +157,16 @@ class ModelClient(NumPyClient, Generic[M]):
     def around(self, strategy: Strategy, context: Context) -> Strategy:
         """The strategy of a run that `new_parameters` has nothing for: as it is, or one that asks all clients first."""
         return strategy
+
+    def model_maker(self, seed: int) -> Callable[[NamedArrays], M]:
+        """How a model is made of parameters of a run with this seed: `history.model` of a simulation."""
+        owner = Context("owner", seed=seed)
+
+        def make_model(parameters: NamedArrays) -> M:
+            with keep_generators():
+                return self.load(parameters, owner)
+
+        return make_model
 
     def load(self, parameters: Mapping[str, object] | Sequence[object], context: Context) -> M:
         """A model of the caller's own, new, as it is made for this context, but for these parameters.

@@ -6,14 +6,14 @@ its new trees alone, grown at that part of the learning rate; otherwise (cyclic)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from umbel.context import Context
 from umbel.dialogue import Config, Metrics, Parameters
 from umbel.frameworks.data import make_data, makes_data
 from umbel.frameworks.errors import ParametersMismatch, ParametersNotReady
-from umbel.params import Blob, NDArray, NDArrays, as_arrays
+from umbel.params import Blob, NamedArrays, NDArray, NDArrays, as_arrays
 from umbel.strategies.boosting import BOOSTERS
 from umbel.training import NumPyClient
 
@@ -76,6 +76,10 @@ class BoosterClient(NumPyClient, Generic[B, Rows]):
     def __getstate__(self) -> dict[str, object]:
         """A pickle has the rows as they were given: a framework's own table may not travel."""
         return {**vars(self), "_rows": {}}
+
+    def model_maker(self, seed: int) -> Callable[[NamedArrays], B]:
+        """How a booster is made of the parameters of a run: `history.model` of a simulation."""
+        return lambda parameters: self._library.from_bytes(bytes_of(parameters), self._params)
 
     def fit(self, parameters: NDArrays, config: Config) -> tuple[list[bytes], int, Metrics]:
         rows, present = self._table("train"), self._present(parameters)

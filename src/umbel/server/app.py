@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umbel.callbacks.base import Callback
-from umbel.callbacks.calls import observers_of
-from umbel.callbacks.course import Course
-from umbel.callbacks.stopping import with_stopping
-from umbel.callbacks.trackers import TrackerName, trackers_of
+from umbel.callbacks.trackers import TrackerName
+from umbel.callbacks.watching import gather_watchers
 from umbel.config import ServerConfig
 from umbel.errors import SecurityError
 from umbel.events import Observer
@@ -146,10 +144,8 @@ def start_server(
         max_bytes=max_bytes,
         room=Room(max_metrics, max_metrics_size),
     )
-    told = [*callbacks, *trackers_of(report_to or ())]
-    course = Course()
-    watch = [*observers, *observers_of(told, course)]
-    experiment = replace(experiment, pace=with_stopping(experiment.pace, told))
+    watchers = gather_watchers(observers, callbacks, report_to)
+    experiment = replace(experiment, pace=watchers.stop(experiment.pace))
     keeping = Keeping(durability=durability, rounds=keep_rounds, audit=audit, patience=store_patience)
     prepare()
     with one_line():
@@ -190,9 +186,10 @@ def start_server(
             logger.info("Umbel server on %s, run %s, %s", listener.url, opened.run, config or ServerConfig())
             _warn(listener, experiment.declared)
             clients = Federation(transport=transport, clock=Clock(restored.at), secret=lambda: secret)
-            ends.callback(course.versions.close)
-            course.begin(restored.history)
-            ended = carry_out(experiment, begun, clients, display=Console(), observers=watch, versions=course.kept)
+            with watchers.following(restored.history) as versions:
+                ended = carry_out(
+                    experiment, begun, clients, display=Console(), observers=watchers.observers, versions=versions
+                )
             ended.say()
             return ended.leave()
 

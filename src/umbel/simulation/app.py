@@ -13,10 +13,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 from umbel.callbacks.base import Callback
-from umbel.callbacks.calls import observers_of
-from umbel.callbacks.course import Course
-from umbel.callbacks.stopping import with_stopping
-from umbel.callbacks.trackers import TrackerName, trackers_of
+from umbel.callbacks.trackers import TrackerName
+from umbel.callbacks.watching import gather_watchers
 from umbel.config import ServerConfig
 from umbel.errors import SimulationError, StoreError
 from umbel.events import Observer
@@ -138,10 +136,10 @@ def start_simulation(
         max_bytes=max_bytes,
         room=Room(max_metrics, max_metrics_size),
     )
-    told = [*callbacks, *trackers_of(report_to or ())]
-    course = Course()
-    watch = [*observers, *observers_of(told, course)]
-    experiment = replace(experiment, pace=with_stopping(experiment.pace, told))
+    model_maker = getattr(client_fn, "model_maker", None)  # as the clients of umbel.frameworks have
+    make_model = model_maker(seed) if callable(model_maker) else None
+    watchers = gather_watchers(observers, callbacks, report_to, make_model)
+    experiment = replace(experiment, pace=watchers.stop(experiment.pace))
     clients = population_of(num_clients, clients_ids)
     check_cohort(experiment.declared.needs, clients.size)
     check_maker(client_fn)
@@ -203,22 +201,23 @@ def start_simulation(
         )
         by_bar = somebody_watches() if progress is None else progress
         display = Progress(experiment.num_rounds) if by_bar else Console()
-        ends.callback(course.versions.close)
-        course.begin(begun.restored.history)
-        ended = carry_out(
-            experiment,
-            begun,
-            federation,
-            display=display,
-            observers=watch,
-            versions=course.kept,
-            demands=[demand_parameters],
-        )
+        with watchers.following(begun.restored.history) as versions:
+            ended = carry_out(
+                experiment,
+                begun,
+                federation,
+                display=display,
+                observers=watchers.observers,
+                versions=versions,
+                demands=[demand_parameters],
+            )
         _ended.update([kind])
         ended.say()
         if secret.used or inside.noise:
             logger.warning("Simulated noise, no protection: it follows from the seed, and whoever knows that subtracts it")
-        return ended.leave()
+        history = ended.leave()
+        history.keep(make_model=make_model)
+        return history
 
 
 def _begin(experiment: Experiment, opened: OpenedRun | None, contents: Contents) -> tuple[Begun, States]:

@@ -72,9 +72,10 @@ class History:
 
     @property
     def model(self) -> object:
-        """The last version as a model of its framework, made as `fl.federate`, or `keep(make_model=…)`, has said.
+        """The last version as a model of its framework: of `fl.federate`, of a simulation whose `client_fn` is a client of
+        `umbel.frameworks`, or made as `keep(make_model=…)` has said.
 
-        Raises `StoreError` where neither has.
+        Raises `StoreError` where how it is made is not known.
         """
         return self._saved().model
 
