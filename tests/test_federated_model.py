@@ -129,6 +129,12 @@ def test_what_makes_no_model_or_no_data_is_said_with_the_remedy_before_anything_
         federated().simulate(client=3)
 
 
+def test_without_a_test_there_is_no_loss_and_no_warning(caplog):
+    with caplog.at_level("WARNING", "umbel"):
+        history = fl.federate(Line, train, data=load, adapter=Dicts()).simulate(clients=3, backend="inline", progress=False)
+    assert (history.losses_distributed, caplog.messages) == ([], [])
+
+
 def test_the_run_leaves_the_caller_s_generators_and_his_model_alone():
     before = np.random.get_state()[1].tolist()
     net = Line.__new__(Line)

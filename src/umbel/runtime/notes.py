@@ -47,10 +47,11 @@ class Notes:
         return said.text
 
     def not_finite(self, kind: Kind, results: Sequence[tuple[Task, Reply]]) -> None:
-        """Remarks whose loss and whose metrics are not finite; once for each client."""
+        """Remarks whose loss and whose metrics are not finite; once for each client. Of no examples there is no loss."""
         losses, metrics = [], []
         for task, reply in results:
-            if not math.isfinite(reply.loss) and kind is Kind.EVALUATE and self._first(kind, "loss", task.client):
+            counts = kind is Kind.EVALUATE and reply.num_examples > 0
+            if counts and not math.isfinite(reply.loss) and self._first(kind, "loss", task.client):
                 losses.append(f"client {task.client} ({reply.loss})")
             odd = [n for n, value in reply.metrics.items() if isinstance(value, float) and not math.isfinite(value)]
             if odd and self._first(kind, "metric", task.client):

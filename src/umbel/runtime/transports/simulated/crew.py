@@ -173,7 +173,7 @@ class RemoteCrew:
                     f"waited {START_TIMEOUT:.0f} s for {self._yard.describe()}: none began; does client_fn's module wait?"
                 )
             if waited > NAG_EVERY:
-                logger.info("Waiting for %s", self._yard.describe())
+                logger.info("Waiting for %s (for %.0f s)", self._yard.describe(), waited)
         self._trial = ready[0], client
         ready[0].try_client(client)
         while self._trial is not None:
