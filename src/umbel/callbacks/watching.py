@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from umbel.callbacks.base import Callback
 from umbel.callbacks.calls import observers_of
 from umbel.callbacks.course import Course
-from umbel.callbacks.stopping import with_stopping
 from umbel.callbacks.trackers import TrackerName, trackers_of
 from umbel.events import Observer
-from umbel.pace import Pace
 from umbel.runtime.observers.history import History
 from umbel.runtime.observers.versions import Versions
 from umbel.runtime.saved import MakeModel
@@ -27,10 +25,6 @@ class Watchers:
     callbacks: Sequence[Callback]
     course: Course
     observers: Sequence[Observer]
-
-    def stop(self, pace: Pace) -> Pace:
-        """The pace with the end that an `EarlyStopping` says. Raises `ValueError` where more than one thing would end it."""
-        return with_stopping(pace, self.callbacks)
 
     @contextmanager
     def following(self, history: History) -> Iterator[Versions | None]:

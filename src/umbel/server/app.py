@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umbel.callbacks.base import Callback
+from umbel.callbacks.stopping import with_stopping
 from umbel.callbacks.trackers import TrackerName
 from umbel.callbacks.watching import gather_watchers
 from umbel.config import ServerConfig
@@ -145,7 +146,7 @@ def start_server(
         room=Room(max_metrics, max_metrics_size),
     )
     watchers = gather_watchers(observers, callbacks, report_to)
-    experiment = replace(experiment, pace=watchers.stop(experiment.pace))
+    experiment = replace(experiment, pace=with_stopping(experiment.pace, watchers.callbacks))
     keeping = Keeping(durability=durability, rounds=keep_rounds, audit=audit, patience=store_patience)
     prepare()
     with one_line():

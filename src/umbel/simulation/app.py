@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from umbel.callbacks.base import Callback
+from umbel.callbacks.stopping import with_stopping
 from umbel.callbacks.trackers import TrackerName
 from umbel.callbacks.watching import gather_watchers
 from umbel.config import ServerConfig
@@ -139,7 +140,7 @@ def start_simulation(
     model_maker = getattr(client_fn, "model_maker", None)  # as the clients of umbel.frameworks have
     make_model = model_maker(seed) if callable(model_maker) else None
     watchers = gather_watchers(observers, callbacks, report_to, make_model)
-    experiment = replace(experiment, pace=watchers.stop(experiment.pace))
+    experiment = replace(experiment, pace=with_stopping(experiment.pace, watchers.callbacks))
     clients = population_of(num_clients, clients_ids)
     check_cohort(experiment.declared.needs, clients.size)
     check_maker(client_fn)
