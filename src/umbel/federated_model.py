@@ -213,7 +213,7 @@ def _client_of(
     data: object,
     adapter: Adapter[object] | None,
 ) -> ModelClient[object]:
-    """The client of all these; where there is no `train`, of the model's framework."""
+    """The client of all these, as the model's framework makes it."""
     if isinstance(model, ModelClient):
         return model if data is None else model.with_data(data)
     if isinstance(model, NumPyClient):  # such as a booster's, which is grown and not averaged
@@ -221,16 +221,27 @@ def _client_of(
             f"model= is a {type(model).__name__}, which has no model to begin with; give it to "
             "start_simulation(client_fn=…) and start_client(client=…) as it is"
         )
-    if train is not None:
-        return ModelClient(model, train, test, data, adapter=adapter)
     is_function = not isinstance(model, type) and makes_model(model)
-    name = (adapter or adapter_for(model() if is_function and callable(model) else model)).name
-    client = getattr(import_module(f"umbel.frameworks.{name}"), "client", None) if adapter is None else None
-    needs_train = client is None or getattr(signature(client).parameters.get("train"), "default", None) is Parameter.empty
-    if client is None or needs_train:
-        raise TypeError(f"a model of {name} needs train=, the function that trains it: def train(model, data)")
-    found: ModelClient[object] = client(model, data=data, **({} if test is None else {"test": test}))
-    return found
+    if adapter is not None or (is_function and train is not None):  # which framework it is of shows once it makes a model
+        if train is None:
+            raise _needs_train(adapter)
+        return ModelClient(model, train, test, data, adapter=adapter)
+    known = adapter_for(model() if is_function and callable(model) else model)
+    client: Callable[..., ModelClient[object]] = getattr(
+        import_module(f"umbel.frameworks.{known.name}"), "client", ModelClient
+    )
+    parameter = signature(client).parameters.get("train")
+    if train is None and parameter is not None and parameter.default is Parameter.empty:
+        raise _needs_train(known)
+    if train is not None and parameter is None:  # the framework trains by itself, and here somebody does it otherwise
+        return ModelClient(model, train, test, data, adapter=known)
+    functions = {name: each for name, each in (("train", train), ("test", test)) if each is not None}
+    return client(model, data=data, **functions)
+
+
+def _needs_train(adapter: Adapter[object] | None) -> TypeError:
+    of = "" if adapter is None else f" of {adapter.name}"
+    return TypeError(f"a model{of} needs train=, the function that trains it: def train(model, data)")
 
 
 @contextmanager

@@ -280,3 +280,15 @@ def test_processes_make_the_same_bits():
     ]
     assert histories[0] == histories[1]
     assert histories[0].failures == []
+
+
+def test_federate_with_a_train_of_one_s_own_begins_with_the_classes_of_all_owners_too():
+    def train(model, data):
+        model.partial_fit(*data)
+        return len(data[0])
+
+    history = fl.federate(SGDClassifier(random_state=0), train, data=owner).simulate(
+        clients=3, rounds=2, backend="inline", progress=False
+    )
+    assert history.failures == []
+    assert history.model.classes_.tolist() == [0, 1, 2, 3]
