@@ -110,14 +110,20 @@ def test_a_crew_of_hands_is_one():
 
 
 def test_a_crew_that_moves_in_the_middle_is_one(monkeypatch):
-    monkeypatch.setattr("umbel.runtime.transports.simulated.auto.START_COST", 0.0)
+    monkeypatch.setattr("umbel.runtime.transports.simulated.auto.START_COST", -1e6)  # so that it pays at once
     monkeypatch.setattr("umbel.runtime.transports.simulated.auto.WORTH", 0.0)
+    moved = []
 
     def auto(work, contents):
-        then = RemoteCrew(LocalYard(work, contents), contents, work.aggregator, ahead=2, beside=work.beside)
-        return AutoCrew(InlineCrew(work, contents), lambda: then)
+        def start():
+            return RemoteCrew(LocalYard(work, contents), contents, work.aggregator, ahead=2, beside=work.beside)
+
+        crew = AutoCrew(InlineCrew(work, contents), start, "0")
+        moved.append(crew)
+        return crew
 
     check_crew(lambda work: inline(work, auto, SharedContents))
+    assert any(not crew.here for crew in moved)
 
 
 @pytest.mark.system

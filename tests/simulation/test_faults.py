@@ -17,7 +17,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from members import Member, client_that_never_fails, fedavg, hangs
+from members import Member, client_that_never_fails, digest, fedavg, hangs
 
 import umbel as fl
 from umbel.common import GetPropertiesIns
@@ -410,18 +410,39 @@ def test_auto_stays_inline_with_what_cannot_be_pickled(caplog, monkeypatch):
     monkeypatch.setattr("umbel.runtime.transports.simulated.auto.WORTH", 0.0)
     lock = threading.Lock()
     caplog.set_level("INFO")
-    history = simulate(lambda context: (lock, Member(context, fails=False))[1], backend="auto")
-    assert history == simulate(client_that_never_fails, backend="inline")
+    history = simulate(lambda context: (lock, Member(context, fails=False))[1], backend="auto", rounds=3)
+    assert history == simulate(client_that_never_fails, backend="inline", rounds=3)
     assert "The clients stay in one process: client_fn cannot be sent" in caplog.text
 
 
-def test_auto_moves_to_processes_once_they_pay_and_no_bit_changes(caplog, monkeypatch):
-    monkeypatch.setattr("umbel.runtime.transports.simulated.auto.START_COST", 0.0)
+def test_auto_goes_on_here_until_its_processes_are_ready_and_no_bit_changes(caplog, monkeypatch):
+    monkeypatch.setattr("umbel.runtime.transports.simulated.auto.START_COST", -1e6)  # so that they pay at once
     monkeypatch.setattr("umbel.runtime.transports.simulated.auto.WORTH", 0.0)
     caplog.set_level("INFO")
-    history = simulate(client_that_never_fails, backend="auto", rounds=3)
-    assert history == simulate(client_that_never_fails, backend="inline", rounds=3)
-    assert "from here on 2 worker processes share them" in caplog.text
+    moved = []
+
+    def evaluate(number, arrays, _):
+        if "from here on 2 worker processes share them" in caplog.text:
+            moved.append(number)
+        return 0.0, {"digest": digest(arrays), "done": float(len(moved) > 2)}
+
+    def run(backend, rounds):
+        until = fl.server.Until(metric="done", at_least=1.0)
+        return start_simulation(
+            client_fn=client_that_never_fails,
+            num_clients=4,
+            config=fl.server.ServerConfig(num_rounds=rounds),
+            strategy=fedavg(evaluate_fn=evaluate, until=until),
+            backend=backend,
+            workers=2,
+        ).metrics_centralized["digest"]
+
+    digests = run("auto", 20_000)
+    assert len(moved) == 3
+    assert len(digests) > 5  # some of them before
+    moved.clear()
+    caplog.clear()
+    assert digests == run("inline", digests[-1][0])
 
 
 def test_a_client_without_parameters_to_give_ends_the_simulation_with_the_remedy():

@@ -100,7 +100,7 @@ def start_simulation(
       sampled, so there may be a million.
     - `backend`: "inline" (in this process, one client after another: a debugger works), "processes" (`workers` of them, as
       many as processors where None), "ray" (the cluster of `ray.init(**ray_init_args)`, or the one that is up already), or
-      "auto", which begins inline and moves to processes once they pay. None of them changes a bit of the result.
+      "auto", which begins inline and moves to processes once they pay and are ready. None changes a bit of the result.
     - `client_resources`: what a client needs, as {"num_cpus": 1, "num_gpus": 0.25}; decides how many run side by side.
     - `threads`: how many threads numerical libraries use within a client. The bits depend on it.
     - `seed`: everything drawn follows from it: who is sampled and, since `random`, numpy, torch, tensorflow, mlx and mxnet

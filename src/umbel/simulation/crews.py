@@ -56,7 +56,8 @@ def crew_for(wishes: Wishes, work: Work) -> tuple[Crew, SharedContents]:
         return _inline(wishes, work, contents), contents
     if wishes.backend == "auto" and found.devices is None:
         return _auto(wishes, work, found)
-    return _processes(wishes, work, found)
+    contents = SharedContents()
+    return _try_first(wishes, _processes(wishes, work, found, contents)), contents
 
 
 def _inline(wishes: Wishes, work: Work, contents: SharedContents) -> InlineCrew:
@@ -79,18 +80,15 @@ def _auto(wishes: Wishes, work: Work, found: Places) -> tuple[Crew, SharedConten
     inline = _inline(wishes, work, contents)
     if found.slots == 1:
         return inline, contents
-    crew: Crew = AutoCrew(inline, lambda: _processes(wishes, work, found, contents)[0])
+    crew: Crew = AutoCrew(inline, lambda: _processes(wishes, work, found, contents), wishes.first)
     return crew, contents
 
 
-def _processes(
-    wishes: Wishes, work: Work, found: Places, contents: SharedContents | None = None
-) -> tuple[Crew, SharedContents]:
+def _processes(wishes: Wishes, work: Work, found: Places, contents: SharedContents) -> RemoteCrew:
     from umbel.runtime.transports.simulated.processes import ProcessYard
 
-    shared = SharedContents() if contents is None else contents
-    yard = ProcessYard(work, shared, slots=found.slots, threads=wishes.threads, devices=found.devices)
-    return _remote(wishes, work, yard, shared)
+    yard = ProcessYard(work, contents, slots=found.slots, threads=wishes.threads, devices=found.devices)
+    return _remote(wishes, work, yard, contents)
 
 
 def _ray(wishes: Wishes, work: Work) -> tuple[Crew, SharedContents]:
@@ -108,17 +106,21 @@ def _ray(wishes: Wishes, work: Work) -> tuple[Crew, SharedContents]:
         threads=wishes.threads,
         init=wishes.ray,
     )
-    return _remote(wishes, work, yard, contents)
+    return _try_first(wishes, _remote(wishes, work, yard, contents)), contents
 
 
-def _remote(wishes: Wishes, work: Work, yard: Yard, contents: SharedContents) -> tuple[Crew, SharedContents]:
-    crew = RemoteCrew(yard, contents, work.aggregator, ahead=1 if wishes.singly else 2, beside=work.beside)
+def _remote(wishes: Wishes, work: Work, yard: Yard, contents: SharedContents) -> RemoteCrew:
+    return RemoteCrew(yard, contents, work.aggregator, ahead=1 if wishes.singly else 2, beside=work.beside)
+
+
+def _try_first(wishes: Wishes, crew: RemoteCrew) -> RemoteCrew:
+    """The crew, one of whose hands has made a client for a trial."""
     try:
         crew.try_client(wishes.first)
     except BaseException:
         crew.close()
         raise
-    return crew, contents
+    return crew
 
 
 def _describe(client: str, error: BaseException) -> str:

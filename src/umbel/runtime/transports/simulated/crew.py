@@ -156,6 +156,7 @@ class RemoteCrew:
         self._dropped: set[int] = set()
         self._failed_starts = 0
         self._trial: tuple[Hand, str] | None = None  # who makes which client for nothing
+        self._tried = False
         try:
             self._places = [_Place(yard.hire(slot)) for slot in range(self.slots)]
         except BaseException:
@@ -164,20 +165,34 @@ class RemoteCrew:
 
     def try_client(self, client: str) -> None:
         """Waits until a hand has made a client. Raises `SimulationError` where it cannot."""
-        began = time.monotonic()
-        while not (ready := [place.hand for place in self._places if place.hand.ready]):
-            self._hear(NAG_EVERY)
+        began, self._tried = time.monotonic(), False
+        while not self._tried:
+            self._prepare(client, NAG_EVERY)
             waited = time.monotonic() - began
+            if self._trial is not None or self._tried:
+                continue
             if waited > START_TIMEOUT:
                 raise SimulationError(
                     f"waited {START_TIMEOUT:.0f} s for {self._yard.describe()}: none began; does client_fn's module wait?"
                 )
             if waited > NAG_EVERY:
                 logger.info("Waiting for %s (for %.0f s)", self._yard.describe(), waited)
-        self._trial = ready[0], client
-        ready[0].try_client(client)
-        while self._trial is not None:
-            self._hear(None)
+
+    def becomes_ready(self, client: str) -> bool:
+        """Whether all hands are ready, and one has made this client for nothing; does not wait for that.
+
+        Raises `SimulationError` where a hand cannot begin.
+        """
+        self._prepare(client, 0.0)
+        return self._tried and all(place.hand.ready for place in self._places)
+
+    def _prepare(self, client: str, timeout: float) -> None:
+        """Has the first hand that is ready make a client, and takes in what hands say, for so long at most."""
+        ready = [place.hand for place in self._places if place.hand.ready]
+        if ready and self._trial is None and not self._tried:
+            self._trial = ready[0], client
+            ready[0].try_client(client)
+        self._hear(timeout)
 
     def free(self) -> bool:
         # A dropped piece takes no place: its end is not told, and the next piece would wait for ever.
@@ -227,7 +242,7 @@ class RemoteCrew:
                     self._failed_starts = 0
                     self._deal()
                 case Tried():
-                    self._trial = None
+                    self._trial, self._tried = None, True
                 case Finished(hand, done, totals):
                     self._take(self._places[hand.slot], done, totals)
                 case Died(hand, why):
