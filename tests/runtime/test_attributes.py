@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from umbel.common import Code, FitRes, Status, ndarrays_to_parameters
 from umbel.events import ExchangeClosed, RoundStarted
 from umbel.runtime.attributes import Attributes
 from umbel.server.strategy import FedAvg
@@ -65,3 +66,15 @@ def test_parameters_that_are_given_once_and_umbel_s_own_strategies_are_no_memory
     plain.fraction_fit = 0.5
     attributes.observe(CLOSED)
     assert told == []
+
+
+def test_what_a_strategy_of_umbel_s_keeps_for_itself_is_not_the_user_s():
+    own, told = Own(), []
+    watching = Attributes(own, told.append)
+    arrays = [np.ones(3, np.float32)]
+    fitted = FitRes(Status(Code.OK), ndarrays_to_parameters(arrays), 1, {})
+    own.aggregate_fit(1, [(SimpleNamespace(cid="a"), fitted)], [])[0].arrays()
+    own.fraction_fit = 0.5
+    own.algorithm()
+    watching.observe(CLOSED)
+    assert told == [["fraction_fit"]]

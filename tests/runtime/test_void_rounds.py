@@ -148,10 +148,10 @@ def test_a_strategy_called_by_hand_says_so_and_its_memory_stays():
         return [(SimpleNamespace(cid="a"), FitRes(Status(Code.OK), ndarrays_to_parameters(arrays), 1, {}))]
 
     strategy.aggregate_fit(1, results(2.0), [])[0].arrays()
-    before = {name: slot.to_bytes() for name, slot in strategy._alone.slots.items()}
+    before = {name: slot.to_bytes() for name, slot in strategy._standalone.slots.items()}
     with pytest.raises(NotFinite, match="what the server remembers as 'v' would contain inf in array '0'"):
         strategy.aggregate_fit(2, results(1e30), [])[0].arrays()
-    assert {name: slot.to_bytes() for name, slot in strategy._alone.slots.items()} == before
+    assert {name: slot.to_bytes() for name, slot in strategy._standalone.slots.items()} == before
 
 
 def with_part(**part):

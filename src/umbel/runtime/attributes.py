@@ -20,7 +20,7 @@ _DEEP = 2
 _ITEMS = 100
 _BYTES = 1 << 20  # of an array
 # Set by Umbel, or by programs that give their parameters once.
-_OURS = {"initial_parameters", "_alone", "filled", "facts", "_first_facts"}
+_OURS = {"initial_parameters", "_standalone", "filled", "facts", "_first_facts"}
 
 
 class Attributes:

@@ -132,7 +132,8 @@ class Algorithm(metaclass=SuggestsKeywords):
     - `choose(asking)` → a list of `Ask`: who is asked in an exchange, with what; None leaves it to `select` and `configure`
     - `configure(round)`, `configure_evaluate(round)` → the config that clients get
     - `transform`: what happens to an update on its way
-    - `weigh(round, results)` → K numbers: what each update weighs, 0 or more; its number of examples by default
+    - `weigh(round, results)` → K numbers: what each update weighs, 0 or more; its number of examples by default. A `Rule`
+      may take them for something else, as `fair` takes losses
     - `shares(round, results)` → K numbers: how much of its change each update counts; `mixes`: its change is the one from
       the newest version, and not from the one that it started from
     - `guide(round, results)` → arrays: an update of the server's own, for a rule that compares with one

@@ -55,13 +55,14 @@ def make_step(
         made, kept, beside = algorithm.combine(round_, results)
         metrics = algorithm.measure(Kind.FIT, kept)[1] if kept else {}
         return _kept(round_, made, algorithm), {**metrics, **beside}
-    weights = _one_each("weigh", algorithm.weigh(round_, results), results, 0)
+    rule = isinstance(algorithm.aggregator, Rule)  # its numbers may be other than weights: losses, some of them missing
+    weights = _one_each("weigh", algorithm.weigh(round_, results), results, None if rule else 0)
     step = None
-    if isinstance(algorithm.aggregator, Rule) or any(weight > 0 for weight in weights):
+    if rule or any(weight > 0 for weight in weights):
         guide = None if algorithm.guide is None else algorithm.guide(round_, results)
         shares = None if algorithm.shares is None else algorithm.shares(round_, results)
         if shares is not None:
-            _one_each("shares", shares, results, -np.inf)
+            _one_each("shares", shares, results, -np.inf)  # finite ones
         step = _kept(round_, _combine(algorithm, round_, results, weights, shares, guide), algorithm)
     return step, algorithm.measure(Kind.FIT, results)[1]
 
@@ -73,10 +74,13 @@ def summarize(algorithm: Algorithm, results: Sequence[Result], failures: int) ->
     return algorithm.measure(Kind.EVALUATE, results)
 
 
-def _one_each(question: str, numbers: Sequence[float], results: Sequence[Result], least: float) -> Sequence[float]:
-    """Raises `StrategyError` for what is not one finite number for each result, `least` or more."""
+def _one_each(
+    question: str, numbers: Sequence[float], results: Sequence[Result], least: float | None
+) -> Sequence[float]:
+    """Raises `StrategyError` for what is not one number for each result: finite and `least` or more, unless that is None."""
     given = np.asarray(numbers)
-    if given.shape != (len(results),) or given.dtype.kind not in "biuf" or not (np.isfinite(given) & (given >= least)).all():
+    sound = given.shape == (len(results),) and given.dtype.kind in "biuf"
+    if not sound or (least is not None and not (np.isfinite(given) & (given >= least)).all()):
         rule = f"{len(results)} numbers, one a result" + (", 0 or more" if least == 0 else "")
         raise StrategyError(f"{question}() returned {short(numbers)}; it returns {rule}")
     return numbers
