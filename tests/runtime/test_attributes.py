@@ -10,7 +10,7 @@ import pytest
 from umbel.common import Code, FitRes, Status, ndarrays_to_parameters
 from umbel.events import ExchangeClosed, RoundStarted
 from umbel.runtime.attributes import Attributes
-from umbel.server.strategy import FedAvg
+from umbel.server.strategy import FedAvg, FedAvgM
 
 CLOSED = ExchangeClosed(
     at=0.0, round=1, kind="fit", results=2, failures=0, seconds=1.0, loss=None, metrics={}, void="", note=""
@@ -69,7 +69,10 @@ def test_parameters_that_are_given_once_and_umbel_s_own_strategies_are_no_memory
 
 
 def test_what_a_strategy_of_umbel_s_keeps_for_itself_is_not_the_user_s():
-    own, told = Own(), []
+    class Steps(FedAvgM):
+        pass
+
+    own, told = Steps(server_momentum=0.5), []
     watching = Attributes(own, told.append)
     arrays = [np.ones(3, np.float32)]
     fitted = FitRes(Status(Code.OK), ndarrays_to_parameters(arrays), 1, {})
