@@ -125,7 +125,7 @@ class NamedArrays(list[NDArray]):
         raise KeyError(f"no array is called {short(name)}; {there}")
 
 
-def _unnaming(method: str) -> Callable[..., object]:
+def _without_names(method: str) -> Callable[..., object]:
     """The list's own method, after which the names no longer belong to the arrays."""
     own = getattr(list, method)
 
@@ -140,7 +140,7 @@ def _unnaming(method: str) -> Callable[..., object]:
 for _method in (
     "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort", "__delitem__", "__iadd__", "__imul__"
 ):  # fmt: skip
-    setattr(NamedArrays, _method, _unnaming(_method))
+    setattr(NamedArrays, _method, _without_names(_method))
 
 
 @cache

@@ -182,7 +182,7 @@ class _Order:
         names = self._in_order(named)
         del names[bisect_left(names, place_of(name), key=place_of)]
 
-    def _changed(self) -> None:
+    def _forget_views(self) -> None:
         self._clients = None
 
     def _everybody(self, numbered: int, named: Iterable[str], away: Iterable[str]) -> Clients:
@@ -222,7 +222,7 @@ class Population(_Order):
         else:
             self._put(name, self.named)
             self.named[name] = None
-        self._changed()
+        self._forget_views()
 
     def add_range(self, numbered: int) -> None:
         """Adds the clients 0 to `numbered` - 1, in place."""
@@ -237,7 +237,7 @@ class Population(_Order):
             del self.named[name]
         elif _below(name, self.numbered):
             self.away[name] = None
-        self._changed()
+        self._forget_views()
 
     def present(self, *, without: Iterable[str] = ()) -> Clients:
         """Everybody who is there, in order, but for some. Costs nothing per client where nobody has come or gone since."""

@@ -45,7 +45,7 @@ class PrivateGenerator:
 
     def random(self, size: Size = None) -> float | Floats:
         """Uniform in [0, 1): multiples of 2⁻⁵³."""
-        return _filled(size, lambda count: (_words(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+        return _fill(size, lambda count: (_words(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
     def uniform(self, low: Numbers = 0.0, high: Numbers = 1.0, size: Size = None) -> float | Floats:
         """Uniform in [low, high)."""
@@ -53,19 +53,19 @@ class PrivateGenerator:
 
     def standard_normal(self, size: Size = None) -> float | Floats:
         """Normal with mean 0 and standard deviation 1, by Box and Muller's method; none is further out than 9.5."""
-        return _filled(size, _normal)
+        return _fill(size, _normal)
 
     def normal(self, loc: Numbers = 0.0, scale: Numbers = 1.0, size: Size = None) -> float | Floats:
         """Normal with mean `loc` and standard deviation `scale`. Raises `ValueError` for a scale below 0."""
-        return loc + _positive(scale) * _filled(_size_of(size, loc, scale), _normal)
+        return loc + _positive(scale) * _fill(_size_of(size, loc, scale), _normal)
 
     def exponential(self, scale: Numbers = 1.0, size: Size = None) -> float | Floats:
         """Exponential with mean `scale`. Raises `ValueError` for a scale below 0."""
-        return _positive(scale) * _filled(_size_of(size, scale), _exponential)
+        return _positive(scale) * _fill(_size_of(size, scale), _exponential)
 
     def laplace(self, loc: Numbers = 0.0, scale: Numbers = 1.0, size: Size = None) -> float | Floats:
         """Laplace with mean `loc` and mean absolute deviation `scale`. Raises `ValueError` for a scale below 0."""
-        return loc + _positive(scale) * _filled(_size_of(size, loc, scale), _laplace)
+        return loc + _positive(scale) * _fill(_size_of(size, loc, scale), _laplace)
 
     def integers(self, low: int, high: int | None = None, size: Size = None) -> int | npt.NDArray[np.int64]:
         """Integers, each as likely as the others, from `low` to below `high`; from 0 to below `low` without one.
@@ -125,7 +125,7 @@ def _below(limit: int, count: int) -> npt.NDArray[np.uint64]:
     return found
 
 
-def _filled(size: Size, draw: Callable[[int], Floats]) -> float | Floats:
+def _fill(size: Size, draw: Callable[[int], Floats]) -> float | Floats:
     """One number, or an array of this size, drawn block by block."""
     if size is None:
         return float(draw(1)[0])

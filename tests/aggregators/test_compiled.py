@@ -254,5 +254,5 @@ def test_without_a_folder_to_keep_it_in_it_is_compiled_all_the_same():
     names: dict[str, object] = {}
     exec("def double(a):\n    a[0] *= 2\n", names)  # no file, so nothing beside which or for which to keep it
     doubled = np.ones(1)
-    loops._compiled(names["double"])(doubled)
+    loops._compile(names["double"])(doubled)
     assert doubled.tolist() == [2.0]

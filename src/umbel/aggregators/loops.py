@@ -23,7 +23,7 @@ _TILE = 512
 _F = TypeVar("_F", bound=Callable[..., None])
 
 
-def _compiled(function: _F) -> _F:
+def _compile(function: _F) -> _F:
     try:
         made: _F = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder that numba may write to
@@ -31,21 +31,21 @@ def _compiled(function: _F) -> _F:
     return made
 
 
-@_compiled
+@_compile
 def add(total: NDArray, values: NDArray, weight: float) -> None:
     """total += weight × values, in float64, in place. Shapes (n,)."""
     for i in range(total.size):
         total[i] += np.float64(values[i]) * weight
 
 
-@_compiled
+@_compile
 def scaled(out: NDArray, values: NDArray, weight: float) -> None:
     """out = weight × values, in float64, in place. Shapes (n,)."""
     for i in range(out.size):
         out[i] = np.float64(values[i]) * weight
 
 
-@_compiled
+@_compile
 def exchange(rows: NDArray, comparators: NDArray, low: int, ranks: NDArray) -> None:
     """Applies a network to K rows, shape (K, n), and writes the rows from `low` on, as they are then, into `ranks`, (R, n).
 

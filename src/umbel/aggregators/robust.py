@@ -63,7 +63,7 @@ def krum(f: int, keep: int | None = 1) -> Rule:
     def plan(cohort: Cohort) -> NDArray:
         kept = cohort.count - f if keep is None else min(keep, cohort.count)
         best = krum_order(cohort.distances, f)[:kept]
-        return np.asarray(_selected(best, len(cohort.gram)).mean(axis=0, keepdims=True))
+        return np.asarray(_selection(best, len(cohort.gram)).mean(axis=0, keepdims=True))
 
     name = f"Krum with f={f}" if keep == 1 else f"Multi-Krum with f={f}"
     return Rule(name, 2 * f + 3, "2·f + 3", plan=plan)
@@ -89,7 +89,7 @@ def bulyan(f: int) -> Rule:
             winner = krum_order(squares[np.ix_(left, left)], f)[0]
             chosen.append(left[winner])
             left = np.delete(left, winner)
-        return _selected(np.sort(chosen), len(cohort.gram))
+        return _selection(np.sort(chosen), len(cohort.gram))
 
     return Rule(
         f"Bulyan with f={f}",
@@ -183,10 +183,10 @@ def bucketed(rule: Rule, size: int) -> Rule:
     def mix(cohort: Cohort) -> NDArray:
         shuffled = cohort.rng().permutation(cohort.count)
         buckets = [np.sort(shuffled[start : start + size]) for start in range(0, cohort.count, size)]
-        return np.vstack([_selected(bucket, len(cohort.gram)).mean(axis=0) for bucket in buckets])
+        return np.vstack([_selection(bucket, len(cohort.gram)).mean(axis=0) for bucket in buckets])
 
     # The fewest updates that make `least` buckets.
-    return _mixed(rule, mix, f"buckets of {size}", size * (rule.least - 1) + 1)
+    return _mix_before(rule, mix, f"buckets of {size}", size * (rule.least - 1) + 1)
 
 
 def nearest_neighbours(rule: Rule, f: int) -> Rule:
@@ -197,12 +197,12 @@ def nearest_neighbours(rule: Rule, f: int) -> Rule:
 
     def mix(cohort: Cohort) -> NDArray:
         nearest = np.argsort(cohort.distances, axis=1, kind="stable")[:, : cohort.count - f]
-        return np.vstack([_selected(row, len(cohort.gram)).mean(axis=0) for row in nearest])
+        return np.vstack([_selection(row, len(cohort.gram)).mean(axis=0) for row in nearest])
 
-    return _mixed(rule, mix, f"nearest-neighbour mixing with f={f}", max(rule.least, 2 * f + 1))
+    return _mix_before(rule, mix, f"nearest-neighbour mixing with f={f}", max(rule.least, 2 * f + 1))
 
 
-def _mixed(rule: Rule, mix: Plan, name: str, least: int) -> Rule:
+def _mix_before(rule: Rule, mix: Plan, name: str, least: int) -> Rule:
     inner = rule.plan
 
     def plan(cohort: Cohort) -> NDArray:
@@ -215,7 +215,7 @@ def _mixed(rule: Rule, mix: Plan, name: str, least: int) -> Rule:
     return rule._replace(name=f"{rule.name} over {name}", least=least, why=f"{rule.why} after mixing", plan=plan)
 
 
-def _selected(rows: NDArray, count: int) -> NDArray:
+def _selection(rows: NDArray, count: int) -> NDArray:
     """A matrix whose rows pick these updates of `count`."""
     matrix = np.zeros((len(rows), count))
     matrix[np.arange(len(rows)), rows] = 1.0

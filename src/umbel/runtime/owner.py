@@ -220,7 +220,7 @@ class Owner:
         except NotFinite as error:
             self._lend_facts(question)
             void = why_void(error, self._host.declared.name, self._norms(question))
-            self._model.spend(*_contents_used(question))
+            self._model.spend(*_contents_of(question))
             self._model.forget(question.round)
             return Stepped(question.version, void=void)
 
@@ -230,13 +230,13 @@ class Owner:
         assert version is not None
         before = self._model.at(version).schema
         try:
-            failures = _as_failures(self._not_recalled(question))
+            failures = _as_failures(self._failures_that_count(question))
             parameters, said = self._host.step(here, self._results(question, here), failures)
         except TooFewUpdates as error:
             self._lend_facts(question)
-            self._model.spend(*_contents_used(question))
+            self._model.spend(*_contents_of(question))
             return Stepped(version, {}, f"{error}; the model stays as it is")
-        self._model.spend(*_contents_used(question))
+        self._model.spend(*_contents_of(question))
         metrics = self._limit(Kind.FIT, _as_metrics(said), question.results)
         if parameters is None:
             self._model.forget(question.round)
@@ -267,7 +267,7 @@ class Owner:
                     norms.append((task.client, distance((ours, read), (start.schema, start.source))))
         return norms
 
-    def _not_recalled(self, question: Step) -> list[tuple[Task, Failure]]:
+    def _failures_that_count(self, question: Step) -> list[tuple[Task, Failure]]:
         """The failures, without the tasks that the round did not wait for because it had reached its goal."""
         if not question.failures:
             return []
@@ -355,7 +355,7 @@ def _as_metrics(metrics: object) -> dict[str, object]:
     return {as_text(name): writable(value) for name, value in (metrics or {}).items()}
 
 
-def _contents_used(question: Step) -> list[str]:
+def _contents_of(question: Step) -> list[str]:
     replies = (reply.content for _, reply in question.results if reply.content is not None)
     return [*_own_contents(question), *replies, *contents_of(question.closed)]
 

@@ -26,7 +26,7 @@ def strategy_names() -> dict[str, type[Strategy]]:
 
 def strategy_keywords(name: str) -> frozenset[str]:
     """What the strategy of this name takes. Raises `ValueError` for a name that there is not."""
-    return frozenset(keywords_of(_class_named(name)))
+    return frozenset(keywords_of(_find_class(name)))
 
 
 def strategy_named(name: str, keywords: Mapping[str, object]) -> Strategy:
@@ -37,7 +37,7 @@ def strategy_named(name: str, keywords: Mapping[str, object]) -> Strategy:
     >>> strategy_named("Fed-Prox", {"proximal_mu": 0.1}).proximal_mu
     0.1
     """
-    cls = _class_named(name)
+    cls = _find_class(name)
     for needed in signature(cls).parameters.values():
         named = needed.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         if named and needed.default is Parameter.empty and needed.name not in keywords:
@@ -45,7 +45,7 @@ def strategy_named(name: str, keywords: Mapping[str, object]) -> Strategy:
     return cls(**keywords)
 
 
-def _class_named(name: str) -> type[Strategy]:
+def _find_class(name: str) -> type[Strategy]:
     known = strategy_names()
     plain = re.sub(r"[\W_]", "", name).lower()
     if plain not in known:

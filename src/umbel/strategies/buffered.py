@@ -75,7 +75,7 @@ class FedBuff(FedAvg):
     @property
     def pace(self) -> Pace:
         mine = Pace(goal=self.buffer_size, carry_over=True, max_staleness=self.max_staleness)
-        return self._paced(self._pace or mine)
+        return self._complete_pace(self._pace or mine)
 
     def algorithm(self) -> Algorithm:
         return replace(

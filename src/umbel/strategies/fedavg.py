@@ -205,9 +205,9 @@ class FedAvg(Strategy):
 
     @property
     def pace(self) -> Pace:
-        return self._paced(self._pace or CLASSIC_PACE)
+        return self._complete_pace(self._pace or CLASSIC_PACE)
 
-    def _paced(self, pace: Pace) -> Pace:
+    def _complete_pace(self, pace: Pace) -> Pace:
         """This pace, with what the strategy's own keywords say of it."""
         if self._until is None and self.keep_best is None and self.max_update_norm is None:
             return pace

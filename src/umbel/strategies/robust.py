@@ -282,7 +282,7 @@ class _Mixing(Around, Doubting):
         _check(self)
 
 
-def _mixed(algorithm: Algorithm, mixing: Callable[[Rule], Rule]) -> Algorithm:
+def _mix(algorithm: Algorithm, mixing: Callable[[Rule], Rule]) -> Algorithm:
     assert isinstance(algorithm.aggregator, Rule)
     return replace(algorithm, aggregator=mixing(algorithm.aggregator))
 
@@ -301,7 +301,7 @@ class Bucketing(_Mixing):
         self._prepares(strategy)
 
     def algorithm(self) -> Algorithm:
-        return _mixed(super().algorithm(), lambda rule: bucketed(rule, self.bucket_size))
+        return _mix(super().algorithm(), lambda rule: bucketed(rule, self.bucket_size))
 
 
 class NearestNeighbourMixing(_Mixing):
@@ -317,4 +317,4 @@ class NearestNeighbourMixing(_Mixing):
         self._prepares(strategy)
 
     def algorithm(self) -> Algorithm:
-        return _mixed(super().algorithm(), lambda rule: nearest_neighbours(rule, self.num_left_out))
+        return _mix(super().algorithm(), lambda rule: nearest_neighbours(rule, self.num_left_out))

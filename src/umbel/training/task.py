@@ -105,7 +105,7 @@ def run_task(
         sent = {} if made.context is None else made.context.sent
         if encoding is None and sent:
             take_sent(sent, NOTHING)
-        return answer if encoding is None else _encoded(answer, take_sent(sent, encoding.beside), encoding)
+        return answer if encoding is None else _encode(answer, take_sent(sent, encoding.beside), encoding)
     except Rejected as error:
         return Failure(FailureKind.REJECTED, str(error)[:LONGEST])
     except ClientFailed as error:
@@ -165,7 +165,7 @@ def _run(client: Client, kind: Kind, arrays: NamedArrays, config: Config) -> Ans
             return Answer(arrays=own)
 
 
-def _encoded(answer: Answer, beside: Mapping[str, NDArrays], encoding: Encoding) -> Answer:
+def _encode(answer: Answer, beside: Mapping[str, NDArrays], encoding: Encoding) -> Answer:
     """What travels of an answer to a fit task, and what the client remembers of it."""
     memory = {name: dict(kept) for name, kept in encoding.memory.items()}
     chain = chain_of(encoding.transforms)

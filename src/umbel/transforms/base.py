@@ -236,7 +236,7 @@ def make(applied: Applied) -> Transform:
             "registers it before the client starts, or update umbel here"
         )
     try:
-        return _made(maker, tuple(sorted(applied.settings.items())))
+        return _make_cached(maker, tuple(sorted(applied.settings.items())))
     except (TypeError, ValueError) as error:
         raise Rejected(
             f"the server asks for the transform {applied.name!r} with settings that it does not take here ({error}). "
@@ -245,7 +245,7 @@ def make(applied: Applied) -> Transform:
 
 
 @lru_cache(maxsize=64)
-def _made(maker: Callable[..., Transform], settings: tuple[tuple[str, object], ...]) -> Transform:
+def _make_cached(maker: Callable[..., Transform], settings: tuple[tuple[str, object], ...]) -> Transform:
     return maker(**dict(settings))
 
 

@@ -101,14 +101,14 @@ class Auditor:
                     self._clients.popitem(last=False)
         match entry.event:
             case Replied(task=task, reply=reply):
-                yield (*self._told(task, entry.commands), self._content(reply), _digest(reply))
+                yield (*self._describe_verdict(task, entry.commands), self._content(reply), _digest(reply))
             case Reported(replies=replies):
                 verdict = Verdict.ACCEPTED if _clients(entry.commands) else Verdict.STALE
                 for task, reply in replies:
                     client = self._clients.get(task, "")
                     yield client, task, verdict, "", self._content(reply), _digest(reply)
             case Failed(task=task):
-                yield (*self._told(task, entry.commands), None, None)
+                yield (*self._describe_verdict(task, entry.commands), None, None)
             case Initialized(given=True):
                 yield self._version(0)
             case Stepped(version=version):
@@ -119,7 +119,7 @@ class Auditor:
             case _:
                 pass
 
-    def _told(self, task: str, commands: Sequence[Command]) -> tuple[str, str, str, str]:
+    def _describe_verdict(self, task: str, commands: Sequence[Command]) -> tuple[str, str, str, str]:
         """Client, task, verdict and reason of an answer."""
         settled = next((c for c in commands if isinstance(c, Settle) and c.task == task), None)
         client = next(iter(_clients(commands)), None) or self._clients.get(task, "")

@@ -90,7 +90,7 @@ class SqlStore:
             self._sums[name] = known
         lines = self._auditor.lines(numbered, time.time()) if self._auditor is not None else []
         last = self._seq + len(rows)
-        marks = self._marks if snapshot is None else self._marked((last, snapshot.state.completed))
+        marks = self._marks if snapshot is None else self._move_marks((last, snapshot.state.completed))
         frozen = snapshot is not None and marks[-1][0] == last > 0
         told = self._told + (snapshot is not None and len(snapshot.told) > 0)
 
@@ -149,7 +149,7 @@ class SqlStore:
         values = {"run": self._run, "seq": seq, "at": snapshot.at, "state": state, "told": told, "frozen": frozen}
         return {**values, "checked": check_of(*values.values())}
 
-    def _marked(self, mark: tuple[int, int]) -> list[tuple[int, int]]:
+    def _move_marks(self, mark: tuple[int, int]) -> list[tuple[int, int]]:
         """The marks after a snapshot there. The journal begins at the first of them, `keep` to twice as many rounds ago."""
         keep = self._keeping.rounds
         if keep is None or mark[1] - self._marks[-1][1] < keep:
@@ -233,7 +233,7 @@ class SqlStore:
 
     def _begin(self) -> None:
         """Connects, takes the run's lock and reads how far its journal goes."""
-        self._connected()
+        self._connect()
         told = sa.select(sa.func.max(tables.history.c.number)).where(tables.history.c.run == self._run)
         with self._database.reading() as connection:
             self._seq = self._last(connection)
@@ -268,7 +268,7 @@ class SqlStore:
             row = connection.execute(query.limit(1)).mappings().first()
         return None if row is None else Line(**{name: value for name, value in row.items() if name != "run"})
 
-    def _connected(self) -> sa.Connection:
+    def _connect(self) -> sa.Connection:
         if self._connection is None:
             try:
                 connection = self._database.engine.connect()
@@ -319,7 +319,7 @@ class SqlStore:
         def attempt() -> None:
             nonlocal unsure
             try:
-                connection = self._connected()
+                connection = self._connect()
                 self._check_files()
                 if unsure and last is not None and self._last(connection) == last > self._seq:
                     connection.rollback()

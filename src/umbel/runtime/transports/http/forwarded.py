@@ -47,10 +47,10 @@ class TrustedProxies:
         """
         if not self.has(host):
             return host
-        told = {self._walked(host, chain) for chain in (_x_forwarded_for(headers), _forwarded(headers)) if chain}
+        told = {self._walk(host, chain) for chain in (_x_forwarded_for(headers), _read_forwarded(headers)) if chain}
         return told.pop() if len(told) == 1 else host
 
-    def _walked(self, host: str, chain: list[str]) -> str:
+    def _walk(self, host: str, chain: list[str]) -> str:
         for node in reversed(chain):
             match = _NODE.fullmatch(node) if self.has(host) else None
             address = None if match is None else _address(match[1] or match[2] or match[3])
@@ -72,19 +72,19 @@ def plain(host: str) -> str:
 
 
 def _x_forwarded_for(headers: Mapping[str, str]) -> list[str]:
-    return [node.strip() for node in _joined(headers, "x-forwarded-for").split(",")] if "x-forwarded-for" in headers else []
+    return [node.strip() for node in _join(headers, "x-forwarded-for").split(",")] if "x-forwarded-for" in headers else []
 
 
-def _forwarded(headers: Mapping[str, str]) -> list[str]:
+def _read_forwarded(headers: Mapping[str, str]) -> list[str]:
     """The header of RFC 7239: for each hop, whom it was for."""
     if "forwarded" not in headers:
         return []
-    hops = re.findall(r'(?:"[^"]*"|[^,"])+', _joined(headers, "forwarded"))
+    hops = re.findall(r'(?:"[^"]*"|[^,"])+', _join(headers, "forwarded"))
     found = [_FOR.search(hop) for hop in hops]
     return ["unknown" if match is None else match[1].strip('"') for match in found]
 
 
-def _joined(headers: Mapping[str, str], name: str) -> str:
+def _join(headers: Mapping[str, str], name: str) -> str:
     lines = headers.getlist(name) if hasattr(headers, "getlist") else [headers[name]]
     return ",".join(lines)[-_LONGEST:]
 

@@ -62,7 +62,7 @@ class Gate:
 
     async def admit(self, request: Request, message: Register, body: bytes | bytearray) -> Holder:
         """Lets the sender of a registration in. Raises `Refused`."""
-        signed = _signed(request)
+        signed = _read_signatures(request)
         mine = signed.get("umbel")
         if mine is None or not self._ours(mine.parameters.get("nonce", "")):
             asked = {"accept-signature": f'{_REGISTRATION};nonce="{self._challenge()}"'}
@@ -93,7 +93,7 @@ class Gate:
         """The digest that the request's body must have; None where it has none. Raises `Refused`."""
         if holder.key in self._revoked:
             raise Refused(403, f"the key {fingerprint(holder.key)} has been revoked; ask the server's operator")
-        signed = _signed(request).get("umbel")
+        signed = _read_signatures(request).get("umbel")
         if signed is None:
             raise Refused(403, "the request is not signed with the key of its session; only whoever has that may go on")
         required = {"@method", "@path", SESSION} | ({"range"} if "range" in request.headers else set())
@@ -144,7 +144,7 @@ class Gate:
 _REGISTRATION = 'umbel=("@method" "@path" "content-digest");alg="ed25519"'
 
 
-def _signed(request: Request) -> dict[str, Signed]:
+def _read_signatures(request: Request) -> dict[str, Signed]:
     inputs, signatures = request.headers.get("signature-input", ""), request.headers.get("signature", "")
     try:
         return signed_with(inputs, signatures)

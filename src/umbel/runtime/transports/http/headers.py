@@ -40,7 +40,7 @@ class Headers:
         """The header's schema: `model` itself where it is the model's. Raises `WireError`."""
         if not header:
             return Schema(())
-        if model is not None and header == self._encoded(model):
+        if model is not None and header == self._encode(model):
             return model
         if len(header) <= AT_ONCE:
             return parse_header(header)
@@ -58,7 +58,7 @@ class Headers:
         async with self._reading:
             return await asyncio.to_thread(parse_header, header)
 
-    def _encoded(self, model: Schema) -> bytes:
+    def _encode(self, model: Schema) -> bytes:
         if self._known is None or self._known[0] is not model:
             self._known = model, encode_header(model)
         return self._known[1]

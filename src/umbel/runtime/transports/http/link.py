@@ -146,7 +146,7 @@ class Link:
                 raise Unreachable(_why(response))  # it took too long to answer
             self.signs = True
         try:
-            answer = self._decoded(self._answer(response), Registered)
+            answer = self._decode(self._answer(response), Registered)
         except RequestRefused as error:  # what is wrong with this request is wrong with the client
             raise ServerRefused(str(error)) from None
         if self.run and answer.run != self.run:
@@ -231,9 +231,9 @@ class Link:
         *,
         due: float = 0.0,
     ) -> _T:
-        return self._decoded(self._answer(self._raw(method, path, body, headers, due=due)), type_)
+        return self._decode(self._answer(self._raw(method, path, body, headers, due=due)), type_)
 
-    def _decoded(self, answer: bytes, type_: type[_T]) -> _T:
+    def _decode(self, answer: bytes, type_: type[_T]) -> _T:
         try:
             return decode(answer, type_)
         except WireError as error:

@@ -184,21 +184,21 @@ async def _coroutine(function: Callable[[], Awaitable[None]]) -> None:
 def _bind(host: str, port: int) -> socket.socket:
     if host in ("::", "*", ""):
         try:
-            return _listening(socket.AF_INET6, "::", port)
+            return _open_socket(socket.AF_INET6, "::", port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise AddressInUse(error.errno, f"port {port} is already in use on {host}") from None
         host = "0.0.0.0"  # no IPv6 here: then IPv4 alone
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return _listening(family, host, port)
+        return _open_socket(family, host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(error.errno, f"port {port} is already in use on {host}") from None
         raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+def _open_socket(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -61,7 +61,7 @@ class Reception:
         self._turns = Turns()
         self._buffer = Buffer(limits.buffered, slow=8 * limits.rate)
         self._held: dict[Held, Connection] = {}  # messages in the buffer that are not yet whole
-        self.connections = Connections(limits, refusals.complain, self._offended)
+        self.connections = Connections(limits, refusals.complain, self._count_offence)
 
     # ---- around the handlers
 
@@ -165,7 +165,7 @@ class Reception:
                 await self.drain(request)  # a thousand bodies that nobody wants would lie in memory meanwhile
             await asyncio.sleep(seconds)
 
-    def _offended(self, name: str, why: str) -> None:
+    def _count_offence(self, name: str, why: str) -> None:
         """A client's connection was refused; its session is over where that was once too often."""
         client = self._sessions.get(name)
         quarantine = "" if client is None else self._refusals.offends(name, why)

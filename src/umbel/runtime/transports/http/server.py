@@ -172,7 +172,7 @@ class HttpTransport:
 
     async def _watch(self) -> None:
         """Notices, for ever, who has gone, what takes too long, and who may no longer take part."""
-        watching = None if self._gate is None else asyncio.create_task(self._gate.watch(self._revoked))
+        watching = None if self._gate is None else asyncio.create_task(self._gate.watch(self._leave_revoked))
         try:
             while True:
                 await asyncio.sleep(SWEEP)
@@ -183,7 +183,7 @@ class HttpTransport:
             if watching is not None:
                 watching.cancel()
 
-    def _revoked(self, keys: set[bytes]) -> None:
+    def _leave_revoked(self, keys: set[bytes]) -> None:
         for client in self._sessions:
             if client.holder is not None and client.holder.key in keys:
                 self._sessions.leave(client, "its key has been revoked")
