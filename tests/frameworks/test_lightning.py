@@ -86,4 +86,6 @@ def test_a_module_without_data_is_told_what_to_give_and_one_without_a_test_is_no
     with pytest.raises(TypeError, match="Silent has no data to train on; give data=, a LightningDataModule or a loader"):
         client.fit(client.get_parameters({}), {})
     assert client.evaluate(client.get_parameters({}), {})[1:] == (0, {})
+    with pytest.raises(TypeError, match=r"Net has no data to be tested on; give data=.*or write its test_dataloader"):
+        member(umbel_lightning.client(Net)).evaluate(client.get_parameters({}), {})
     assert adapter_for(Silent).name == "lightning"

@@ -10,6 +10,7 @@ umbel_torch = pytest.importorskip("umbel.frameworks.torch")
 
 from torch import nn  # noqa: E402
 
+import umbel as fl  # noqa: E402
 from umbel.context import Context  # noqa: E402
 from umbel.errors import WireError  # noqa: E402
 from umbel.fold.statistics import statistics_of  # noqa: E402
@@ -98,6 +99,8 @@ def test_statistics_are_told_from_weights_also_where_a_module_has_its_own():
 def test_a_lazy_module_is_refused_with_the_remedy_before_anything_starts():
     with pytest.raises(ParametersNotReady, match=r"'0.weight' has no shape yet.*run the model once on a batch"):
         umbel_torch.client(nn.Sequential(nn.LazyLinear(2)), lambda net, data: None, data=[1])
+    with pytest.raises(ParametersNotReady, match=r"'0.weight' has no shape yet"):
+        fl.federate(lambda: nn.Sequential(nn.LazyLinear(2)), lambda net, data: 1, data=[1, 2]).simulate(progress=False)
     with pytest.raises(TypeError, match=r"model= is a dict; give an nn.Module, or a class or function that makes one"):
         umbel_torch.client({}, lambda net, data: None, data=[1])
 

@@ -109,6 +109,11 @@ class _Test:
         tests = _has_own(library, model, "test_step")
         if not tests and not _has_own(library, model, "validation_step"):
             return math.nan, 0, {}
+        if data is None and not _has_own(library, model, "test_dataloader" if tests else "val_dataloader"):
+            raise TypeError(
+                f"{type(model).__name__} has no data to be tested on; give data=, a LightningDataModule or "
+                f'{{"train": loader, "test": loader}}, or write its {"test" if tests else "val"}_dataloader'
+            )
         with _quiet():
             trainer = library.Trainer(**{**_QUIET, **self._options})
             run = trainer.test if tests else trainer.validate

@@ -53,6 +53,8 @@ class Workshop(Generic[M]):
         if self.model is None:
             self.model, self._used = self._make(context), False
             self._adapter = self._adapter or adapter_for(self.model)  # type: ignore[assignment]  # that of this model
+            if self._makes:
+                self._known.check(self.model)
             self._memory = self._known.remember(self.model)
             self._look_at_names(self.model)
         seed = None if context.seed is None else key(context.seed, "client", context.node_id, context.round)
