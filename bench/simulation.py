@@ -88,12 +88,29 @@ def digits(settings: Settings) -> list[Row]:
     flwr = settings.flwr
     taken = alternating(
         settings.repeats,
-        floor=lambda: _whole(settings.python, "loop", {}),
-        umbel=lambda: _whole(settings.python, "umbel", {"progress": False}),
-        flwr=flwr and (lambda: _whole(flwr, "flwr", FLWR)),
+        floor=lambda: _whole(settings.python, "loop", "digits", {}),
+        umbel=lambda: _whole(settings.python, "umbel", "digits", {"progress": False}),
+        flwr=flwr and (lambda: _whole(flwr, "flwr", "digits", FLWR)),
     )
     floor, theirs = taken["floor"]["seconds"], taken["flwr"].get("seconds")
     return [Row("the whole program", "s", taken["umbel"]["seconds"], floor, theirs, (at_most_flwr(10),))]
+
+
+def cnn(settings: Settings) -> list[Row]:
+    """The same of a network that trains for a while. The floor is one process that does nothing else."""
+    flwr = settings.flwr
+    taken = alternating(
+        settings.repeats,
+        floor=lambda: _whole(settings.python, "loop", "cnn", {}),
+        umbel=lambda: _whole(settings.python, "umbel", "cnn", {"progress": False, "workers": 2}),
+        umbel_processes=lambda: _whole(settings.python, "umbel", "cnn", PROCESSES),
+        flwr=flwr and (lambda: _whole(flwr, "flwr", "cnn", FLWR)),
+    )
+    floor, theirs = taken["floor"]["seconds"], taken["flwr"].get("seconds")
+    return [
+        Row("the whole program", "s", taken["umbel"]["seconds"], floor, theirs, (at_most_flwr(1.3),)),
+        Row("the whole program, processes from the start", "s", taken["umbel_processes"]["seconds"], floor, theirs),
+    ]
 
 
 def worker(settings: Settings) -> list[Row]:
@@ -193,6 +210,7 @@ FIGURES: Figures = {
     "tasks": ("1,000 of 1,000 clients, softmax of 784 by 10, no training", tasks),
     "mlp": ("100 of 100 clients, PyTorch MLP 784-200-10, 600 images each", mlp),
     "digits": ("10 of 10 clients, scikit-learn's SGDClassifier on its digits, 10 rounds", digits),
+    "cnn": ("20 of 20 clients, a small CNN on 60,000 pictures, 5 rounds", cnn),
     "start": ("from the start of the program to the first client, without torch", start),
     "worker": ("peak memory of a worker process", worker),
     "large": ("100 clients, a model of 100 MB, 2 processes; the floor is 10 clients", large),
@@ -228,9 +246,9 @@ def _started(python: str, how: str, more: dict[str, object]) -> Sample:
     return {"seconds": min(noted["at"] for noted in report["taken"]) - begin}
 
 
-def _whole(python: str, how: str, more: dict[str, object]) -> Sample:
-    begin = time.monotonic()
-    _run(python, how, "digits", more, sampled=10, clients=10, rounds=10)
+def _whole(python: str, how: str, task: str, more: dict[str, object]) -> Sample:
+    begin, (clients, rounds) = time.monotonic(), {"digits": (10, 10), "cnn": (20, 5)}[task]
+    _run(python, how, task, more, sampled=clients, clients=clients, rounds=rounds)
     return {"seconds": time.monotonic() - begin}
 
 
