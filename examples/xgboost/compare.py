@@ -7,7 +7,7 @@ import xgboost as xgb
 from owner import CLIENTS, DIVIDED, ROUNDS, Owner, error, params, rows
 
 import umbel as fl
-from umbel.common import Parameters
+from umbel.common import EvaluateIns, Parameters
 from umbel.server.strategy import FedXgbBagging, FedXgbCyclic
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -35,7 +35,8 @@ def federated(how, strategy) -> float:
 class Everyone(FedXgbCyclic):
     """Cyclic boosting that is judged by everyone's test rows, not by the next owner's alone."""
 
-    configure_evaluate = FedXgbBagging.configure_evaluate
+    def configure_evaluate(self, server_round, parameters, client_manager):
+        return [(client, EvaluateIns(parameters, {})) for client in client_manager.all().values()]
 
 
 def accuracy(models, tests) -> float:
