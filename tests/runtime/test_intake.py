@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
 import pytest
 
@@ -240,3 +243,44 @@ def test_an_end_waits_for_the_answer_that_is_under_way():
     assert seen == [False]
     assert b"connection: close" in wire.answers
     assert wire.closing
+
+
+@pytest.mark.parametrize("why", ["it ends", "it is refused"])
+def test_a_connection_that_ends_in_the_middle_of_a_body_is_freed_at_once(why):
+    async def take(request):
+        with contextlib.suppress(Disconnected):
+            while await request.body.read():
+                pass
+        return Response(200, {}, b"")
+
+    async def main():
+        gc.collect()
+        gc.disable()  # what TLS keeps for a connection, 256 KiB, must not wait for it
+        try:
+            intake = Intake(take, Connections(Limits(), lambda *_: None), lambda *_: None, set())
+            intake.connection_made(Wire())
+            intake.data_received(b"PUT / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n4\r\n1234\r\n")
+            await asyncio.sleep(0)
+            if why == "it is refused":
+                intake.data_received(b"no chunk\r\n")
+            intake.connection_lost(None)
+            there = weakref.ref(intake)
+            del intake
+            for _ in range(20):
+                await asyncio.sleep(0)
+            if why == "it ends":
+                assert there() is None
+            else:
+                await until(lambda: there() is None)
+        finally:
+            gc.enable()
+
+    asyncio.run(main())
+
+
+async def until(reached, deadline=5.0):
+    loop = asyncio.get_running_loop()
+    end = loop.time() + deadline
+    while not reached():
+        assert loop.time() < end
+        await asyncio.sleep(0.01)

@@ -101,6 +101,7 @@ class Intake(asyncio.Protocol):
         self._release()
         self._break_off()
         self._queue.clear()
+        self._coming = None  # its body knows this object: with TLS 256 KiB would wait for the collector of cycles
         self.resume_writing()
         if self.connection is not None:
             self._connections.closed(self.connection.peer)
