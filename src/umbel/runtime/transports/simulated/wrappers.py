@@ -1,7 +1,8 @@
 """What functools makes of people's functions, as pickles that other processes can read. Knows neither workers nor files.
 
 `functools.cache` and `lru_cache` pickle themselves as a name, which another process does not find where the function is one
-of a script or of a notebook's cell; `cached_property` (until Python 3.11) has a lock, and `singledispatch` weak references.
+of a script or of a notebook's cell; `cached_property` (until Python 3.11) has a lock, `singledispatch` and, on some Pythons,
+`singledispatchmethod` weak references.
 Each travels as what it was made of, and is made again: a cache arrives empty.
 """
 
@@ -51,6 +52,17 @@ def _make_dispatch(registry: dict[type, Callable[..., object]]) -> object:
     return made
 
 
+def _reduce_method(one: functools.singledispatchmethod[object]) -> Reduced:
+    return _make_method, (one.func, dict(one.dispatcher.registry))
+
+
+def _make_method(function: Callable[..., object], registry: dict[type, Callable[..., object]]) -> object:
+    made = functools.singledispatchmethod(function)
+    for kind, method in registry.items():
+        made.dispatcher.register(kind, method)
+    return made
+
+
 def _found_by_name(wrapper: Any) -> bool:
     """Whether another process finds this very object under its name."""
     name, path = wrapper.__module__, getattr(wrapper, "__qualname__", "")
@@ -67,4 +79,5 @@ def _found_by_name(wrapper: Any) -> bool:
 REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     type(functools.lru_cache(len)): _reduce_cache,
     functools.cached_property: _reduce_property,
+    functools.singledispatchmethod: _reduce_method,
 }
