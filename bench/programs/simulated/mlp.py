@@ -7,9 +7,9 @@ import functools
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from simulated.notes import notes
+from simulated.one_pass import train
 
 __all__ = ["Owner", "initial"]
 
@@ -43,13 +43,4 @@ class Owner:
         self.images, self.labels = (column[mine] for column in images())
 
     def fit(self, parameters, config):
-        model = net()
-        with torch.no_grad():
-            for value, array in zip(model.parameters(), parameters, strict=True):
-                value.copy_(torch.from_numpy(array))
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        for pixels, labels in zip(self.images.split(BATCH), self.labels.split(BATCH), strict=True):
-            optimizer.zero_grad()
-            functional.cross_entropy(model(pixels / 255.0), labels).backward()
-            optimizer.step()
-        return [value.detach().numpy().copy() for value in model.parameters()], IMAGES, notes(config)
+        return train(net(), parameters, self.images, self.labels, BATCH), IMAGES, notes(config)
