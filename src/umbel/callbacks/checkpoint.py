@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 from umbel.callbacks.base import Callback, Logs
+from umbel.callbacks.files import replacing
 from umbel.callbacks.rows import rows_after
 from umbel.keywords import checked
 from umbel.runtime.saved import describe, write_model
@@ -65,7 +65,5 @@ class ModelCheckpoint(Callback):
         content = self._followed().content()
         said = describe(content.schema.names, run=self._run, number=number, loss=loss)
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = path.with_name(f".{path.name}.part")
-        with whole.open("wb") as file:
+        with replacing(path) as whole, whole.open("wb") as file:
             write_model(content, said, file.write)
-        os.replace(whole, path)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import TextIO
 
 from umbel.callbacks.base import Callback, Logs
+from umbel.callbacks.files import replacing
 from umbel.callbacks.rows import rows_after
 from umbel.keywords import checked
 
@@ -49,11 +49,9 @@ class CSVLogger(Callback):
 
     def _write(self) -> None:
         self._columns, self._last = [title for title, _ in self.history.named_series()], -1
-        whole = self._path.with_name(f".{self._path.name}.part")
-        with whole.open("w", newline="") as file:
+        with replacing(self._path) as whole, whole.open("w", newline="") as file:
             csv.writer(file, delimiter=self._separator).writerow(["round", *self._columns])
             self._append(file)
-        os.replace(whole, self._path)
 
     def _append(self, file: TextIO) -> None:
         rows = csv.writer(file, delimiter=self._separator)
