@@ -16,6 +16,7 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
 from itertools import count
@@ -29,7 +30,7 @@ from umbel.runtime.retry import PATIENCE
 from umbel.runtime.sums import Sum, Sums
 from umbel.wire import Schema, Source, encode_header, parse_header
 
-__all__ = ["Content", "Contents", "FileContents", "Writer", "as_parameters", "write_content"]
+__all__ = ["Content", "Contents", "FileContents", "Writer", "as_parameters", "creating", "write_content"]
 
 BLOCK = 1 << 20
 HELD = 1 << 14  # bytes that are written together with what follows
@@ -112,18 +113,25 @@ class Contents(Protocol):
     def digest(self, name: str) -> bytes | None: ...
 
 
-def write_content(contents: Contents, name: str, schema: Schema, blocks: Iterable[memoryview]) -> None:
-    """Writes header and data; nothing is left behind if the blocks fail half-way."""
+@contextmanager
+def creating(contents: Contents, name: str) -> Iterator[Writer]:
+    """A writer whose content is there once the block ends; nothing is left behind if it fails half-way."""
     writer = contents.create(name)
     try:
-        writer.write(encode_header(schema))
-        for block in blocks:
-            failpoint("content.between-blocks")
-            writer.write(block)
+        yield writer
     except BaseException:
         writer.abort()
         raise
     writer.commit()
+
+
+def write_content(contents: Contents, name: str, schema: Schema, blocks: Iterable[memoryview]) -> None:
+    """Writes header and data; nothing is left behind if the blocks fail half-way."""
+    with creating(contents, name) as writer:
+        writer.write(encode_header(schema))
+        for block in blocks:
+            failpoint("content.between-blocks")
+            writer.write(block)
 
 
 def as_parameters(content: Content) -> Parameters:

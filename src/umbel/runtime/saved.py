@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from umbel.errors import StoreError, WireError
 from umbel.named import NamedArrays
 from umbel.params import Blob, Params
-from umbel.runtime.contents import Content, Contents
+from umbel.runtime.contents import Content, Contents, creating
 from umbel.wire import BYTES, MAX_HEADER, add_metadata, dtype_of, encode_header, parse_table, short
 
 __all__ = ["BestModel", "MakeModel", "SavedModel", "describe", "load", "mark", "read_whole", "write_model"]
@@ -91,15 +92,8 @@ def read_whole(content: Content) -> Params:
 def mark(contents: Contents, name: str, metadata: Mapping[str, str]) -> None:
     """Puts in the place of a content the same model with what it says about itself. Raises `StoreError`."""
     content = contents.open(name)
-    writer = contents.create(name)
-    try:
+    with creating(contents, name) as writer, closing(content):
         write_model(content, metadata, writer.write)
-    except BaseException:
-        writer.abort()
-        raise
-    finally:
-        content.close()
-    writer.commit()
 
 
 @dataclass

@@ -8,13 +8,14 @@ before is kept, too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from umbel.errors import ContentDamaged, StoreError
 from umbel.rounds.coordinator import Before, State
 from umbel.rounds.messages import Lost
-from umbel.runtime.contents import Content, Contents
+from umbel.runtime.contents import Content, Contents, creating
 from umbel.runtime.model import GlobalModel
 from umbel.runtime.stores.base import Entry, Snapshot, Unit
 from umbel.runtime.transports.simulated.states import States
@@ -109,16 +110,9 @@ class RoundStore:
         return names
 
     def _copy(self, content: Content, name: str, target: Contents) -> None:
-        writer = target.create(name)
-        try:
+        with creating(target, name) as writer, closing(content):
             for block in content.blocks(0):
                 writer.write(block)
-        except BaseException:
-            writer.abort()
-            raise
-        finally:
-            content.close()
-        writer.commit()
 
 
 def _has(contents: Contents, name: str) -> bool:
