@@ -155,7 +155,13 @@ class FederatedModel:
 
         keywords, options = _sort(self.serve, start_server, strategy, options)
         config = ServerConfig(num_rounds=rounds, round_timeout=round_timeout)
-        return self._run(start_server, strategy, keywords, config, {"server_address": address, **options})
+        make_model, callbacks = self._client.model_maker(_seed_in(options)), options.get("callbacks", ())
+        for callback in callbacks if isinstance(callbacks, (list, tuple)) else ():  # a simulation knows its client by itself
+            if isinstance(callback, Callback):
+                callback.make_model = make_model
+        history = self._run(start_server, strategy, keywords, config, {"server_address": address, **options})
+        history.keep(make_model=make_model)
+        return history
 
     @checked
     def join(self, address: str, *, data: object = SAME, **options: object) -> None:
@@ -186,24 +192,22 @@ class FederatedModel:
     ) -> History:
         from umbel.server.by_name import strategy_named
 
-        seed = options.get("seed", 0)
-        owner = Context("owner", seed=seed if isinstance(seed, int) else 0)
+        owner = Context("owner", seed=_seed_in(options))
         with keep_generators():
             first = self._client.new_parameters(owner)
-        make_model = self._client.model_maker(owner.seed or 0)
-        callbacks = options.get("callbacks", ())
-        for callback in callbacks if isinstance(callbacks, (list, tuple)) else ():
-            if isinstance(callback, Callback):
-                callback.make_model = make_model
         initial = None if first is None else ndarrays_to_parameters(first)
         if isinstance(strategy, str):
             strategy = strategy_named(strategy, {"initial_parameters": initial, **keywords})
         if first is None and isinstance(strategy, Strategy) and getattr(strategy, "initial_parameters", None) is None:
             strategy = self._client.around(strategy, owner)
         with _beginning_with(strategy, initial) as begins:
-            history = start(strategy=begins, config=config, **options)
-        history.keep(make_model=make_model)
-        return history
+            return start(strategy=begins, config=config, **options)
+
+
+def _seed_in(options: Mapping[str, object]) -> int:
+    """The run's seed; what is none is refused by the front door."""
+    seed = options.get("seed", 0)
+    return seed if isinstance(seed, int) else 0
 
 
 def _client_of(
